@@ -1,0 +1,54 @@
+#pragma once
+
+#include <weft/runtime/detail/fiber.hpp>
+#include <weft/runtime/time.hpp>
+
+namespace weft::detail {
+
+/// The entry of a blocking-style call: throws `cancelled` if a visible scope is cancelled, yields if
+/// the fiber's budget is used up, else costs two loads and a branch. Gives the calling fiber.
+fiber& enter_blocking_call(char const* call);
+
+/// The same for a call that found nothing to wait for and does not count against the budget.
+fiber& check_cancellation(char const* call);
+
+/// Throws `cancelled` with the reason of the scope that is responsible.
+[[noreturn]] void throw_cancelled(fiber&);
+
+enum class cancellable : bool { no, yes };
+
+/// One wait of the current fiber. Constructed, it is armed: wakers that know reference() may end it.
+///
+///     parking wait("event.wait");         // throws `cancelled`: nothing has happened
+///     queue.lock(); ...enqueue a node that carries wait.epoch()...; queue.unlock();
+///     wake_reason why = wait.suspend();   // does not throw
+///     ...take the node out of the queue, if it is still there...
+///     if (why == wake_reason::cancelled) throw_cancelled(wait.owner());
+///
+/// Between construction and suspend() nothing may wait. Each parking ends by suspend() or withdraw().
+class parking {
+public:
+    explicit parking(char const* what, cancellable = cancellable::yes);
+    parking(parking const&) = delete;
+    parking& operator=(parking const&) = delete;
+
+    fiber& owner() const { return *fiber_; }
+    std::uint64_t epoch() const { return epoch_; }
+    wait_ref reference() const { return {fiber_->index, epoch_}; }
+
+    /// Gives the worker to others until somebody wins the wait.
+    wake_reason suspend() noexcept;
+    /// The same, but no longer than until the deadline: then wake_reason::timer.
+    wake_reason suspend_until(time_point deadline);
+
+    /// What was waited for turned out to be there. False: a waker without payload was first, and its
+    /// reason counts.
+    bool withdraw() noexcept { return fiber_->wait.withdraw(); }
+    wake_reason reason() const noexcept { return fiber_->wait.reason(); }
+
+private:
+    fiber* fiber_;
+    std::uint64_t epoch_;
+};
+
+} // namespace weft::detail

@@ -1,0 +1,47 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <iosfwd>
+#include <optional>
+#include <string>
+#include <vector>
+
+namespace weft {
+
+enum class task_state : std::uint8_t { ready, running, waiting, finished };
+
+/// What is known of a task at one moment. A value; it outlives the task. Source: AnyIO TaskInfo
+struct task_info {
+    std::uint64_t id = 0;                   ///< unique as long as the task lives
+    std::optional<std::uint64_t> parent_id; ///< the host of its group; none for the first task
+    std::string name;
+    task_state state = task_state::finished;
+    std::string waiting_on;            ///< the call it waits in; empty if it does not wait
+    bool pending_cancellation = false; ///< its next cancellation point throws
+    std::size_t stack_size = 0;        ///< bytes of address space, guard included
+
+    friend bool operator==(task_info const& left, task_info const& right) {
+        return left.id == right.id;
+    }
+};
+
+/// The calling task. Errors: no_event_loop_error outside a task. Source: AnyIO get_current_task
+task_info get_current_task();
+
+/// Every unfinished task of the current run; from an OS thread, those of every run of the process. Any
+/// thread. Source: AnyIO get_running_tasks
+std::vector<task_info> get_running_tasks();
+
+/// Waits until every other task waits for something, timers, threads and descriptors included; tasks
+/// that wait in this very call count as waiting. Under "sim" it returns before the clock jumps.
+///
+/// Cancellation  a cancellation point; nothing is left behind
+/// Errors        no_event_loop_error outside a task
+/// Source        AnyIO wait_all_tasks_blocked
+void wait_all_tasks_blocked();
+
+/// Writes the tree of tasks: name, state, what each waits for, where it was spawned. Any thread.
+void dump_tasks(std::ostream&);
+
+} // namespace weft

@@ -1,0 +1,294 @@
+#include <weft/runtime/cancel_scope.hpp>
+
+#include "abort.hpp"
+#include "runtime.hpp"
+#include "scope_access.hpp"
+#include "task.hpp"
+
+#include <weft/runtime/detail/parking.hpp>
+
+#include <stdexcept>
+
+namespace weft {
+
+using detail::scope_access;
+
+cancel_scope::~cancel_scope() {
+    if (owner_.load(std::memory_order_relaxed) != nullptr) // the owner itself destroys it
+        detail::die("a cancel_scope was destroyed while its body runs");
+}
+
+void cancel_scope::enter() {
+    detail::fiber& self = detail::require_fiber("cancel_scope::run");
+    if ((flags_.load(std::memory_order_relaxed) & entered) != 0) // only the task that enters sets it
+        throw std::logic_error("a cancel_scope was entered twice; it serves for one run()");
+    unwinding_ = std::uint16_t(detail::this_worker()->exceptions->uncaught);
+    outer_ = self.innermost.load(std::memory_order_relaxed); // our own
+    owner_.store(&self, std::memory_order_relaxed);          // published by flags_
+    self.innermost.store(this, std::memory_order_release);   // pairs with those who walk
+    // Pairs with mark(): either we see its `called`, or it sees `entered` and with it the owner.
+    std::uint32_t const before = flags_.fetch_or(entered, std::memory_order_seq_cst);
+    if ((before & called) != 0)
+        self.attention.fetch_or(detail::attention::cancel, std::memory_order_relaxed); // ours to read
+    else if ((before & in_future) == 0 && deadline() != time_point::max() &&
+             deadline() <= self.runtime->now() && scope_access::mark(*this, true, {}))
+        self.attention.fetch_or(detail::attention::cancel, std::memory_order_relaxed); // ours to read
+}
+
+// Pops the scope. True: it was cancelled, and no cancellation from outside is visible (C10).
+static bool pop(detail::fiber& self, cancel_scope& scope, bool cancelled_left) noexcept {
+    bool swallow = false;
+    auto const decide = [&](bool* open_end) {
+        scope_access::flag const flags = scope_access::flags(scope);
+        if (!cancelled_left || (flags & scope_access::called) == 0) return;
+        unsigned const unwinding = detail::this_worker()->exceptions->uncaught;
+        swallow = (flags & scope_access::shielding) != 0 ||
+                  detail::visible_cancellation(scope_access::outer(scope), self, unwinding,
+                                               open_end) == nullptr;
+    };
+    self.scopes.lock();
+    bool open_end = false;
+    decide(&open_end);
+    if (open_end) { // rare: inside a start() that is under way
+        self.scopes.unlock();
+        std::lock_guard const delivery(detail::delivery_mutex());
+        self.scopes.lock();
+        swallow = false;
+        decide(nullptr);
+        scope_access::unlink(scope, self, swallow);
+        self.scopes.unlock();
+        return swallow;
+    }
+    scope_access::unlink(scope, self, swallow);
+    self.scopes.unlock();
+    return swallow;
+}
+
+void cancel_scope::leave() noexcept {
+    detail::fiber& self = *owner_.load(std::memory_order_relaxed); // our own
+    if ((flags_.load(std::memory_order_relaxed) & timed) != 0) scope_access::disarm(*this); // owner's
+    pop(self, *this, false);
+}
+
+bool cancel_scope::leave_cancelled() noexcept {
+    detail::fiber& self = *owner_.load(std::memory_order_relaxed); // our own
+    if ((flags_.load(std::memory_order_relaxed) & timed) != 0) scope_access::disarm(*this); // owner's
+    return pop(self, *this, true);
+}
+
+bool cancel_scope::leave_failed(exception_group const& group) {
+    bool any_cancelled = false;
+    std::exception_ptr const rest = group.without([&](std::exception_ptr const& leaf) {
+        try {
+            std::rethrow_exception(leaf);
+        } catch (cancelled const&) {
+            any_cancelled = true;
+            return true;
+        } catch (...) { // another leaf: looked at, not swallowed
+            return false;
+        }
+    });
+    if (!any_cancelled) {
+        leave();
+        return false;
+    }
+    if (!leave_cancelled()) return false;
+    if (rest != nullptr) std::rethrow_exception(rest);
+    return true;
+}
+
+void cancel_scope::cancel(std::string reason) {
+    if (!scope_access::mark(*this, false, std::move(reason))) return;
+    if (detail::fiber* const owner = scope_access::owner(*this)) detail::deliver_cancellation(*owner);
+}
+
+bool cancel_scope::cancel_called() const noexcept {
+    std::uint32_t const flags = scope_access::flags(*this);
+    if ((flags & called) != 0) return true;
+    bool const left = (flags & entered) != 0 && scope_access::owner(*this) == nullptr;
+    return !left && deadline() != time_point::max() && deadline() <= clock::now(); // C23
+}
+
+bool cancel_scope::cancelled_caught() const noexcept {
+    return (scope_access::flags(*this) & caught) != 0;
+}
+
+std::string cancel_scope::cancel_reason() const {
+    if ((scope_access::flags(*this) & called) == 0 || cause_ == nullptr) return {};
+    return cause_->reason;
+}
+
+time_point cancel_scope::deadline() const noexcept {
+    return time_point(duration(deadline_.load(std::memory_order_relaxed))); // a value by itself
+}
+
+void cancel_scope::set_deadline(time_point when) {
+    detail::fiber* const owner = scope_access::owner(*this);
+    if (owner == nullptr) {
+        deadline_.store(when.time_since_epoch().count(), std::memory_order_relaxed); // by itself
+        flags_.fetch_and(~in_future, std::memory_order_relaxed);                     // not entered
+        return;
+    }
+    bool reached = false;
+    {
+        std::lock_guard const guard(owner->scopes);
+        deadline_.store(when.time_since_epoch().count(), std::memory_order_relaxed); // by itself
+        std::uint32_t const flags = scope_access::flags(*this);
+        if (scope_access::owner(*this) != owner || (flags & (called | closing)) != 0) return;
+        reached = when <= owner->runtime->now();
+        if ((flags & timed) != 0) scope_access::timers_of(*this, *owner).remove(*this);
+        if (!reached && when != time_point::max()) scope_access::arm(*this, *owner, when);
+    }
+    if (reached && scope_access::mark(*this, true, {})) detail::deliver_cancellation(*owner);
+}
+
+bool cancel_scope::shield() const noexcept {
+    return (scope_access::flags(*this) & shielding) != 0;
+}
+
+void cancel_scope::set_shield(bool wanted) {
+    detail::fiber* const owner = scope_access::owner(*this);
+    if (wanted) {
+        flags_.fetch_or(shielding | once_shielded, std::memory_order_seq_cst); // flags()
+        return;
+    }
+    flags_.fetch_and(~shielding, std::memory_order_seq_cst); // pairs with flags()
+    if (owner != nullptr) detail::deliver_cancellation(*owner); // what was kept out comes in (C17)
+}
+
+time_point current_effective_deadline() {
+    detail::fiber* const self = detail::current_fiber();
+    return self == nullptr ? time_point::max() : scope_access::effective_deadline(*self);
+}
+
+namespace detail {
+
+cancel_scope timed_scope::after(duration delay, bool shield) noexcept {
+    return cancel_scope(time_after(clock::now(), delay),
+                        (shield ? cancel_scope::shielding | cancel_scope::once_shielded : 0) |
+                            (delay > duration::zero() ? cancel_scope::in_future : 0));
+}
+
+bool timed_scope::timed_out(cancel_scope const& scope) noexcept {
+    return scope_access::timed_out(scope);
+}
+
+bool scope_access::mark(cancel_scope& of, bool by_deadline, std::string reason) noexcept {
+    flag const before = of.flags_.fetch_or(cancel_scope::calling, std::memory_order_seq_cst); // once
+    if ((before & cancel_scope::calling) != 0) return false;
+    static std::shared_ptr<cancel_cause const> const deadline_passed =
+        std::make_shared<cancel_cause const>(cancel_cause{{}, "cancelled: the deadline has passed"});
+    if (by_deadline) {
+        of.cause_ = deadline_passed;
+    } else {
+        try {
+            std::string text = "cancelled";
+            if (fiber const* const by = current_fiber()) text += " by task '" + task_name(*by) + "'";
+            if (!reason.empty()) text += ": " + reason;
+            of.cause_ = std::make_shared<cancel_cause const>(
+                cancel_cause{std::move(reason), std::move(text)});
+        } catch (std::bad_alloc const&) { // cancelled all the same, without a reason
+        }
+    }
+    of.flags_.fetch_or(cancel_scope::called | (by_deadline ? cancel_scope::by_deadline : 0),
+                       std::memory_order_seq_cst); // pairs with enter() and flags()
+    return true;
+}
+
+void scope_access::unlink(cancel_scope& scope, fiber& self, bool swallowed) noexcept {
+    if (self.innermost.load(std::memory_order_relaxed) != &scope) // our own
+        die("cancel scopes were left out of order; coroutines inside a fiber must not keep one open");
+    self.innermost.store(scope.outer_, std::memory_order_release); // pairs with those who walk
+    scope.owner_.store(nullptr, std::memory_order_release);        // pairs with owner()
+    flag const flags = scope.flags_.load(std::memory_order_relaxed); // under the lock
+    if (swallowed) scope.flags_.fetch_or(cancel_scope::caught, std::memory_order_release); // flags()
+    // What the shield kept out of our sight may be visible from here on (C32).
+    if ((flags & cancel_scope::once_shielded) != 0)
+        self.attention.fetch_or(attention::cancel, std::memory_order_relaxed); // ours to read
+}
+
+timer_heap& scope_access::timers_of(cancel_scope& of, fiber& owner) noexcept {
+    return owner.runtime->workers[of.timer_heap_]->timers;
+}
+
+void scope_access::disarm(cancel_scope& scope) noexcept {
+    fiber& self = *scope.owner_.load(std::memory_order_relaxed); // our own
+    self.scopes.lock();
+    scope.flags_.fetch_or(cancel_scope::closing, std::memory_order_relaxed); // under the lock
+    self.scopes.unlock();
+    timers_of(scope, self).remove(scope);
+    while (scope.firing_.load(std::memory_order_acquire)) // pairs with deadline_reached()
+        pause_cpu();
+}
+
+void scope_access::arm(cancel_scope& scope, fiber& owner, time_point when) {
+    runtime& run = *owner.runtime;
+    worker* const here = this_worker();
+    worker& heap_of = here != nullptr && &here->run_of == &run ? *here : *run.workers.front();
+    bool const earliest = heap_of.timers.insert(scope, when);
+    scope.flags_.fetch_or(cancel_scope::timed, std::memory_order_relaxed); // under the owner's lock
+    if (earliest && &heap_of != here) run.wake_worker(heap_of.index);
+}
+
+void scope_access::arm_all(fiber& self) {
+    std::lock_guard const guard(self.scopes);
+    for (cancel_scope* scope = self.innermost.load(std::memory_order_relaxed); scope != self.base;
+         scope = scope->outer_) { // our own
+        if ((scope->flags_.load(std::memory_order_relaxed) & cancel_scope::armed) != 0) break; // lock
+        time_point const when = scope->deadline();
+        if (when != time_point::max() &&
+            (scope->flags_.load(std::memory_order_relaxed) &
+             (cancel_scope::timed | cancel_scope::called)) == 0) // under the lock
+            arm(*scope, self, when);
+        scope->flags_.fetch_or(cancel_scope::armed, std::memory_order_relaxed); // under the lock
+    }
+}
+
+void scope_access::deadline_reached(cancel_scope& scope, time_point now) noexcept {
+    fiber* const owner = scope_access::owner(scope);
+    bool marked = false;
+    if (owner != nullptr) {
+        owner->scopes.lock();
+        if (scope_access::owner(scope) == owner && scope.deadline() <= now) // moved meanwhile: stale
+            marked = mark(scope, true, {});
+        owner->scopes.unlock();
+        if (marked) deliver_cancellation(*owner);
+    }
+    scope.firing_.store(false, std::memory_order_release); // pairs with disarm(): the last access
+}
+
+time_point scope_access::effective_deadline(fiber& self) noexcept {
+    std::lock_guard const delivery(delivery_mutex()); // the walk may pass a start() under way
+    std::lock_guard const guard(self.scopes);
+    time_point nearest = time_point::max();
+    for (cancel_scope* scope = self.innermost.load(std::memory_order_relaxed); scope != nullptr;
+         scope = scope->outer_) { // our own, then those around a live task
+        flag const now = flags(*scope);
+        if ((now & called) != 0) return time_point::min();
+        if (scope->deadline() < nearest) nearest = scope->deadline();
+        if ((now & shielding) != 0) break;
+    }
+    return nearest;
+}
+
+cancelled scope_access::make_cancelled(fiber& self) {
+    static std::shared_ptr<std::string const> const unknown =
+        std::make_shared<std::string const>("cancelled");
+    cancel_scope const* const scope = nearest_cancelled(self);
+    if (scope == nullptr || scope->cause_ == nullptr) return cancelled(unknown);
+    return cancelled({scope->cause_, &scope->cause_->text});
+}
+
+void throw_timeout(duration limit) {
+    auto const ms = std::chrono::duration_cast<std::chrono::microseconds>(limit).count();
+    throw timeout_error("the body did not finish within " + std::to_string(double(ms) / 1000) + " ms");
+}
+void throw_timeout(time_point) {
+    throw timeout_error("the body did not finish before its deadline");
+}
+void throw_cut_short(char const* what) {
+    throw task_cancelled(what);
+}
+
+} // namespace detail
+} // namespace weft

@@ -1,0 +1,91 @@
+#include <weft/runtime/context_var.hpp>
+
+#include "context_values.hpp"
+#include "runtime.hpp"
+
+namespace weft::detail {
+
+namespace {
+
+// The values of an OS thread that runs no task. Reached only by functions that do not switch.
+struct thread_context {
+    value_store const* values = nullptr;
+    ~thread_context() { release_context(values); }
+};
+thread_local thread_context own_context;
+
+[[gnu::noinline]] value_store const*& thread_values() noexcept {
+    thread_context* found = &own_context;
+    asm volatile("" : "+r"(found) : : "memory");
+    return found->values;
+}
+
+value_store const*& values_here() noexcept {
+    fiber* const self = current_fiber();
+    return self != nullptr ? self->context_variables : thread_values();
+}
+
+runtime& run_here() {
+    worker* const here = this_worker();
+    if (here == nullptr) throw no_event_loop_error("a run variable was used outside a run");
+    return here->run_of;
+}
+
+} // namespace
+
+value_store const* inherit_context(fiber const* spawner) noexcept {
+    value_store const* const from = spawner != nullptr ? spawner->context_variables : thread_values();
+    if (from != nullptr) from->references.fetch_add(1, std::memory_order_relaxed); // we hold one
+    return from;
+}
+
+void release_context(value_store const* store) noexcept {
+    if (store != nullptr &&
+        store->references.fetch_sub(1, std::memory_order_acq_rel) == 1) // pairs with other releases
+        delete store;
+}
+
+std::shared_ptr<void const> find_context_value(void const* variable) {
+    value_store const* const store = values_here();
+    if (store == nullptr) return nullptr;
+    auto const place = store->values.find(variable);
+    return place == store->values.end() ? nullptr : place->second;
+}
+
+void put_context_value(void const* variable, std::shared_ptr<void const> value) {
+    value_store const*& store = values_here();
+    auto changed = std::make_unique<value_store>();
+    if (store != nullptr) changed->values = store->values;
+    if (value != nullptr)
+        changed->values[variable] = std::move(value);
+    else
+        changed->values.erase(variable);
+    release_context(std::exchange(store, changed.release()));
+}
+
+std::shared_ptr<void const> find_run_value(void const* variable) {
+    runtime& run = run_here();
+    std::lock_guard const guard(run.values_mutex);
+    auto const place = run.values.find(variable);
+    return place == run.values.end() ? nullptr : place->second;
+}
+
+void put_run_value(void const* variable, std::shared_ptr<void const> value) {
+    runtime& run = run_here();
+    std::lock_guard const guard(run.values_mutex);
+    if (value != nullptr)
+        run.values[variable] = std::move(value);
+    else
+        run.values.erase(variable);
+}
+
+void throw_no_value(char const* kind, std::string const& name) {
+    throw lookup_error(std::string(kind) + " '" + name + "' has no value and no default");
+}
+
+void throw_bad_token(bool used) {
+    throw std::invalid_argument(used ? "this token has already been used"
+                                     : "this token does not belong to this variable");
+}
+
+} // namespace weft::detail

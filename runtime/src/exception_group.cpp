@@ -1,0 +1,100 @@
+#include <weft/runtime/exception_group.hpp>
+
+#include <weft/runtime/cancel_scope.hpp>
+
+#include <memory>
+#include <typeinfo>
+
+#include <cstdlib>
+#include <cxxabi.h>
+
+namespace weft {
+
+namespace {
+
+std::string type_of_current_exception() {
+    std::type_info const* const type = abi::__cxa_current_exception_type();
+    if (type == nullptr) return "an unknown exception";
+    int status = 0;
+    std::unique_ptr<char, void (*)(void*)> const plain(
+        abi::__cxa_demangle(type->name(), nullptr, nullptr, &status), std::free);
+    return status == 0 ? plain.get() : type->name();
+}
+
+// The text of one exception and of what is nested in it.
+std::string describe(std::exception_ptr const& failure) {
+    try {
+        std::rethrow_exception(failure);
+    } catch (std::exception const& standard) {
+        std::string text = type_of_current_exception() + ": " + standard.what();
+        try {
+            std::rethrow_if_nested(standard);
+        } catch (...) { // its text is what is wanted
+            text += " (caused by " + describe(std::current_exception()) + ")";
+        }
+        return text;
+    } catch (cancelled const& cancellation) {
+        return std::string("weft::cancelled: ") + cancellation.reason();
+    } catch (...) { // anything can be thrown; its type is all there is to say
+        return type_of_current_exception();
+    }
+}
+
+void draw(std::string& tree, std::string const& indent, std::string const& text) {
+    std::string line = text;
+    for (std::size_t place = 0; (place = line.find('\n', place)) != line.npos;)
+        line.replace(place, 1, "\n" + indent + "| "), place += indent.size() + 3;
+    tree += "\n" + indent + "|-- " + line;
+}
+
+std::string draw_tree(std::string const& message, std::vector<std::exception_ptr> const& members,
+                      std::vector<std::string> const& origins) {
+    std::string tree = message + " (" + std::to_string(members.size()) +
+                       (members.size() == 1 ? " failure)" : " failures)");
+    for (std::size_t number = 0; number < members.size(); ++number) {
+        std::string text;
+        if (members[number] == nullptr) throw std::invalid_argument("a null member of a group");
+        try {
+            std::rethrow_exception(members[number]);
+        } catch (exception_group const& group) {
+            text = group.what();
+        } catch (...) { // a leaf
+            text = describe(std::current_exception());
+        }
+        if (number < origins.size() && !origins[number].empty()) text = "[" + origins[number] + "] " + text;
+        draw(tree, "  ", text);
+    }
+    return tree;
+}
+
+} // namespace
+
+exception_group::exception_group(std::string const& message, std::vector<std::exception_ptr> members,
+                                 std::vector<std::string> const& origins)
+    : error(draw_tree(message, members, origins)), message_(message), members_(std::move(members)) {
+    if (members_.empty()) throw std::invalid_argument("an exception_group needs a member");
+}
+
+std::exception_ptr
+exception_group::without(std::function<bool(std::exception_ptr const&)> const& drop) const {
+    std::vector<std::exception_ptr> kept;
+    bool changed = false;
+    for (std::exception_ptr const& member : members_) {
+        try {
+            std::rethrow_exception(member);
+        } catch (exception_group const& group) {
+            std::exception_ptr rest = group.without(drop);
+            changed = changed || rest != member;
+            if (rest != nullptr) kept.push_back(std::move(rest));
+        } catch (...) { // a leaf
+            if (drop(member))
+                changed = true;
+            else
+                kept.push_back(member);
+        }
+    }
+    if (kept.empty()) return nullptr;
+    return std::make_exception_ptr(exception_group(message_, std::move(kept)));
+}
+
+} // namespace weft

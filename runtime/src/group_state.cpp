@@ -1,0 +1,282 @@
+#include <weft/runtime/detail/group_state.hpp>
+
+#include "abort.hpp"
+#include "runtime.hpp"
+#include "scope_access.hpp"
+#include "task.hpp"
+
+#include <weft/runtime/task_group.hpp>
+
+#include <stdexcept>
+
+namespace weft::detail {
+
+namespace {
+[[noreturn]] void refuse(char const* what) {
+    throw std::logic_error(std::string("this task group is not active; ") + what);
+}
+} // namespace
+
+void group_state::check_new() const {
+    if (opened_) throw std::logic_error("a task group cannot be entered more than once");
+}
+
+void group_state::open_as_root() noexcept {
+    opened_ = open_ = true;
+}
+
+void group_state::open(fiber& host) {
+    scope_access::arm_deadlines(host); // children are bound by them even if the host never waits
+    opened_ = true;
+    host_ = &host;
+    {
+        std::lock_guard const guard(lock_);
+        open_ = true;
+        // What has come by the host before concerns the children, too; they look for themselves.
+        hint_ = (host.attention.load(std::memory_order_relaxed) & attention::cancel) != 0; // below
+    }
+    std::lock_guard const guard(host.scopes);
+    next_open_ = host.open_groups;
+    host.open_groups = this;
+    if ((host.attention.load(std::memory_order_relaxed) & attention::cancel) != 0) // under its lock
+        hint_ = true; // nobody else knows the group yet
+}
+
+void group_state::link(fiber& child) noexcept {
+    if (children_ == nullptr) {
+        children_ = child.previous_sibling = child.next_sibling = &child;
+        return;
+    }
+    child.next_sibling = children_;
+    child.previous_sibling = children_->previous_sibling;
+    children_->previous_sibling->next_sibling = &child;
+    children_->previous_sibling = &child;
+}
+
+void group_state::unlink(fiber& child) noexcept {
+    if (child.next_sibling == &child) {
+        children_ = nullptr;
+        return;
+    }
+    child.previous_sibling->next_sibling = child.next_sibling;
+    child.next_sibling->previous_sibling = child.previous_sibling;
+    if (children_ == &child) children_ = child.next_sibling;
+}
+
+void group_state::check_open() {
+    std::lock_guard const guard(lock_);
+    if (!open_) refuse("no new tasks can be started in it");
+}
+
+void group_state::adopt(fiber& child) {
+    std::lock_guard const guard(lock_);
+    if (!open_) refuse("no new tasks can be started in it");
+    ++pending_;
+    link(child);
+    if (hint_) child.attention.store(attention::cancel, std::memory_order_relaxed); // not yet running
+}
+
+void group_state::hold() {
+    std::lock_guard const guard(lock_);
+    if (!open_) refuse("no new tasks can be started in it");
+    ++pending_;
+}
+
+void group_state::release_hold() noexcept {
+    std::lock_guard const guard(lock_);
+    settle();
+}
+
+// The host wakes once nothing is pending. It takes the lock again before it goes on, so that the unlock
+// after this is the last access to the group (G30).
+void group_state::settle() noexcept {
+    if (--pending_ > 0 || host_waiting_ == nullptr) return;
+    wait_node* const node = std::exchange(host_waiting_, nullptr);
+    wake(*node->waiter, node->epoch, wake_reason::event);
+}
+
+void group_state::record(std::exception_ptr error, std::string origin) noexcept {
+    try {
+        std::lock_guard const guard(lock_);
+        errors_.reserve(errors_.size() + 1);
+        origins_.reserve(errors_.size() + 1);
+        errors_.push_back(std::move(error));
+        origins_.push_back(std::move(origin));
+    } catch (std::bad_alloc const&) {
+        die("no memory to record the failure of a task");
+    }
+}
+
+void group_state::host_failed(std::exception_ptr error) noexcept {
+    record(std::move(error), "the body of the group");
+    scope_.cancel("the body of the task group failed");
+}
+
+void group_state::child_failed(fiber& child, std::exception_ptr error) noexcept {
+    record(std::move(error), describe_origin(child));
+    scope_.cancel("task '" + task_name(child) + "' failed");
+}
+
+void group_state::child_ended(fiber& child, bool cancellation_escaped) noexcept {
+    if (cancellation_escaped && (scope_access::flags(scope_) & scope_access::called) == 0)
+        scope_.cancel("a task let a cancellation escape"); // G13
+    std::lock_guard const guard(lock_);
+    if (cancellation_escaped) cancellation_escaped_ = true;
+    unlink(child);
+    settle();
+}
+
+bool group_state::wait_until_settled(char const* call, cancellable how) {
+    for (;;) {
+        parking wait(call, how);
+        wait_node node(wait);
+        {
+            std::lock_guard const guard(lock_);
+            if (pending_ == 0) {
+                if (wait.withdraw()) return true;
+                return wait.reason() != wake_reason::cancelled;
+            }
+            host_waiting_ = &node;
+        }
+        wake_reason const why = wait.suspend();
+        std::lock_guard const guard(lock_); // also: whoever woke us has left
+        if (host_waiting_ == &node) host_waiting_ = nullptr;
+        if (why == wake_reason::cancelled) return false;
+        if (pending_ == 0) return true;
+    }
+}
+
+bool group_state::try_close(fiber& host) {
+    {
+        std::lock_guard const guard(lock_);
+        if (pending_ != 0) return false;
+        open_ = false;
+    }
+    bool queued = false;
+    {
+        std::lock_guard const guard(host.scopes);
+        group_state** link = &host.open_groups;
+        while (*link != this)
+            link = &(*link)->next_open_;
+        *link = next_open_;
+        queued = queued_;
+    }
+    // A delivery is about to walk the children that are gone: it must have let go of us first.
+    if (queued) std::lock_guard const delivered(delivery_mutex());
+    return true;
+}
+
+std::exception_ptr group_state::close(fiber& host) {
+    bool waited = false;
+    do {
+        {
+            std::lock_guard const guard(lock_);
+            waited = waited || pending_ != 0;
+        }
+        if (waited) wait_until_settled("task_group::run", cancellable::no);
+    } while (!try_close(host));
+    if (!waited) yield_current(); // leaving always lets others run (G6)
+    if (errors_.empty()) return nullptr;
+    return std::make_exception_ptr(exception_group("unhandled errors in a task group",
+                                                   std::move(errors_), std::move(origins_)));
+}
+
+start_record::start_record() : group(*this) {}
+
+void start_record::check_not_started() const {
+    if (called_.load(std::memory_order_relaxed)) // two callers at once race to be told
+        throw std::logic_error("started() was called twice on the same task_status");
+}
+
+void start_record::started() {
+    if (called_.exchange(true, std::memory_order_relaxed)) check_not_started(); // decides only that
+    phase expected = phase::pending;
+    if (!phase_.compare_exchange_strong(expected, phase::moved, std::memory_order_acq_rel)) // start()
+        return; // the caller was cancelled: the child stays where it is (S10)
+    move_child();
+}
+
+// From here on the destination's cancellation counts and the caller's does not (S4).
+void start_record::move_child() {
+    auto const keep = shared_from_this();
+    std::lock_guard const delivery(delivery_mutex());
+    fiber& child = *child_;
+    {
+        std::lock_guard const guard(destination_->lock_);
+        child.scopes.lock();
+        scope_access::place(*this, &destination_->scope_, 0);
+        scope_access::clear_flag(*this, scope_access::provisional);
+        child.scopes.unlock();
+    }
+    {
+        std::lock_guard const guard(group.lock_);
+        group.unlink(child);
+    }
+    {
+        std::lock_guard const guard(destination_->lock_);
+        destination_->link(child); // what hold() counted is now the child
+        std::lock_guard const own(child.scopes);
+        child.group = destination_;
+        child.parent_id = destination_->host_->id;
+        if (destination_->hint_)
+            child.attention.fetch_or(attention::cancel, std::memory_order_seq_cst); // a canceller came
+    }
+    deliver_locked(child); // what was cancelled there before it came
+    std::lock_guard const guard(group.lock_);
+    group.settle(); // the caller goes on
+}
+
+void start_record::start(new_task& task, group_state& destination) {
+    fiber& caller = require_fiber("task_group::start");
+    destination_ = &destination;
+    destination.hold();
+    bool moved = false;
+    struct release {
+        group_state& destination;
+        bool& moved;
+        ~release() {
+            if (!moved) destination.release_hold();
+        }
+    } const guard{destination, moved};
+
+    scope_access::place(*this, caller.innermost.load(std::memory_order_relaxed), // our own
+                        scope_access::of_start | scope_access::provisional);
+    group.open(caller);
+    auto const keep = shared_from_this();
+    bool cut_short = false;
+    try {
+        child_ = &task.launch(group, *this);
+    } catch (...) {
+        group.try_close(caller);
+        throw;
+    }
+    if (!group.wait_until_settled("task_group::start", cancellable::yes)) {
+        phase expected = phase::pending;
+        cut_short = phase_.compare_exchange_strong(expected, phase::abandoned,
+                                                   std::memory_order_acq_rel); // pairs with started()
+        group.wait_until_settled("task_group::start", cancellable::no); // S9
+    }
+    while (!group.try_close(caller)) // nobody else starts tasks here
+        group.wait_until_settled("task_group::start", cancellable::no);
+    moved = phase_.load(std::memory_order_acquire) == phase::moved; // pairs with started()
+    if (moved) return;
+    if (auto const error = group.first_error()) std::rethrow_exception(error); // S5
+    if (cut_short || group.cancellation_escaped()) throw_cancelled(caller);
+    throw std::logic_error("the task ended without calling task_status::started()");
+}
+
+} // namespace weft::detail
+
+namespace weft {
+
+void task_group::open() {
+    state_.open(detail::require_fiber("task_group::run"));
+}
+
+void task_group::finish(bool cut_short) {
+    detail::fiber& host = detail::require_fiber("task_group::run");
+    if (std::exception_ptr const failed = state_.close(host)) std::rethrow_exception(failed);
+    if (cut_short || state_.cancellation_escaped()) detail::throw_cancelled(host);
+}
+
+} // namespace weft

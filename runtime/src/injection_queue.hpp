@@ -1,0 +1,43 @@
+#pragma once
+
+#include <weft/runtime/detail/fiber.hpp>
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+
+namespace weft::detail {
+
+/// Runnable fibers from outside: of OS threads, of other runs, and what no longer fits into a worker's
+/// ring. moodycamel::ConcurrentQueue with a counter of our own: its "empty" is no proof, and asking it
+/// costs more the more producers there are.
+///
+/// Each worker has a producer of its own; other threads share a few, one at a time each.
+class injection_queue {
+public:
+    explicit injection_queue(unsigned workers);
+    ~injection_queue();
+
+    void push(fiber&) noexcept;                                               // any thread
+    void push_bulk(unsigned worker, fiber* const* first, std::size_t count) noexcept; // that worker
+
+    /// Up to `most`; 0: nothing to be had just now. Any thread.
+    std::size_t take(fiber** out, std::size_t most) noexcept;
+
+    /// False only if nothing was pushed before, in the single total order of seq_cst operations.
+    bool empty() const noexcept { return count_.load(std::memory_order_seq_cst) == 0; }
+
+private:
+    struct queue;
+
+    void push_aside(fiber&) noexcept;
+
+    alignas(64) std::atomic<std::size_t> count_ = 0; // raised before, lowered after
+    spinlock<lock_rank::run_queue> aside_lock_;
+    fiber* aside_ = nullptr; // when the queue could get no memory
+    fiber* aside_last_ = nullptr;
+    std::unique_ptr<queue> queue_;
+};
+
+} // namespace weft::detail

@@ -1,0 +1,120 @@
+#include <weft/runtime/inspect.hpp>
+
+#include "runtime.hpp"
+#include "scope_access.hpp"
+#include "task.hpp"
+
+#include <algorithm>
+#include <map>
+#include <ostream>
+
+namespace weft {
+
+namespace {
+
+struct seen_task {
+    task_info info;
+    std::string origin;
+};
+
+// Every unfinished task of a run, or of all. Each is held by a reference while it is looked at.
+std::vector<seen_task> look_at_tasks(detail::runtime const* of) {
+    std::vector<detail::fiber*> held;
+    detail::fiber_slabs::for_each([&](detail::fiber& each) {
+        if (each.state.load(std::memory_order_acquire) == task_state::finished) return; // launch()
+        held.reserve(held.size() + 1); // not under the lock
+        std::lock_guard const guard(each.scopes);
+        if (each.state.load(std::memory_order_relaxed) == task_state::finished) return; // under the lock
+        if (of != nullptr && each.runtime != of) return;
+        detail::add_reference(each);
+        held.push_back(&each);
+    });
+    std::vector<seen_task> seen;
+    for (detail::fiber* each : held) {
+        seen_task task{detail::describe(*each), detail::describe_origin(*each)};
+        detail::release_reference(*each);
+        if (task.info.state != task_state::finished) seen.push_back(std::move(task));
+    }
+    std::sort(seen.begin(), seen.end(), [](seen_task const& left, seen_task const& right) {
+        return left.info.id < right.info.id;
+    });
+    return seen;
+}
+
+detail::runtime const* run_here() {
+    detail::worker const* const here = detail::this_worker();
+    return here != nullptr ? &here->run_of : nullptr;
+}
+
+char const* word_for(task_state state) {
+    switch (state) {
+    case task_state::ready: return "ready";
+    case task_state::running: return "running";
+    case task_state::waiting: return "waiting";
+    case task_state::finished: break;
+    }
+    return "finished";
+}
+
+void write_tree(std::ostream& out, std::multimap<std::uint64_t, seen_task const*> const& children,
+                std::uint64_t parent, std::size_t depth) {
+    auto const [first, last] = children.equal_range(parent);
+    for (auto place = first; place != last; ++place) {
+        seen_task const& task = *place->second;
+        out << std::string(2 * depth, ' ') << "- " << task.info.name << " (" << task.info.id << "): "
+            << word_for(task.info.state);
+        if (!task.info.waiting_on.empty()) out << " in " << task.info.waiting_on;
+        if (task.info.pending_cancellation) out << ", cancelled";
+        out << "; " << task.origin.substr(task.origin.rfind(", spawned") + 2) << '\n';
+        write_tree(out, children, task.info.id, depth + 1);
+    }
+}
+
+} // namespace
+
+task_info get_current_task() {
+    return detail::describe(detail::require_fiber("get_current_task"));
+}
+
+std::vector<task_info> get_running_tasks() {
+    std::vector<task_info> infos;
+    for (seen_task& each : look_at_tasks(run_here()))
+        infos.push_back(std::move(each.info));
+    return infos;
+}
+
+void dump_tasks(std::ostream& out) {
+    std::vector<seen_task> const tasks = look_at_tasks(run_here());
+    std::multimap<std::uint64_t, seen_task const*> children;
+    for (seen_task const& task : tasks) {
+        // A parent that has ended meanwhile, or belongs to another run: shown at the top.
+        std::uint64_t const parent = task.info.parent_id.value_or(0);
+        bool const known = std::any_of(tasks.begin(), tasks.end(), [&](seen_task const& other) {
+            return other.info.id == parent;
+        });
+        children.emplace(known ? parent : 0, &task);
+    }
+    out << tasks.size() << " tasks\n";
+    write_tree(out, children, 0, 0);
+}
+
+void wait_all_tasks_blocked() {
+    detail::fiber& self = detail::enter_blocking_call("wait_all_tasks_blocked");
+    detail::runtime& run = *self.runtime;
+    detail::parking wait("wait_all_tasks_blocked");
+    detail::wait_node node(wait);
+    run.quiescence.lock();
+    run.quiescence.waiters.push_back(node);
+    run.quiescence_waiters.fetch_add(1, std::memory_order_seq_cst); // pairs with sleep()
+    run.quiescence.unlock();
+    detail::wake_reason const why = wait.suspend();
+    run.quiescence.lock();
+    if (node.next != nullptr) {
+        run.quiescence.waiters.remove(node);
+        run.quiescence_waiters.fetch_sub(1, std::memory_order_relaxed); // under the lock
+    }
+    run.quiescence.unlock();
+    if (why == detail::wake_reason::cancelled) detail::throw_cancelled(self);
+}
+
+} // namespace weft

@@ -1,0 +1,83 @@
+#include "monitor.hpp"
+
+#include "runtime.hpp"
+
+#include <chrono>
+
+#include <sys/prctl.h>
+
+namespace weft::detail {
+
+namespace {
+using namespace std::chrono_literals;
+constexpr auto look_interval = 5ms;
+constexpr duration neglected_after = 10ms; // a worker that did not serve its timers for so long
+} // namespace
+
+// Goes to sleep for good when every worker sleeps, and is roused by the first that wakes:
+//
+//   monitor                                     worker
+//   dozes = true                  (seq_cst)     idle word: own bit gone         (seq_cst)
+//   all asleep? wait              (seq_cst)     dozes? rouse                    (seq_cst)
+
+monitor::monitor(runtime& run) : run_(run), thread_([this] { watch(); }) {}
+
+monitor::~monitor() {
+    {
+        std::lock_guard const guard(mutex_);
+        ending_ = true;
+    }
+    changed_.notify_one();
+    thread_.join();
+}
+
+void monitor::rouse() noexcept {
+    std::lock_guard const guard(mutex_);
+    run_.monitor_dozes.store(false, std::memory_order_relaxed); // under the mutex
+    changed_.notify_one();
+}
+
+void monitor::watch() {
+    ::prctl(PR_SET_NAME, "weft-monitor");
+    std::unique_lock lock(mutex_);
+    while (!ending_) {
+        if (doze(lock)) continue;
+        changed_.wait_for(lock, look_interval, [this] { return ending_; });
+        lock.unlock();
+        look_after_workers();
+        lock.lock();
+    }
+}
+
+bool monitor::doze(std::unique_lock<std::mutex>& lock) {
+    auto const count = unsigned(run_.workers.size());
+    if (!run_.idle.all_asleep(count)) return false;
+    run_.monitor_dozes.store(true, std::memory_order_seq_cst); // pairs with the worker's load
+    if (!run_.idle.all_asleep(count)) {
+        run_.monitor_dozes.store(false, std::memory_order_relaxed); // only we wait for it
+        return false;
+    }
+    changed_.wait(lock, [this] {
+        return ending_ || !run_.monitor_dozes.load(std::memory_order_relaxed); // under the mutex
+    });
+    return true;
+}
+
+void monitor::look_after_workers() noexcept {
+    time_point const now = runtime::real_now();
+    bool work_waits = false;
+    for (auto const& each : run_.workers) {
+        if (run_.idle.is_asleep(each->index)) continue;
+        work_waits = work_waits || each->has_work();
+        auto const served = time_point(duration(each->served_at.load(std::memory_order_relaxed)));
+        if (now - served < neglected_after) continue;
+        each->timers.expire(now);
+        if (!each->poll->is_used() || !each->poll_lock.try_lock()) continue;
+        if (each->poll->collect(duration::zero(), poller::caller::visitor) != 0) each->poll->dispatch();
+        each->poll_lock.unlock();
+    }
+    // What a busy worker woke and keeps for itself, or what came while it was busy.
+    if (work_waits) run_.notify();
+}
+
+} // namespace weft::detail

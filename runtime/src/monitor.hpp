@@ -1,0 +1,35 @@
+#pragma once
+
+#include <condition_variable>
+#include <mutex>
+#include <thread>
+
+namespace weft::detail {
+
+class runtime;
+
+/// A thread that looks after workers which a fiber keeps busy: it runs their timers and polls their
+/// descriptors when they have not done so for a while. Sleeps for good while all workers sleep.
+class monitor {
+public:
+    explicit monitor(runtime&);
+    ~monitor();
+    monitor(monitor const&) = delete;
+    monitor& operator=(monitor const&) = delete;
+
+    /// A worker woke up while the monitor dozed.
+    void rouse() noexcept;
+
+private:
+    void watch();
+    void look_after_workers() noexcept;
+    bool doze(std::unique_lock<std::mutex>&);
+
+    runtime& run_;
+    std::mutex mutex_;
+    std::condition_variable changed_;
+    bool ending_ = false;
+    std::thread thread_;
+};
+
+} // namespace weft::detail

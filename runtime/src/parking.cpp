@@ -1,0 +1,172 @@
+#include <weft/runtime/detail/parking.hpp>
+
+#include "abort.hpp"
+#include "runtime.hpp"
+#include "scope_access.hpp"
+#include "task.hpp"
+
+#include <weft/runtime/error.hpp>
+#include <weft/runtime/lowlevel.hpp>
+
+namespace weft::detail {
+
+namespace {
+
+[[gnu::cold]] void refuse_suspension(fiber const& self, char const* call) noexcept {
+    die("task '%s' would suspend in %s inside a no_suspend scope", task_name(self).c_str(), call);
+}
+
+void check_may_suspend(fiber const& self, char const* call) noexcept {
+    if (self.suspension_bans != 0) refuse_suspension(self, call);
+    check_no_lock_held(call);
+}
+
+// attention was set: a cancellation perhaps, or the budget is used up.
+[[gnu::noinline]] void attend(fiber& self, char const* call) {
+    if ((self.attention.load(std::memory_order_relaxed) & attention::cancel) != 0 && // a hint
+        nearest_cancelled(self) != nullptr)
+        throw_cancelled(self);
+    if (self.budget < 0) {
+        check_may_suspend(self, call);
+        yield_current();
+    }
+}
+
+} // namespace
+
+fiber* current_fiber() noexcept {
+    worker* const here = this_worker();
+    return here != nullptr ? here->current : nullptr;
+}
+
+fiber& require_fiber(char const* call) {
+    if (fiber* const self = current_fiber()) return *self;
+    throw no_event_loop_error(std::string(call) + " needs a task: it was called outside of run()");
+}
+
+fiber& enter_blocking_call(char const* call) {
+    fiber& self = require_fiber(call);
+    if (--self.budget < 0 || self.attention.load(std::memory_order_relaxed) != 0) // a hint
+        attend(self, call);
+    return self;
+}
+
+fiber& check_cancellation(char const* call) {
+    fiber& self = require_fiber(call);
+    if (self.attention.load(std::memory_order_relaxed) != 0 && nearest_cancelled(self) != nullptr)
+        throw_cancelled(self);
+    return self;
+}
+
+void throw_cancelled(fiber& self) {
+    throw scope_access::make_cancelled(self);
+}
+
+parking::parking(char const* what, cancellable how) : fiber_(&require_fiber(what)) {
+    fiber& self = *fiber_;
+    check_may_suspend(self, what);
+    scope_access::arm_deadlines(self);
+    self.waiting_on.store(what, std::memory_order_relaxed); // for reports
+    self.waiting_unwinding.store(std::uint16_t(this_worker()->exceptions->uncaught),
+                                 std::memory_order_relaxed); // published by arm()
+    epoch_ = self.wait.arm(how == cancellable::yes);
+    if (how == cancellable::no || self.attention.load(std::memory_order_seq_cst) == 0) return; // I1
+    if (nearest_cancelled(self) == nullptr) return;
+    self.wait.withdraw(); // or a canceller was first: the same to us
+    throw_cancelled(self);
+}
+
+wake_reason parking::suspend() noexcept {
+    fiber& self = *fiber_;
+    if (!self.wait.is_delivered()) { // A4
+        self.state.store(task_state::waiting, std::memory_order_relaxed); // for reports
+        this_worker()->leave_current(after_switch::park);
+    }
+    return self.wait.reason();
+}
+
+wake_reason parking::suspend_until(time_point deadline) {
+    if (deadline == time_point::max()) return suspend();
+    fiber& self = *fiber_;
+    worker& here = *this_worker();
+    try {
+        here.timers.insert(self, deadline);
+    } catch (...) {
+        if (!self.wait.withdraw()) suspend();
+        throw;
+    }
+    worker& armed_at = here; // stays where it is; workers live as long as the run
+    wake_reason const why = suspend();
+    if (why != wake_reason::timer) armed_at.timers.remove(self);
+    return why;
+}
+
+bool wake(fiber& waiter, std::uint64_t epoch, wake_reason reason) noexcept {
+    switch (waiter.wait.claim(epoch, reason)) {
+    case wait_word<>::claim_result::lost:
+        return false;
+    case wait_word<>::claim_result::schedule:
+        schedule(waiter);
+        break;
+    case wait_word<>::claim_result::won:
+        break;
+    }
+    return true;
+}
+
+bool wake(wait_ref reference, wake_reason reason) noexcept {
+    return wake(*fiber_at(reference.index), reference.epoch, reason);
+}
+
+void schedule(fiber& runnable) noexcept {
+    runnable.runtime->schedule(runnable);
+}
+
+poller* current_poller() noexcept {
+    worker* const here = this_worker();
+    return here != nullptr ? here->poll.get() : nullptr;
+}
+
+service_list& current_services(char const* call) {
+    worker* const here = this_worker();
+    if (here == nullptr)
+        throw no_event_loop_error(std::string(call) + " was called outside of run()");
+    return here->run_of.services;
+}
+
+void yield_current() noexcept {
+    worker& here = *this_worker();
+    here.service_timers();
+    here.current->state.store(task_state::ready, std::memory_order_relaxed); // for reports
+    here.leave_current(after_switch::yield);
+}
+
+} // namespace weft::detail
+
+namespace weft::lowlevel {
+
+void checkpoint() {
+    detail::fiber& self = detail::check_cancellation("lowlevel::checkpoint");
+    detail::check_may_suspend(self, "lowlevel::checkpoint");
+    detail::scope_access::arm_deadlines(self); // so that those that have passed are noticed now
+    detail::yield_current();
+    if (self.attention.load(std::memory_order_relaxed) != 0 && // a hint
+        detail::nearest_cancelled(self) != nullptr)
+        detail::throw_cancelled(self);
+}
+
+void checkpoint_if_cancelled() {
+    detail::fiber& self = detail::check_cancellation("lowlevel::checkpoint_if_cancelled");
+    detail::scope_access::arm_deadlines(self); // whoever runs the timers tells us
+    if (self.attention.load(std::memory_order_relaxed) != 0 && // a hint
+        detail::nearest_cancelled(self) != nullptr)
+        detail::throw_cancelled(self);
+}
+
+void cancel_shielded_checkpoint() {
+    detail::fiber& self = detail::require_fiber("lowlevel::cancel_shielded_checkpoint");
+    detail::check_may_suspend(self, "lowlevel::cancel_shielded_checkpoint");
+    detail::yield_current();
+}
+
+} // namespace weft::lowlevel

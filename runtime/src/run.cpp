@@ -1,0 +1,58 @@
+#include <weft/runtime/run.hpp>
+
+#include "runtime.hpp"
+
+#include <weft/runtime/detail/group_state.hpp>
+
+#include <stdexcept>
+
+namespace weft {
+
+std::vector<std::string> all_backends() {
+    return {"epoll", "sim"};
+}
+
+namespace detail {
+
+namespace {
+
+// The first task: the caller's body, and then the end of the run, however the body ends.
+struct first_body {
+    runtime& run;
+    body_operations const& operations;
+    void* body;
+    std::exception_ptr failure;
+
+    void operator()() noexcept {
+        try {
+            operations.run(*current_fiber(), body);
+        } catch (cancelled const&) { // nobody can cancel it: a foreign `cancelled` was thrown on
+            failure = std::make_exception_ptr(task_cancelled("the first task was cancelled"));
+        } catch (...) { // leaves from run()
+            failure = std::current_exception();
+        }
+        run.stop();
+    }
+};
+
+} // namespace
+
+void run_first_task(run_options const& options, body_operations const& operations, void* body,
+                    void const* call_site) {
+    if (this_worker() != nullptr)
+        throw std::logic_error("run() was called inside a run() of the same thread");
+    runtime run(options);
+    first_body first{run, operations, body, nullptr};
+    body_operations const wrapped{[](fiber&, void* place) { (**static_cast<first_body**>(place))(); },
+                                  [](void*) {}, nullptr, operations.type};
+    {
+        new_task task({}, sizeof(first_body*), alignof(first_body*));
+        *static_cast<first_body**>(task.place()) = &first;
+        task.set_body(wrapped, nullptr, call_site);
+        run.run(task);
+    }
+    if (first.failure != nullptr) std::rethrow_exception(first.failure);
+}
+
+} // namespace detail
+} // namespace weft

@@ -1,0 +1,154 @@
+#include "runtime.hpp"
+
+#include "context_switch.hpp"
+#include "cpu_count.hpp"
+#include "overflow_report.hpp"
+#include "task.hpp"
+
+#include <algorithm>
+#include <stdexcept>
+#include <system_error>
+
+#include <sys/prctl.h>
+
+namespace weft::detail {
+
+namespace {
+
+constexpr std::size_t worker_limit = idle_word<>::max_workers;
+
+std::mutex runs_mutex;
+std::vector<runtime*> runs;
+
+unsigned count_of_workers(run_options const& options) {
+    if (options.workers > worker_limit)
+        throw std::invalid_argument("run_options::workers: " + std::to_string(options.workers) +
+                                    " is more than " + std::to_string(worker_limit));
+    if (options.workers != 0) return options.workers;
+    return options.backend == "sim" ? 1 : unsigned(std::min<std::size_t>(usable_cpus(), worker_limit));
+}
+
+unsigned class_of_stacks(run_options const& options) {
+    unsigned const found = options.stack_size < stack_classes::smallest
+                               ? stack_classes::count
+                               : stack_classes::of(scaled_stack_size(options.stack_size));
+    if (found == stack_classes::count)
+        throw std::invalid_argument("run_options::stack_size: " + std::to_string(options.stack_size) +
+                                    " is not between " + std::to_string(stack_classes::smallest) +
+                                    " and " + std::to_string(stack_classes::largest));
+    return found;
+}
+
+run_options checked(run_options const& options) {
+    auto const backends = all_backends();
+    if (std::find(backends.begin(), backends.end(), options.backend) == backends.end())
+        throw std::invalid_argument("run_options::backend: there is no backend '" + options.backend +
+                                    "'");
+    return options;
+}
+
+} // namespace
+
+time_point runtime::real_now() noexcept {
+    return time_point(std::chrono::duration_cast<duration>(
+        std::chrono::steady_clock::now().time_since_epoch()));
+}
+
+// The virtual workers of a "sim" run share one thread: one worker stands for all of them.
+runtime::runtime(run_options const& given)
+    : options(checked(given)), stack_class(class_of_stacks(given)),
+      sim(given.backend == "sim" ? std::make_unique<sim_schedule>(given.seed, count_of_workers(given))
+                                 : nullptr),
+      injection(sim ? 1 : count_of_workers(given)), single_cpu(usable_cpus() < 2) {
+    unsigned const count = sim ? 1 : count_of_workers(given);
+    for (unsigned number = 0; number < count; ++number)
+        workers.push_back(std::make_unique<worker>(*this, number));
+    root_group.open_as_root();
+    std::lock_guard const guard(runs_mutex);
+    runs.push_back(this);
+}
+
+runtime::~runtime() {
+    std::lock_guard const guard(runs_mutex);
+    runs.erase(std::find(runs.begin(), runs.end(), this));
+}
+
+void runtime::become_worker(worker& mine) noexcept {
+    set_this_worker(&mine);
+    mine.exceptions = this_thread_exception_globals();
+    note_thread_stack();
+    prepare_thread_for_overflow();
+    exception_globals const before = *mine.exceptions; // run() may be called in a catch block
+    *mine.exceptions = {};
+    mine.run();
+    *mine.exceptions = before;
+    set_this_worker(nullptr);
+}
+
+void runtime::run(new_task& first_task) {
+    report_overflows();
+    try {
+        start_threads();
+    } catch (...) { // the first task has not been launched
+        stop();
+        for (std::thread& thread : threads_)
+            thread.join();
+        throw;
+    }
+    first_task.launch(*this, root_group, nullptr, 0);
+    become_worker(*workers.front());
+    for (std::thread& thread : threads_)
+        thread.join();
+    watcher.reset();
+    services.close_all();
+    workers.clear(); // their stocks go to the next run
+    stack_depot::release_idle_memory(true);
+}
+
+void runtime::start_threads() {
+    if (sim) return;
+    for (std::size_t number = 1; number < workers.size(); ++number)
+        threads_.emplace_back([this, number] {
+            ::prctl(PR_SET_NAME, ("weft-" + std::to_string(number)).c_str());
+            become_worker(*workers[number]);
+        });
+    watcher = std::make_unique<monitor>(*this);
+}
+
+void runtime::stop() noexcept {
+    stopping.store(true, std::memory_order_seq_cst); // pairs with W3 of the idle protocol
+    for (auto const& each : workers)
+        wake_worker(each->index);
+}
+
+void runtime::schedule(fiber& runnable) noexcept {
+    runnable.state.store(task_state::ready, std::memory_order_relaxed); // for reports
+    worker* const here = this_worker();
+    bool const at_home = here != nullptr && &here->run_of == this;
+    std::uint16_t const pin = runnable.pinned_to.load(std::memory_order_relaxed); // it does not run
+    if (pin < fiber::first_worker && !sim) {
+        workers[pin]->push_pinned(runnable);
+        if (!at_home || here->index != pin) wake_worker(pin);
+    } else if (!at_home) {
+        injection.push(runnable);
+        notify();
+    } else if (here->dispatching) {
+        here->push_ready(runnable);
+    } else {
+        here->push_woken(runnable);
+    }
+}
+
+void runtime::wake_quiescence_waiters() noexcept {
+    std::lock_guard const guard(quiescence);
+    quiescence_waiters.store(0, std::memory_order_relaxed); // under the lock
+    quiescence.wake_all();
+}
+
+void for_each_runtime(void (*visit)(runtime&, void*), void* argument) {
+    std::lock_guard const guard(runs_mutex);
+    for (runtime* each : runs)
+        visit(*each, argument);
+}
+
+} // namespace weft::detail

@@ -1,0 +1,89 @@
+#pragma once
+
+#include "fiber_slab.hpp"
+#include "injection_queue.hpp"
+#include "monitor.hpp"
+#include "sim_schedule.hpp"
+#include "worker.hpp"
+
+#include <weft/runtime/detail/group_state.hpp>
+#include <weft/runtime/detail/idle_word.hpp>
+#include <weft/runtime/detail/service.hpp>
+#include <weft/runtime/run.hpp>
+
+#include <atomic>
+#include <memory>
+#include <mutex>
+#include <thread>
+#include <unordered_map>
+#include <vector>
+
+namespace weft::detail {
+
+/// One run(): its workers and what they share. Lives on the stack of run_first_task().
+class runtime {
+public:
+    explicit runtime(run_options const&); // makes the workers; no thread runs yet
+    ~runtime();
+    runtime(runtime const&) = delete;
+    runtime& operator=(runtime const&) = delete;
+
+    /// Runs the scheduler on this thread and the others until the first task has ended.
+    void run(new_task& first_task);
+    void stop() noexcept; // the first task has ended; any worker
+
+    /// Makes it runnable; the caller may be any thread.
+    void schedule(fiber&) noexcept;
+
+    /// A searcher for work that was just made visible, if one is needed.
+    void notify() noexcept {
+        int const chosen = idle.notify();
+        if (chosen != idle_word<>::nobody) workers[unsigned(chosen)]->poll->interrupt();
+    }
+    void wake_worker(unsigned worker) noexcept {
+        if (idle.wake(worker)) workers[worker]->poll->interrupt();
+    }
+
+    time_point now() const noexcept { return sim ? sim->now() : real_now(); }
+    static time_point real_now() noexcept;
+
+    std::uint64_t new_task_id() noexcept { // outside the workers, which have ranges of their own
+        return foreign_ids_.fetch_add(1, std::memory_order_relaxed); // unique is enough
+    }
+
+    run_options const options;
+    unsigned const stack_class;
+    std::unique_ptr<sim_schedule> sim; // null: real time, real threads
+    idle_word<> idle;
+    injection_queue injection;
+    std::vector<std::unique_ptr<worker>> workers;
+    bool const single_cpu; // spinning would only take time from who is waited for
+    std::atomic<bool> stopping = false;
+    std::atomic<std::size_t> quiescence_waiters = 0;
+    std::atomic<bool> monitor_dozes = false;
+
+    // waiters of wait_all_tasks_blocked()
+    wait_queue quiescence;
+    void wake_quiescence_waiters() noexcept;
+
+    service_list services;
+    cancel_scope root_scope;
+    group_state root_group{root_scope};
+
+    std::mutex values_mutex; // run variables
+    std::unordered_map<void const*, std::shared_ptr<void const>> values;
+
+    std::unique_ptr<monitor> watcher;
+
+private:
+    void start_threads();
+    void become_worker(worker&) noexcept;
+
+    std::vector<std::thread> threads_;
+    std::atomic<std::uint64_t> foreign_ids_ = 1;
+};
+
+/// Runs of this process, for dumps. Calls visit(runtime&) under a lock.
+void for_each_runtime(void (*visit)(runtime&, void*), void* argument);
+
+} // namespace weft::detail

@@ -1,0 +1,105 @@
+#pragma once
+
+#include <weft/runtime/cancel_scope.hpp>
+#include <weft/runtime/detail/fiber.hpp>
+
+#include <atomic>
+#include <cstdint>
+#include <mutex>
+#include <string>
+
+namespace weft::detail {
+
+class timer_heap;
+
+struct cancel_cause {
+    std::string reason; // as given to cancel()
+    std::string text;   // what `cancelled` shows
+};
+
+/// What the runtime does with scopes beyond their public face: the walk, the timers, the delivery.
+struct scope_access {
+    using flag = std::uint32_t;
+    static constexpr flag called = cancel_scope::called;
+    static constexpr flag shielding = cancel_scope::shielding;
+    static constexpr flag provisional = cancel_scope::provisional;
+
+    static flag flags(cancel_scope const& of) noexcept {
+        return of.flags_.load(std::memory_order_seq_cst); // pairs with mark() and set_shield()
+    }
+    static fiber* owner(cancel_scope const& of) noexcept {
+        return of.owner_.load(std::memory_order_acquire); // pairs with enter()
+    }
+    static cancel_scope* outer(cancel_scope const& of) noexcept { return of.outer_; }
+    static unsigned unwinding(cancel_scope const& of) noexcept { return of.unwinding_; }
+    static std::uint32_t& timer_slot(cancel_scope& of) noexcept { return of.timer_slot_; }
+    static std::uint16_t& timer_heap_number(cancel_scope& of) noexcept { return of.timer_heap_; }
+    static std::atomic<bool>& firing(cancel_scope& of) noexcept { return of.firing_; }
+
+    static void set_flag(cancel_scope& of, flag set) noexcept {
+        of.flags_.fetch_or(set, std::memory_order_seq_cst); // pairs with flags()
+    }
+    static void clear_flag(cancel_scope& of, flag cleared) noexcept {
+        of.flags_.fetch_and(~cleared, std::memory_order_seq_cst); // pairs with flags()
+    }
+    /// A scope that no fiber enters: the base of a child of start().
+    static void place(cancel_scope& of, cancel_scope* outer, flag set) noexcept {
+        of.outer_ = outer;
+        of.flags_.fetch_or(set, std::memory_order_seq_cst); // pairs with flags(): outer_ before it
+    }
+
+    /// Decides the cause, once. False: it was decided before.
+    static bool mark(cancel_scope&, bool by_deadline, std::string reason) noexcept;
+    static void deadline_reached(cancel_scope&, time_point now) noexcept;
+    static bool timed_out(cancel_scope const& of) noexcept {
+        flag const both = cancel_scope::caught | cancel_scope::by_deadline;
+        return (flags(of) & both) == both;
+    }
+    static bool is_of_start(cancel_scope const& of) noexcept {
+        return (flags(of) & cancel_scope::of_start) != 0;
+    }
+    static constexpr flag of_start = cancel_scope::of_start;
+
+    /// What a cancellation point of this fiber throws.
+    static cancelled make_cancelled(fiber&);
+
+    /// Puts the deadlines of the fiber's scopes into a timer heap, those that are not there yet. To be
+    /// called before the fiber waits, yields or lets children run. Errors: bad_alloc.
+    static void arm_deadlines(fiber& of) {
+        cancel_scope* const innermost = of.innermost.load(std::memory_order_relaxed); // our own
+        if (innermost != of.base &&
+            (innermost->flags_.load(std::memory_order_relaxed) & cancel_scope::armed) == 0) // our own
+            arm_all(of);
+    }
+    static void disarm(cancel_scope&) noexcept; // waits for a timer that is being delivered
+    static time_point effective_deadline(fiber& of) noexcept;
+
+    static void unlink(cancel_scope&, fiber& self, bool swallowed) noexcept; // under its lock
+    static timer_heap& timers_of(cancel_scope&, fiber& owner) noexcept;
+    static void arm(cancel_scope&, fiber& owner, time_point when); // under the owner's lock
+
+private:
+    static void arm_all(fiber& of);
+};
+
+/// The scope whose cancellation is visible from this one outwards to a fiber with so many exceptions in
+/// flight, or null. The walker is not finished, so every scope around it exists; its lock is held.
+///
+/// `open_end`: if the walk comes to a scope whose place may just be changing (start()), *open_end is set
+/// and the answer means nothing; null: the caller holds the delivery lock, and no place changes.
+cancel_scope const* visible_cancellation(cancel_scope const* innermost, fiber const& walker,
+                                         unsigned unwinding, bool* open_end) noexcept;
+
+/// The same for the calling fiber; takes the locks it needs. If there is nothing to be seen until a
+/// scope is left or a canceller comes by, the fiber's hint is cleared.
+cancel_scope const* nearest_cancelled(fiber& self) noexcept;
+
+/// Tells the fiber, and the children of its groups at any depth, to look; ends the waits of those that
+/// are cancelled. The fiber may have ended meanwhile. When it returns, all those waits are won.
+void deliver_cancellation(fiber&) noexcept;
+
+/// Held while the tree of groups changes its shape, or is walked downwards.
+std::mutex& delivery_mutex() noexcept;
+void deliver_locked(fiber&) noexcept; // with it held
+
+} // namespace weft::detail

@@ -1,0 +1,56 @@
+#include <weft/runtime/detail/spinlock.hpp>
+
+#include "abort.hpp"
+#include "this_thread.hpp"
+
+#include <sched.h>
+
+namespace weft::detail {
+
+namespace {
+// A holder runs for some tens of nanoseconds; past this many looks its core has probably been stopped.
+constexpr int looks_before_yield = 64;
+} // namespace
+
+void wait_for_spinlock(std::atomic<std::uint8_t>& state) noexcept {
+    for (;;) {
+        for (int look = 0; look < looks_before_yield; ++look) {
+            if (state.load(std::memory_order_relaxed) == 0 &&
+                state.exchange(1, std::memory_order_acquire) == 0) // pairs with unlock()
+                return;
+            pause_cpu();
+        }
+        ::sched_yield();
+    }
+}
+
+#ifdef WEFT_CHECKED
+void note_lock_taken(lock_rank rank) {
+    held_locks& held = this_thread_locks();
+    auto const value = std::uint8_t(rank);
+    if (held.count > 0 && held.ranks[held.count - 1] >= value)
+        die("internal locks taken in the wrong order: rank %u while holding rank %u", unsigned(value),
+            unsigned(held.ranks[held.count - 1]));
+    if (held.count < sizeof held.ranks) held.ranks[held.count] = value;
+    ++held.count;
+}
+
+void note_lock_released(lock_rank rank) noexcept {
+    held_locks& held = this_thread_locks();
+    for (unsigned place = held.count; place-- > 0;) {
+        if (held.ranks[place] != std::uint8_t(rank)) continue;
+        for (; place + 1 < held.count; ++place)
+            held.ranks[place] = held.ranks[place + 1];
+        --held.count;
+        return;
+    }
+    die("an internal lock of rank %u was released that is not held", unsigned(rank));
+}
+
+void check_no_lock_held(char const* call) noexcept {
+    held_locks const& held = this_thread_locks();
+    if (held.count != 0) die("an internal lock of rank %u is held in %s", held.ranks[0], call);
+}
+#endif
+
+} // namespace weft::detail

@@ -1,0 +1,385 @@
+#include "task.hpp"
+
+#include "abort.hpp"
+#include "context_values.hpp"
+#include "runtime.hpp"
+#include "scope_access.hpp"
+
+#include <weft/runtime/detail/group_state.hpp>
+
+#include <cstdlib>
+#include <cstring>
+#include <cxxabi.h>
+#include <memory>
+#include <system_error>
+
+#include <dlfcn.h>
+
+namespace weft::detail {
+
+namespace {
+
+// Gives a control block that nobody knows any more back to the worker that is here.
+void recycle(fiber& block) noexcept {
+    if ((block.flags & fiber::owns_name) != 0) std::free(const_cast<char*>(block.name));
+    if ((block.flags & fiber::body_on_heap) != 0) ::operator delete(block.body, std::align_val_t(64));
+    release_context(std::exchange(block.context_variables, nullptr));
+    block.name = nullptr;
+    block.flags = 0;
+    block.body = nullptr;
+    worker* const here = this_worker();
+    if (here != nullptr)
+        here->fibers.give(block);
+    else
+        fiber_slabs::give(&block, &block, 1);
+}
+
+std::exception_ptr& stored_error(fiber& of) noexcept {
+    return *std::launder(reinterpret_cast<std::exception_ptr*>(of.storage));
+}
+
+void destroy_outcome(fiber& of) noexcept {
+    switch (of.result.load(std::memory_order_relaxed)) { // the last reference: nobody writes
+    case outcome::value:
+        if (of.operations->destroy_result != nullptr) of.operations->destroy_result(of.body);
+        break;
+    case outcome::failed:
+        stored_error(of).~exception_ptr();
+        break;
+    case outcome::pending:
+    case outcome::cancelled:
+        break;
+    }
+}
+
+void wake_joiners(fiber& of) noexcept { // under its lock
+    while (wait_node* const node = of.joiners.pop_front()) {
+        fiber& waiter = *node->waiter;
+        std::uint64_t const epoch = node->epoch;
+        wake(waiter, epoch, wake_reason::event);
+    }
+}
+
+// The order matters: the outcome is there before the state says finished; both under the lock under
+// which cancellers look (delivery I5); the group is told last, since it may be gone afterwards.
+void end_task(fiber& of, outcome how, std::exception_ptr error, bool cancellation_escaped) noexcept {
+    group_state* group = nullptr;
+    std::shared_ptr<start_record> keep; // the scope and the group of a child of start()
+    if (of.base != nullptr && scope_access::is_of_start(*of.base))
+        keep = static_cast<start_record*>(of.base)->shared_from_this();
+    if (how == outcome::failed) {
+        if ((of.flags & fiber::body_on_heap) == 0) of.body = nullptr; // the place is the error's now
+        new (of.storage) std::exception_ptr(error);
+    }
+    {
+        std::lock_guard const guard(of.scopes);
+        of.result.store(how, std::memory_order_release); // pairs with done()
+        of.state.store(task_state::finished, std::memory_order_relaxed); // read under the lock
+        group = of.group;
+        wake_joiners(of);
+    }
+    if (error != nullptr) group->child_failed(of, std::move(error));
+    group->child_ended(of, cancellation_escaped);
+    release_reference(of);
+}
+
+// A child with a handle runs in a scope of its own, which is all that the handle can cancel (NX1).
+outcome run_in_own_scope(fiber& self) {
+    cancel_scope own;
+    bool requested = false;
+    bool const finished = own.run([&] {
+        {
+            std::lock_guard const guard(self.scopes);
+            requested = self.cancel_requested;
+        }
+        if (requested) own.cancel("the task's handle was cancelled");
+        self.operations->run(self, self.body);
+    });
+    return finished ? outcome::value : outcome::cancelled;
+}
+
+} // namespace
+
+void* fiber::place_for_body(std::size_t size, std::size_t alignment) {
+    if (size <= inline_bytes && alignment <= 16) return body = storage;
+    body = ::operator new(size, std::align_val_t(64)); // no more than 64 is supported
+    flags |= body_on_heap;
+    return body;
+}
+
+void run_task(fiber& self) noexcept {
+    std::exception_ptr error;
+    outcome how = outcome::value;
+    bool escaped = false;
+    try {
+        if ((self.flags & fiber::has_own_scope) != 0)
+            how = run_in_own_scope(self);
+        else
+            self.operations->run(self, self.body);
+    } catch (cancelled const&) {
+        how = outcome::cancelled;
+        escaped = true;
+    } catch (abi::__forced_unwind const&) { // cannot end in the middle of a thread
+        die("a thread that runs fibers was cancelled with pthread_cancel() or pthread_exit()");
+    } catch (...) { // goes to the group and to the handles
+        how = outcome::failed;
+        error = std::current_exception();
+    }
+    end_task(self, how, std::move(error), escaped);
+}
+
+void fail_unstarted(fiber& of, std::exception_ptr error) noexcept {
+    of.operations->destroy_body(of.body);
+    end_task(of, outcome::failed, std::move(error), false);
+}
+
+void add_reference(fiber& of) noexcept {
+    of.references.fetch_add(1, std::memory_order_relaxed); // the caller holds one
+}
+
+void release_reference(fiber& of) noexcept {
+    if (of.references.load(std::memory_order_acquire) != 1 && // pairs with the decrement below
+        of.references.fetch_sub(1, std::memory_order_acq_rel) != 1) // what others did to it is visible
+        return;
+    destroy_outcome(of);
+    recycle(of);
+}
+
+std::string describe_address(void const* address) {
+    Dl_info info{};
+    if (address == nullptr || ::dladdr(address, &info) == 0) return "an unknown place";
+    std::string text;
+    if (info.dli_sname != nullptr) {
+        int status = 0;
+        std::unique_ptr<char, void (*)(void*)> const plain(
+            abi::__cxa_demangle(info.dli_sname, nullptr, nullptr, &status), std::free);
+        text = status == 0 ? plain.get() : info.dli_sname;
+    } else {
+        char const* const slash = std::strrchr(info.dli_fname, '/');
+        text = slash != nullptr ? slash + 1 : info.dli_fname;
+    }
+    char offset[32];
+    auto const* const start = info.dli_sname != nullptr ? info.dli_saddr : info.dli_fbase;
+    std::snprintf(offset, sizeof offset, "+0x%zx",
+                  std::size_t(static_cast<char const*>(address) - static_cast<char const*>(start)));
+    return text + offset;
+}
+
+std::string task_name(fiber const& of) {
+    if ((of.flags & fiber::name_is_function) != 0) {
+        std::string const text = describe_address(of.name);
+        return text.substr(0, text.rfind('+'));
+    }
+    if (of.name != nullptr) return of.name;
+    if (of.operations == nullptr) return "?";
+    int status = 0;
+    std::unique_ptr<char, void (*)(void*)> const plain(
+        abi::__cxa_demangle(of.operations->type.name(), nullptr, nullptr, &status), std::free);
+    return status == 0 ? plain.get() : of.operations->type.name();
+}
+
+std::string describe_origin(fiber const& of) {
+    return "task '" + task_name(of) + "', spawned in " + describe_address(of.spawn_site);
+}
+
+task_info describe(fiber& of) {
+    task_info info;
+    info.id = of.id;
+    info.name = task_name(of);
+    info.stack_size = stack_classes::bytes_of(of.stack_class);
+    std::lock_guard const guard(of.scopes);
+    info.state = of.state.load(std::memory_order_relaxed); // under the lock, but for running and ready
+    if (of.parent_id != 0) info.parent_id = of.parent_id;
+    if (info.state == task_state::waiting)
+        if (char const* const call = of.waiting_on.load(std::memory_order_relaxed)) // a literal
+            info.waiting_on = call;
+    return info;
+}
+
+new_task::new_task(task_options const& options, std::size_t body_size, std::size_t body_alignment) {
+    worker* const here = this_worker();
+    unsigned size_class = stack_classes::count;
+    if (options.stack_size != 0) {
+        if (options.stack_size < stack_classes::smallest ||
+            (size_class = stack_classes::of(scaled_stack_size(options.stack_size))) ==
+                stack_classes::count)
+            throw std::invalid_argument("task_options::stack_size " +
+                                        std::to_string(options.stack_size) + " is not between " +
+                                        std::to_string(stack_classes::smallest) + " and " +
+                                        std::to_string(stack_classes::largest));
+    }
+    std::uint32_t count = 0;
+    fiber_ = here != nullptr ? here->make_fiber() : fiber_slabs::take(1, count);
+    if (fiber_ == nullptr) throw std::bad_alloc();
+    fiber_->stack_class = std::uint8_t(size_class); // `count`: that of the run
+    fiber_->operations = nullptr;
+    try {
+        fiber_->place_for_body(body_size, body_alignment);
+        if (!options.name.empty()) {
+            char* const copy = ::strdup(options.name.c_str());
+            if (copy == nullptr) throw std::bad_alloc();
+            fiber_->name = copy;
+            fiber_->flags |= fiber::owns_name;
+        }
+    } catch (std::bad_alloc const&) {
+        recycle(*fiber_);
+        throw;
+    }
+    fiber_->pinned_to.store(options.pinned ? fiber::first_worker : fiber::any_worker,
+                            std::memory_order_relaxed); // not published yet
+    fiber_->references.store(1, std::memory_order_relaxed); //  "
+}
+
+new_task::~new_task() {
+    if (fiber_ == nullptr) return;
+    if (fiber_->operations != nullptr) fiber_->operations->destroy_body(fiber_->body);
+    recycle(*fiber_);
+}
+
+void* new_task::place() const {
+    return fiber_->body;
+}
+
+void new_task::set_body(body_operations const& operations, void const* function,
+                        void const* spawn_site) {
+    fiber_->operations = &operations;
+    fiber_->spawn_site = spawn_site;
+    if (function != nullptr && fiber_->name == nullptr) {
+        fiber_->name = static_cast<char const*>(function);
+        fiber_->flags |= fiber::name_is_function;
+    }
+}
+
+void new_task::keep_for_handle() {
+    fiber_->references.store(2, std::memory_order_relaxed); // not published yet
+    fiber_->flags |= fiber::has_own_scope;
+}
+
+fiber& new_task::launch(group_state& group) {
+    return launch(group, group.scope());
+}
+
+fiber& new_task::launch(group_state& group, cancel_scope& base) {
+    fiber* const host = group.host();
+    if (host == nullptr) group.check_open();
+    return launch(*host->runtime, group, &base, host->id);
+}
+
+fiber& new_task::launch(runtime& run, group_state& group, cancel_scope* base,
+                        std::uint64_t parent_id) {
+    fiber& made = *fiber_;
+    worker* const here = this_worker();
+    bool const at_home = here != nullptr && &here->run_of == &run;
+    made.runtime = &run;
+    made.context = nullptr;
+    made.stack = nullptr;
+    made.caught_exceptions = nullptr;
+    made.uncaught_exceptions = 0;
+    made.attention.store(0, std::memory_order_relaxed); // published by the run queue
+    made.cancel_requested = false;
+    made.base = base;
+    made.innermost.store(base, std::memory_order_relaxed); //  "
+    made.open_groups = nullptr;
+    made.group = &group;
+    made.joiners = {};
+    made.result.store(outcome::pending, std::memory_order_relaxed);     //  "
+    made.waiting_unwinding.store(0, std::memory_order_relaxed);         //  "
+    made.timer_slot = 0;
+    made.suspension_bans = made.migration_bans = 0;
+    if (made.stack_class == stack_classes::count) made.stack_class = std::uint8_t(run.stack_class);
+    made.id = at_home ? here->next_id++ : run.new_task_id();
+    made.parent_id = parent_id;
+    fiber* const spawner = at_home ? here->current : nullptr;
+    made.context_variables = inherit_context(spawner);
+    made.state.store(task_state::ready, std::memory_order_release); // pairs with dumps
+    try {
+        group.adopt(made);
+    } catch (...) {
+        made.state.store(task_state::finished, std::memory_order_relaxed); // it never was
+        throw;
+    }
+    fiber_ = nullptr;
+    if (at_home && made.pinned_to.load(std::memory_order_relaxed) == fiber::any_worker) // not shared
+        here->push_new(made);
+    else
+        run.schedule(made);
+    return made;
+}
+
+task_reference::task_reference(task_reference const& other) noexcept : fiber_(other.fiber_) {
+    if (fiber_ != nullptr) add_reference(*fiber_);
+}
+
+task_reference::~task_reference() {
+    if (fiber_ != nullptr) release_reference(*fiber_);
+}
+
+bool task_reference::done() const noexcept {
+    return fiber_->result.load(std::memory_order_acquire) != outcome::pending; // pairs with end_task()
+}
+
+bool task_reference::cancelled() const noexcept {
+    return fiber_->result.load(std::memory_order_acquire) == outcome::cancelled; // end_task()
+}
+
+task_info task_reference::info() const {
+    return describe(*fiber_);
+}
+
+void* task_reference::body() const noexcept {
+    return fiber_->body;
+}
+
+void task_reference::cancel() const {
+    cancel_scope* own = nullptr;
+    {
+        std::lock_guard const guard(fiber_->scopes);
+        if (done() || fiber_->cancel_requested) return;
+        fiber_->cancel_requested = true;
+        // The outermost scope that the task entered itself, if it has come so far.
+        for (cancel_scope* scope = fiber_->innermost.load(std::memory_order_acquire); // enter()
+             scope != fiber_->base; scope = scope_access::outer(*scope))
+            own = scope;
+        if (own == nullptr) return;
+        scope_access::mark(*own, false, "the task's handle was cancelled");
+    }
+    deliver_cancellation(*fiber_);
+}
+
+void task_reference::wait_until_done() const {
+    fiber& task = *fiber_;
+    fiber& self = enter_blocking_call("task_handle::wait");
+    while (!done()) {
+        parking wait("task_handle::wait");
+        wait_node node(wait);
+        {
+            std::lock_guard const guard(task.scopes);
+            if (done()) {
+                wait.withdraw(); // whoever was first: the value is there
+                break;
+            }
+            task.joiners.push_back(node);
+        }
+        wake_reason const why = wait.suspend();
+        {
+            std::lock_guard const guard(task.scopes);
+            task.joiners.remove(node);
+        }
+        if (why == wake_reason::cancelled) throw_cancelled(self);
+    }
+    switch (task.result.load(std::memory_order_acquire)) { // pairs with end_task()
+    case outcome::failed:
+        try {
+            std::rethrow_exception(stored_error(task));
+        } catch (...) { // nested in what is thrown
+            std::throw_with_nested(task_failed("task '" + task_name(task) + "' failed"));
+        }
+    case outcome::cancelled:
+        throw task_cancelled("task '" + task_name(task) + "' was cancelled");
+    case outcome::pending:
+    case outcome::value:
+        return;
+    }
+}
+
+} // namespace weft::detail

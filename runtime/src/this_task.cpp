@@ -1,0 +1,46 @@
+#include <weft/runtime/this_task.hpp>
+
+#include "runtime.hpp"
+#include "task.hpp"
+
+namespace weft {
+
+no_suspend::no_suspend() {
+    ++detail::require_fiber("no_suspend").suspension_bans;
+}
+no_suspend::~no_suspend() {
+    --detail::current_fiber()->suspension_bans;
+}
+
+// Outermost or not: the ban that pinned the fiber lifts it.
+no_migrate::no_migrate() : outermost_(false) {
+    detail::fiber& self = detail::require_fiber("no_migrate");
+    outermost_ = self.migration_bans++ == 0 &&
+                 self.pinned_to.load(std::memory_order_relaxed) == detail::fiber::any_worker; // ours
+    if (outermost_)
+        self.pinned_to.store(std::uint16_t(detail::this_worker()->index), std::memory_order_relaxed);
+}
+no_migrate::~no_migrate() {
+    detail::fiber& self = *detail::current_fiber();
+    --self.migration_bans;
+    if (outermost_) self.pinned_to.store(detail::fiber::any_worker, std::memory_order_relaxed); // ours
+}
+
+namespace this_task {
+
+std::size_t stack_remaining() {
+    detail::fiber& self = detail::require_fiber("this_task::stack_remaining");
+    auto const* const here = static_cast<char const*>(__builtin_frame_address(0));
+    return std::size_t(here - self.stack->lowest);
+}
+
+std::uint64_t id() {
+    return detail::require_fiber("this_task::id").id;
+}
+
+std::string name() {
+    return detail::task_name(detail::require_fiber("this_task::name"));
+}
+
+} // namespace this_task
+} // namespace weft

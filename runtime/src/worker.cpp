@@ -1,0 +1,457 @@
+#include "worker.hpp"
+
+#include "abort.hpp"
+#include "context_switch.hpp"
+#include "runtime.hpp"
+#include "task.hpp"
+
+#include <system_error>
+#include <utility>
+
+namespace weft::detail {
+
+namespace {
+
+constexpr std::uint32_t ticks_between_clock_reads = 16;  // a read costs as much as two switches
+constexpr std::uint32_t ticks_between_injection_looks = 61;
+constexpr std::uint32_t most_slot_uses_in_a_row = 3;     // else a pair of fibers starves the rest
+constexpr std::int64_t poll_interval = 100'000;          // ns, while busy
+constexpr std::int64_t time_before_slot_is_stolen = 3'000; // ns
+constexpr std::int64_t spin_before_sleep = 20'000;       // ns: waking a sleeping core costs 30,000
+constexpr std::size_t injected_at_once = ready_ring::capacity / 2;
+constexpr std::uint32_t spawns_stolen_at_once = 32;
+constexpr std::int16_t budget_of_a_turn = 128;
+
+std::int64_t ns(time_point when) { return when.time_since_epoch().count(); }
+
+} // namespace
+
+worker::worker(runtime& run, unsigned number)
+    : run_of(run), index(number), poll(make_epoll_poller()),
+      next_id((std::uint64_t(number) + 1) << 40), random(0x9e3779b97f4a7c15u * (number + 1)),
+      timers(std::uint16_t(number)) {}
+
+worker::~worker() {
+    fibers.give_all();
+    stacks.give_all();
+}
+
+// ---- switching -----------------------------------------------------------------------------------
+
+void worker::become(fiber& resumed) noexcept {
+    current = &resumed;
+    if (resumed.pinned_to.load(std::memory_order_relaxed) == fiber::first_worker) // nobody else's
+        resumed.pinned_to.store(std::uint16_t(index), std::memory_order_relaxed); //  "
+
+    exceptions->caught = resumed.caught_exceptions;
+    exceptions->uncaught = resumed.uncaught_exceptions;
+    resumed.budget = run_of.sim ? run_of.sim->draw_budget() : budget_of_a_turn;
+    resumed.state.store(task_state::running, std::memory_order_relaxed); // for reports
+    worker_counters::count(counters.switches);
+}
+
+// The worker that continues may be another one than that which left: nothing of `this` after the call.
+void worker::switch_to(fiber* next) noexcept {
+    void* const context = next != nullptr ? next->context : scheduler_context;
+    stack* const on = next != nullptr ? next->stack : nullptr;
+    if (next == nullptr) {
+        current = nullptr;
+        *exceptions = {};
+    } else if (on->context != nullptr) {
+        starting = next; // not begun: its stack waits in run_new_stack()
+    }
+    void* const from = switch_context(context, on);
+    this_worker()->finish_switch(from);
+}
+
+void worker::finish_switch(void* from) noexcept {
+    switch (std::exchange(after, after_switch::nothing)) {
+    case after_switch::nothing:
+        break;
+    case after_switch::park:
+        left_fiber->context = from;
+        if (left_fiber->wait.park()) run_of.schedule(*left_fiber); // A5, A6
+        break;
+    case after_switch::yield:
+        left_fiber->context = from;
+        if (left_fiber->pinned_to.load(std::memory_order_relaxed) == fiber::any_worker) // its own
+            push_ready(*left_fiber);
+        else
+            push_pinned(*left_fiber);
+        break;
+    case after_switch::keep_stack:
+        left_stack->context = from;
+        stacks.give(*left_stack);
+        break;
+    case after_switch::scheduler:
+        scheduler_context = from;
+        break;
+    }
+}
+
+void worker::leave_current(after_switch how) noexcept {
+    fiber& self = *current;
+    fiber* const next = next_with_stack();
+    if (next == nullptr && how == after_switch::yield) {
+        self.state.store(task_state::running, std::memory_order_relaxed); // nobody else wants to
+        self.budget = budget_of_a_turn;
+        return;
+    }
+    self.caught_exceptions = exceptions->caught;
+    self.uncaught_exceptions = exceptions->uncaught;
+    self.saved_errno = load_errno();
+    after = how;
+    left_fiber = &self;
+    switch_to(next);
+    worker& here = *this_worker();
+    here.become(self);
+    store_errno(self.saved_errno);
+}
+
+// A stack's life: one task after the other. A new task that is next runs on this very stack, without
+// a switch; else the stack goes to the stock and waits here for the next one.
+void worker::run_new_stack(void* from) noexcept {
+    finish_switch(from);
+    for (;;) {
+        worker* here = this_worker();
+        fiber* task = std::exchange(here->starting, nullptr);
+        stack* const own = task->stack;
+        own->context = nullptr; // in use
+        for (;;) {
+            here->become(*task);
+            run_task(*task);
+            here = this_worker();
+            here->current = nullptr;
+            task = here->next_fiber();
+            if (task == nullptr || task->is_started() || task->stack_class != own->size_class) break;
+            task->stack = own;
+        }
+        task = here->with_stack(task);
+        here->after = after_switch::keep_stack;
+        here->left_stack = own;
+        here->switch_to(task);
+    }
+}
+
+void run_on_new_stack(void* from) noexcept {
+    this_worker()->run_new_stack(from);
+}
+
+bool worker::bind_stack(fiber& unstarted) noexcept {
+    stack* const bound = stacks.take(unstarted.stack_class);
+    if (bound == nullptr) return false;
+    if (bound->context == nullptr) bound->context = make_context(*bound);
+    unstarted.stack = bound;
+    unstarted.context = bound->context;
+    return true;
+}
+
+void worker::give_up(fiber& unstarted) noexcept {
+    fail_unstarted(unstarted,
+                   std::make_exception_ptr(std::system_error(
+                       ENOMEM, std::system_category(),
+                       "no stack of " + std::to_string(stack_classes::bytes_of(unstarted.stack_class)) +
+                           " bytes for task '" + task_name(unstarted) + "'")));
+}
+
+// ---- own queues ----------------------------------------------------------------------------------
+
+fiber* worker::next_fiber() noexcept {
+    std::uint32_t const now = tick.load(std::memory_order_relaxed) + 1; // one writer
+    tick.store(now, std::memory_order_relaxed);                          //  "
+    if (run_of.sim) {
+        if (now % ticks_between_injection_looks == 0) service();
+        return run_of.sim->pop();
+    }
+    if (now % ticks_between_clock_reads == 0) service();
+    if (now % ticks_between_injection_looks == 0) {
+        if (fiber* const injected = take_injected()) return injected;
+        if (fiber* const oldest = spawned.pop_oldest()) return oldest;
+    }
+    if (pinned_count.load(std::memory_order_relaxed) != 0) // exact for what we pushed ourselves
+        if (fiber* const pinned = take_pinned()) return pinned;
+    if (next_slot.load(std::memory_order_relaxed) != nullptr) { // the exchange decides
+        if (++slot_streak <= most_slot_uses_in_a_row || (ready.empty() && spawned.empty()))
+            if (fiber* const woken = next_slot.exchange(nullptr, std::memory_order_acq_rel)) // thieves
+                return woken;
+    }
+    slot_streak = 0;
+    if (std::exchange(prefer_new, false))
+        if (fiber* const newest = spawned.pop_newest()) return newest;
+    if (fiber* const first = ready.pop()) {
+        prefer_new = true;
+        return first;
+    }
+    if (fiber* const newest = spawned.pop_newest()) return newest;
+    if (fiber* const woken = next_slot.exchange(nullptr, std::memory_order_acq_rel)) return woken;
+    return run_of.injection.empty() ? nullptr : take_injected();
+}
+
+void worker::push_ready(fiber& runnable) noexcept {
+    if (run_of.sim) return run_of.sim->push(runnable);
+    while (!ready.push(runnable)) {
+        std::array<fiber*, ready_ring::capacity / 2> older;
+        std::uint32_t const count = ready.take_half(older);
+        if (count != 0) run_of.injection.push_bulk(index, older.data(), count);
+    }
+}
+
+void worker::push_woken(fiber& runnable) noexcept {
+    if (run_of.sim) return run_of.sim->push(runnable);
+    fiber* const displaced = next_slot.exchange(&runnable, std::memory_order_acq_rel); // thieves
+    if (displaced == nullptr) return; // run next by us: nobody need be woken for it
+    push_ready(*displaced);
+    if (run_of.workers.size() > 1) run_of.notify();
+}
+
+void worker::push_new(fiber& unstarted) noexcept {
+    worker_counters::count(counters.spawned);
+    if (run_of.sim) return run_of.sim->push(unstarted);
+    spawned.push(unstarted);
+    if (run_of.workers.size() > 1) run_of.notify();
+}
+
+void worker::push_pinned(fiber& runnable) noexcept {
+    if (run_of.sim) return run_of.sim->push(runnable);
+    pinned_lock.lock();
+    runnable.next = nullptr;
+    (pinned_last != nullptr ? pinned_last->next : pinned_first) = &runnable;
+    pinned_last = &runnable;
+    pinned_count.fetch_add(1, std::memory_order_seq_cst); // pairs with has_work() before a sleep
+    pinned_lock.unlock();
+}
+
+fiber* worker::take_pinned() noexcept {
+    pinned_lock.lock();
+    fiber* const first = pinned_first;
+    if (first != nullptr) {
+        pinned_first = first->next;
+        if (pinned_first == nullptr) pinned_last = nullptr;
+        pinned_count.fetch_sub(1, std::memory_order_relaxed); // under the lock
+    }
+    pinned_lock.unlock();
+    return first;
+}
+
+fiber* worker::take_injected() noexcept {
+    std::array<fiber*, injected_at_once> batch;
+    // A share of what is there: the rest is for the others.
+    std::size_t const count = run_of.injection.take(batch.data(), injected_at_once);
+    if (count == 0) return nullptr;
+    for (std::size_t step = 1; step < count; ++step) {
+        if (step + 4 < count) __builtin_prefetch(batch[step + 4]);
+        push_ready(*batch[step]);
+    }
+    if (count > 1 && run_of.workers.size() > 1) run_of.notify();
+    return batch[0];
+}
+
+bool worker::has_work() const noexcept {
+    return !ready.empty() || !spawned.empty() ||
+           next_slot.load(std::memory_order_acquire) != nullptr || // pairs with push_woken()
+           pinned_count.load(std::memory_order_seq_cst) != 0;      // pairs with push_pinned()
+}
+
+// ---- timers and events ---------------------------------------------------------------------------
+
+void worker::service_timers() noexcept {
+    if (timers.earliest() == time_point::max()) return;
+    timers.expire(run_of.now());
+}
+
+void worker::service() noexcept {
+    time_point const now = runtime::real_now();
+    served_at.store(ns(now), std::memory_order_relaxed); // the monitor's hint
+    if (!run_of.sim) timers.expire(now);
+    if (poll->is_used() && ns(now) - last_poll > poll_interval) {
+        last_poll = ns(now);
+        poll_now(*this);
+    }
+}
+
+// Events of `of`, whose owner is this worker or is busy. Gives how many there were.
+unsigned worker::poll_now(worker& of) noexcept {
+    if (!of.poll_lock.try_lock()) return 0;
+    unsigned const events = of.poll->collect(duration::zero(), &of == this ? poller::caller::owner
+                                                                             : poller::caller::visitor);
+    if (events != 0) dispatch(of, events);
+    of.poll_lock.unlock();
+    worker_counters::count(counters.polls);
+    return events;
+}
+
+// What the events wake goes to the own ring; others are woken once, if there is more than one of it.
+void worker::dispatch(worker& of, unsigned events) noexcept {
+    dispatching = true;
+    of.poll->dispatch();
+    dispatching = false;
+    worker_counters::count(counters.events, events);
+    if (run_of.workers.size() > 1 && ready.size() > 1) run_of.notify();
+}
+
+// ---- work from elsewhere -------------------------------------------------------------------------
+
+void worker::run() {
+    while (!run_of.stopping.load(std::memory_order_acquire)) { // pairs with stop()
+        fiber* next = next_with_stack();
+        if (next == nullptr) {
+            if (run_of.sim)
+                sim_idle();
+            else if (fiber* const found = find_elsewhere())
+                next = with_stack(found);
+            if (next == nullptr) continue;
+        }
+        if (searching) {
+            searching = false;
+            // The last searcher: work that was pushed while it searched relied on it (idle_word I3).
+            if (run_of.idle.stop_searching() && anything_anywhere()) run_of.notify();
+        }
+        after = after_switch::scheduler;
+        switch_to(next);
+    }
+    if (std::exchange(searching, false)) run_of.idle.stop_searching();
+}
+
+fiber* worker::with_stack(fiber* found) noexcept {
+    while (found != nullptr && !found->is_started() && !bind_stack(*found)) {
+        give_up(*found);
+        found = next_fiber();
+    }
+    return found;
+}
+
+fiber* worker::find_elsewhere() noexcept {
+    service_timers();
+    if (poll->is_used() && poll_now(*this) != 0) return nullptr; // look into the own queues again
+    if (has_work() || !run_of.injection.empty()) return nullptr;
+    if (run_of.workers.size() > 1) {
+        if (!searching) searching = run_of.idle.try_start_searching(unsigned(run_of.workers.size()));
+        if (searching)
+            if (fiber* const stolen = steal()) return stolen;
+    }
+    if (spin()) return nullptr;
+    sleep();
+    return nullptr;
+}
+
+fiber* worker::steal() noexcept {
+    auto const count = unsigned(run_of.workers.size());
+    for (int pass = 0; pass < 2; ++pass) {
+        random ^= random << 13, random ^= random >> 7, random ^= random << 17; // xorshift
+        auto const start = unsigned(random % count);
+        for (unsigned step = 0; step < count; ++step) {
+            worker& victim = *run_of.workers[(start + step) % count];
+            if (&victim == this) continue;
+            if (fiber* const stolen = victim.steal_for(*this, pass == 1)) {
+                worker_counters::count(counters.steals);
+                return stolen;
+            }
+        }
+    }
+    return nullptr;
+}
+
+// What was just woken is last to be taken: its waker is about to run it, with everything still warm.
+fiber* worker::steal_for(worker& thief, bool desperate) noexcept {
+    if (fiber* const stolen = ready.steal_into(thief.ready)) return stolen;
+    if (fiber* const stolen = spawned.steal_into(thief.spawned, spawns_stolen_at_once)) return stolen;
+    if (!desperate || next_slot.load(std::memory_order_relaxed) == nullptr) return nullptr; // a hint
+    // Give the owner the time of a cache miss or two; a pair that plays ping-pong is left alone.
+    std::uint32_t const before = tick.load(std::memory_order_relaxed); // a hint
+    std::int64_t const until = ns(runtime::real_now()) + time_before_slot_is_stolen;
+    while (ns(runtime::real_now()) < until)
+        pause_cpu();
+    if (tick.load(std::memory_order_relaxed) != before) return nullptr; // a hint
+    return next_slot.exchange(nullptr, std::memory_order_acq_rel); // pairs with push_woken()
+}
+
+bool worker::anything_anywhere() const noexcept {
+    if (!run_of.injection.empty()) return true;
+    for (auto const& other : run_of.workers)
+        if (other->has_work()) return true;
+    return false;
+}
+
+// Worth it only where work may come without a system call of ours: from other workers, or from threads
+// that were quick to follow up before. True: something came.
+bool worker::spin() noexcept {
+    bool const alone = run_of.workers.size() == 1;
+    if (alone ? !woken_by_injection : !searching) return false;
+    if (run_of.single_cpu) return false;
+    std::int64_t const until = ns(runtime::real_now()) + spin_before_sleep;
+    while (ns(runtime::real_now()) < until) {
+        for (int look = 0; look < 32; ++look) {
+            if (anything_anywhere() || run_of.stopping.load(std::memory_order_relaxed)) return true;
+            pause_cpu();
+        }
+    }
+    return false;
+}
+
+void worker::sleep() noexcept {
+    auto const count = unsigned(run_of.workers.size());
+    run_of.idle.announce_sleep(index, std::exchange(searching, false)); // W1, W2
+    if (anything_anywhere() || run_of.stopping.load(std::memory_order_seq_cst)) { // W3
+        run_of.idle.retract(index);                                                // W4
+        searching = true;
+        return;
+    }
+    if (run_of.quiescence_waiters.load(std::memory_order_seq_cst) != 0 && // pairs with the waiter
+        run_of.idle.retract_as_last(index, count)) {
+        searching = true;
+        if (!look_everywhere()) run_of.wake_quiescence_waiters();
+        return;
+    }
+    poll_lock.lock();
+    duration at_most = duration::max();
+    if (time_point const timer = timers.earliest(); timer != time_point::max())
+        at_most = std::max(duration::zero(), timer - run_of.now());
+    worker_counters::count(counters.sleeps);
+    unsigned const events = poll->collect(at_most, poller::caller::owner); // W5
+    run_of.idle.retract(index); // I4: whoever woke us, we count as searching now
+    searching = true;
+    woken_by_injection = !run_of.injection.empty();
+    if (run_of.monitor_dozes.load(std::memory_order_seq_cst)) run_of.watcher->rouse(); // monitor
+    if (events != 0) dispatch(*this, events);
+    poll_lock.unlock();
+    last_poll = ns(runtime::real_now());
+    served_at.store(last_poll, std::memory_order_relaxed); // the monitor's hint
+    service_timers();
+}
+
+// The only worker awake, before it calls the run quiet: events and timers of all. True: there were any.
+bool worker::look_everywhere() noexcept {
+    bool any = false;
+    for (auto const& other : run_of.workers) {
+        any = other->timers.expire(run_of.now()) != 0 || any;
+        if (other.get() == this) {
+            any = poll_now(*other) != 0 || any;
+        } else if (other->poll->is_used()) {
+            // Asleep in its poller: what there is for it will wake it. Let it.
+            any = other->poll->has_events() || any;
+        }
+    }
+    return any || anything_anywhere();
+}
+
+void worker::sim_idle() noexcept {
+    if (fiber* const injected = take_injected()) return run_of.sim->push(*injected);
+    if (poll_now(*this) != 0 || !run_of.sim->empty()) return;
+    if (run_of.quiescence_waiters.load(std::memory_order_relaxed) != 0) // same thread
+        return run_of.wake_quiescence_waiters();
+    if (time_point const timer = timers.earliest(); timer != time_point::max()) {
+        run_of.sim->jump_to(timer);
+        timers.expire(run_of.now());
+        return;
+    }
+    run_of.idle.announce_sleep(index, false); // W1, W2
+    if (run_of.injection.empty() && !run_of.stopping.load(std::memory_order_seq_cst)) { // W3
+        std::lock_guard const guard(poll_lock);
+        unsigned const events = poll->collect(duration::max(), poller::caller::owner);
+        if (events != 0) dispatch(*this, events);
+    }
+    run_of.idle.retract(index);
+    run_of.idle.stop_searching();
+}
+
+} // namespace weft::detail

@@ -1,0 +1,131 @@
+#pragma once
+
+#include "fiber_slab.hpp"
+#include "ready_ring.hpp"
+#include "spawn_list.hpp"
+#include "stack_pool.hpp"
+#include "this_thread.hpp"
+#include "timer_heap.hpp"
+
+#include <weft/runtime/detail/poller.hpp>
+
+#include <atomic>
+#include <cstdint>
+#include <memory>
+#include <mutex>
+
+namespace weft::detail {
+
+class runtime;
+
+/// What the context that a switch leads to does for the one that was left.
+enum class after_switch : std::uint8_t {
+    nothing,
+    park,       // a fiber waits: now it may be made runnable
+    yield,      // a fiber goes to the end of the ready ring
+    keep_stack, // a stack whose fiber ended goes to the stock
+    scheduler   // the worker's own context waits for work to run out
+};
+
+/// What a worker did, for reports. Written by its owner.
+struct worker_counters {
+    std::atomic<std::uint64_t> switches = 0;
+    std::atomic<std::uint64_t> steals = 0;
+    std::atomic<std::uint64_t> sleeps = 0;
+    std::atomic<std::uint64_t> polls = 0;
+    std::atomic<std::uint64_t> events = 0;
+    std::atomic<std::uint64_t> spawned = 0;
+
+    static void count(std::atomic<std::uint64_t>& counter, std::uint64_t more = 1) noexcept {
+        counter.store(counter.load(std::memory_order_relaxed) + more,
+                      std::memory_order_relaxed); // one writer
+    }
+};
+
+/// An OS thread that runs fibers: its queues, its timers, its poller. Found through this_worker(),
+/// anew after each suspension.
+///
+/// The scheduler has no loop of its own while there is work: a fiber that parks, yields or ends picks
+/// the next one itself and jumps to it. Only when a worker finds nothing in its own queues does it go
+/// back to the thread's own stack, where it polls, steals and sleeps.
+struct alignas(128) worker {
+    worker(runtime&, unsigned index);
+    ~worker();
+
+    // The owner's side, from any of its contexts.
+    void run();                              // on the thread's own stack, until the run stops
+    fiber* next_fiber() noexcept;            // from the own queues
+    void push_ready(fiber&) noexcept;        // to the end of the ring
+    void push_woken(fiber&) noexcept;        // next, unless that was so too often
+    void push_new(fiber&) noexcept;          // never ran yet
+    void leave_current(after_switch) noexcept; // runs others; returns when the fiber is resumed
+    [[noreturn]] void run_new_stack(void* from) noexcept;
+    void service() noexcept;                 // timers and events, if it is time
+    void service_timers() noexcept;
+    fiber* make_fiber() noexcept { return fibers.take(); }
+    unsigned poll_now(worker& of) noexcept;  // the poller of a worker that is busy, or the own one
+
+    // Anybody's side.
+    fiber* steal_for(worker& thief, bool desperate) noexcept;
+    bool has_work() const noexcept;
+    void push_pinned(fiber&) noexcept;
+
+    runtime& run_of;
+    unsigned const index;
+    fiber* current = nullptr;
+    exception_globals* exceptions = nullptr;       // of the owner's thread
+    void* scheduler_context = nullptr;
+    std::unique_ptr<poller> poll;
+
+    // what switch_to leaves for the other side
+    after_switch after = after_switch::nothing;
+    fiber* left_fiber = nullptr;
+    stack* left_stack = nullptr;
+    fiber* starting = nullptr;                     // for run_new_stack
+
+    std::atomic<std::uint32_t> tick = 0;           // one writer; others see whether it moves
+    std::uint32_t slot_streak = 0;                 // times in a row that the next-slot was used
+    bool prefer_new = false;                       // ready and new fibers take turns
+    bool searching = false;                        // counted in the idle word
+    bool dispatching = false;                      // events are being turned into ready fibers
+    bool woken_by_injection = false;               // the last sleep ended by work from outside
+    std::uint64_t next_id = 0;
+    std::uint64_t random = 0;
+    std::int64_t last_poll = 0;                    // ns
+
+    ready_ring ready;
+    alignas(64) std::atomic<fiber*> next_slot = nullptr;
+    spawn_list spawned;
+    alignas(64) spinlock<lock_rank::run_queue> pinned_lock;
+    fiber* pinned_first = nullptr;
+    fiber* pinned_last = nullptr;
+    std::atomic<std::uint32_t> pinned_count = 0;
+    std::mutex poll_lock;                          // collect() and dispatch()
+    std::atomic<std::int64_t> served_at = 0;       // last service, for the monitor
+    timer_heap timers;
+    fiber_cache fibers;
+    stack_cache stacks;
+    worker_counters counters;
+
+private:
+    fiber* take_pinned() noexcept;
+    fiber* take_injected() noexcept;
+    fiber* find_elsewhere() noexcept;
+    fiber* steal() noexcept;
+    bool spin() noexcept;
+    void sleep() noexcept;
+    void sim_idle() noexcept;
+    void dispatch(worker& of, unsigned events) noexcept;
+    bool anything_anywhere() const noexcept;
+    bool look_everywhere() noexcept;
+
+    void switch_to(fiber*) noexcept;               // null: the thread's own stack
+    void finish_switch(void* from) noexcept;
+    void become(fiber&) noexcept;
+    bool bind_stack(fiber&) noexcept;
+    void give_up(fiber& unstarted) noexcept;
+    fiber* with_stack(fiber* found) noexcept;
+    fiber* next_with_stack() noexcept { return with_stack(next_fiber()); }
+};
+
+} // namespace weft::detail
