@@ -188,6 +188,23 @@ cancel_scope const* nearest_cancelled(fiber& self) noexcept {
     return found;
 }
 
+bool is_cancelled(fiber& of) noexcept {
+    bool open_end = false;
+    auto const look = [&](bool* gives_up) {
+        std::lock_guard const guard(of.scopes);
+        if (is_finished(of)) return false;
+        unsigned const unwinding =
+            current_fiber() == &of ? this_worker()->exceptions->uncaught
+                                   : of.waiting_unwinding.load(std::memory_order_relaxed); // a report
+        return visible_cancellation(of.innermost.load(std::memory_order_acquire), of, // enter()
+                                    unwinding, gives_up) != nullptr;
+    };
+    bool const found = look(&open_end);
+    if (!open_end) return found;
+    std::lock_guard const delivery(delivery_lock);
+    return look(nullptr);
+}
+
 void deliver_cancellation(fiber& of) noexcept {
     {
         std::lock_guard const guard(of.scopes);

@@ -94,6 +94,10 @@ cancel_scope const* visible_cancellation(cancel_scope const* innermost, fiber co
 /// scope is left or a canceller comes by, the fiber's hint is cleared.
 cancel_scope const* nearest_cancelled(fiber& self) noexcept;
 
+/// Whether the next cancellation point of this task, held by a reference or the caller's own, throws: for
+/// reports. A task that runs elsewhere may be one step further. False for one that has ended.
+bool is_cancelled(fiber& of) noexcept;
+
 /// Tells the fiber, and the children of its groups at any depth, to look; ends the waits of those that
 /// are cancelled. The fiber may have ended meanwhile. When it returns, all those waits are won.
 void deliver_cancellation(fiber&) noexcept;
