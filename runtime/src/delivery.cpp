@@ -193,9 +193,11 @@ bool is_cancelled(fiber& of) noexcept {
     auto const look = [&](bool* gives_up) {
         std::lock_guard const guard(of.scopes);
         if (is_finished(of)) return false;
-        unsigned const unwinding =
-            current_fiber() == &of ? this_worker()->exceptions->uncaught
-                                   : of.waiting_unwinding.load(std::memory_order_relaxed); // a report
+        unsigned unwinding = 0;
+        if (current_fiber() == &of)
+            unwinding = this_worker()->exceptions->uncaught;
+        else if (of.state.load(std::memory_order_relaxed) == task_state::waiting) // a report
+            unwinding = of.waiting_unwinding.load(std::memory_order_relaxed);     //  "
         return visible_cancellation(of.innermost.load(std::memory_order_acquire), of, // enter()
                                     unwinding, gives_up) != nullptr;
     };
