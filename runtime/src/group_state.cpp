@@ -250,7 +250,13 @@ void start_record::start(new_task& task, group_state& destination) {
         group.try_close(caller);
         throw;
     }
-    if (!group.wait_until_settled("task_group::start", cancellable::yes)) {
+    bool interrupted = false;
+    try {
+        interrupted = !group.wait_until_settled("task_group::start", cancellable::yes);
+    } catch (cancelled const&) { // it was cancelled before (S1); thrown again below
+        interrupted = true;
+    }
+    if (interrupted) {
         phase expected = phase::pending;
         cut_short = phase_.compare_exchange_strong(expected, phase::abandoned,
                                                    std::memory_order_acq_rel); // pairs with started()
