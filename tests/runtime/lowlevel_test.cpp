@@ -35,8 +35,8 @@ TEST_SUITE("runtime.lowlevel") {
     TEST_CASE("LL1: checkpoint throws in a cancelled scope, before it lets others run") {
         run_sim(0, [] {
             cancel_scope scope;
+            bool run = false;
             with_task_group([&](task_group& group) {
-                bool run = false;
                 group.start_soon([&] { run = true; });
                 scope.run([&] {
                     scope.cancel();
@@ -59,8 +59,8 @@ TEST_SUITE("runtime.lowlevel") {
 
     TEST_CASE("LL2: checkpoint_if_cancelled does not yield") {
         run_sim(0, [] {
+            bool run = false;
             with_task_group([&](task_group& group) {
-                bool run = false;
                 group.start_soon([&] { run = true; });
                 for (int time = 0; time < 1000; ++time)
                     lowlevel::checkpoint_if_cancelled();

@@ -26,8 +26,8 @@ struct ordinary : std::runtime_error {
 TEST_SUITE("runtime.start") {
     TEST_CASE("S1: start waits for started() and gives its value") {
         run_test([] {
-            with_task_group([](task_group& group) {
-                std::atomic<bool> done{false};
+            std::atomic<bool> done{false};
+            with_task_group([&](task_group& group) {
                 CHECK(group.start<int>([&](task_status<int>& status) {
                     lowlevel::checkpoint();
                     status.started(5);
@@ -186,9 +186,9 @@ TEST_SUITE("runtime.start") {
         run_test([] {
             std::optional<int> value;
             std::atomic<bool> cut{false};
+            task_group group;
+            gate entered, leave;
             with_task_group([&](task_group& outer) {
-                task_group group;
-                gate entered, leave;
                 outer.start_soon([&] {
                     group.run([&] {
                         entered.open();
@@ -322,6 +322,7 @@ TEST_SUITE("runtime.start") {
     TEST_CASE("S10: started() after start was cancelled returns quietly, and the child stays cancelled") {
         run_test([] {
             cancel_scope scope;
+            gate go;
             std::atomic<bool> quiet{false};
             std::atomic<bool> cut{false};
             task_group group;
@@ -329,7 +330,7 @@ TEST_SUITE("runtime.start") {
                 group.start_soon([&] {
                     CHECK_FALSE(scope.run([&] {
                         group.start([&](task_status<>& status) {
-                            shielded([] { weft::sleep(1ms); });
+                            shielded([&] { go.wait(); });
                             status.started();
                             quiet = true;
                             try {
@@ -343,6 +344,8 @@ TEST_SUITE("runtime.start") {
                 });
                 wait_all_tasks_blocked();
                 scope.cancel();
+                wait_all_tasks_blocked(); // start() has seen it
+                go.open();
             });
             CHECK(quiet);
             CHECK(cut);
@@ -353,9 +356,9 @@ TEST_SUITE("runtime.start") {
     TEST_CASE("S11: a group does not close while a start into it is pending") {
         run_test([] {
             std::atomic<bool> ran{false};
+            task_group group;
+            gate go, waiting;
             with_task_group([&](task_group& outer) {
-                gate go, waiting;
-                task_group group;
                 outer.start_soon([&] {
                     waiting.wait();
                     group.start([&](task_status<>& status) {
@@ -381,9 +384,9 @@ TEST_SUITE("runtime.start") {
     TEST_CASE("S12: a cancellation of the destination does not reach the child before started()") {
         run_test([] {
             std::atomic<bool> undisturbed{false};
+            task_group group;
+            gate entered, leave, cancelled_now;
             with_task_group([&](task_group& outer) {
-                task_group group;
-                gate entered, leave, cancelled_now;
                 outer.start_soon([&] {
                     group.run([&] {
                         entered.open();

@@ -104,9 +104,9 @@ TEST_SUITE("runtime.task_group") {
             std::atomic<int> ran{0};
             std::optional<std::thread> thread;
             task_group other;
+            gate go;
             other.run([&] {
                 with_task_group([&](task_group& group) {
-                    gate go;
                     group.start_soon([&] {
                         group.start_soon([&] {
                             group.start_soon([&] { ++ran; });

@@ -267,8 +267,8 @@ TEST_SUITE("runtime.task_handle") {
     TEST_CASE("NX14: many waiters of one task all get its value") {
         run_test({.times = 20}, [] {
             std::atomic<int> sum{0};
+            gate go;
             with_task_group([&](task_group& group) {
-                gate go;
                 auto const handle = group.create_task([&] {
                     go.wait();
                     return 1;
