@@ -76,6 +76,7 @@ runtime::~runtime() {
 void runtime::become_worker(worker& mine) noexcept {
     set_this_worker(&mine);
     mine.exceptions = this_thread_exception_globals();
+    mine.errno_address = this_thread_errno();
     note_thread_stack();
     prepare_thread_for_overflow();
     exception_globals const before = *mine.exceptions; // run() may be called in a catch block

@@ -99,13 +99,13 @@ void worker::leave_current(after_switch how) noexcept {
     }
     self.caught_exceptions = exceptions->caught;
     self.uncaught_exceptions = exceptions->uncaught;
-    self.saved_errno = load_errno();
+    self.saved_errno = *errno_address;
     after = how;
     left_fiber = &self;
     switch_to(next);
     worker& here = *this_worker();
     here.become(self);
-    store_errno(self.saved_errno);
+    *here.errno_address = self.saved_errno;
 }
 
 // A stack's life: one task after the other. A new task that is next runs on this very stack, without

@@ -17,12 +17,16 @@ enum class token {
     awaited_only_asleep // bug: chosen while it looked again, it leaves the token for the next sleep
 };
 
+/// What the last searcher does when it found something. Without a fence between stop_searching() and
+/// its look at the queue it may miss what a submitter left to it.
+enum class last_searcher { notifies, looks_after_a_fence, looks, is_silent };
+
 /// The steps around the word that the word cannot enforce. A seeded bug takes one of them back.
 struct documented {
     static constexpr bool looks_again = true;               // W3
     static constexpr bool retracts_when_it_finds = true;    // W4
     static constexpr bool retracts_when_woken_early = true; // I4
-    static constexpr bool last_searcher_notifies = true;    // I3
+    static constexpr last_searcher when_last = last_searcher::notifies; // I3
     static constexpr bool notifies_to_stop = true;          // choose() has no fence of its own
     static constexpr token when_chosen = token::awaited;
 };
@@ -85,7 +89,7 @@ struct sleeping_workers
         while (stopping.load(rl::mo_acquire) == 0) {
             unsigned taken = 0;
             if (take(taken)) {
-                if (searching && idle.stop_searching() && Steps::last_searcher_notifies) wake_one();
+                if (searching && idle.stop_searching()) hand_on_the_search();
                 searching = false;
                 execute(self, taken);
             } else if (!searching && idle.try_start_searching(Workers)) {
@@ -141,6 +145,13 @@ struct sleeping_workers
             if (i != self && idle.choose(i)) unpark(i);
     }
 
+    void hand_on_the_search() { // I3
+        if (Steps::when_last == last_searcher::is_silent) return;
+        if (Steps::when_last == last_searcher::looks_after_a_fence)
+            rl::atomic_thread_fence(rl::mo_seq_cst, $); // pairs with S2
+        if (Steps::when_last != last_searcher::notifies && !may_have_work()) return;
+        wake_one();
+    }
     void wake_one() {
         int const chosen = idle.notify(); // S2 to S4
         if (chosen != idle.nobody) unpark(unsigned(chosen));
@@ -181,7 +192,13 @@ struct each_return_a_token : documented {
     static constexpr bool retracts_when_woken_early = false;
 };
 struct last_searcher_silent : documented {
-    static constexpr bool last_searcher_notifies = false;
+    static constexpr last_searcher when_last = last_searcher::is_silent;
+};
+struct last_searcher_looks_after_a_fence : documented {
+    static constexpr last_searcher when_last = last_searcher::looks_after_a_fence;
+};
+struct last_searcher_looks : documented {
+    static constexpr last_searcher when_last = last_searcher::looks;
 };
 struct stop_without_fence : documented {
     static constexpr bool notifies_to_stop = false;
@@ -209,6 +226,8 @@ int main(int argument_count, char** arguments) {
         "idle_word, an update for a fence, as under ThreadSanitizer", 100000);
     checks.hold<sleeping_workers<3, meeting, as_specified, each_return_retracts>>(
         "idle_word, retracted after each return, tokens or not", 100000);
+    checks.hold<sleeping_workers<2, meeting, as_specified, last_searcher_looks_after_a_fence>>(
+        "idle_word, the last searcher notifies if it sees work, after a fence", 100000);
     checks.hold<last_one_awake<3>>("idle_word, the last one awake", 50000);
     checks.hold_every<last_one_awake<2>>("idle_word, the last one awake");
 
@@ -230,6 +249,8 @@ int main(int argument_count, char** arguments) {
         "idle_word, announced again before the token is taken");
     checks.find<sleeping_workers<2, meeting, as_specified, last_searcher_silent>>(
         "idle_word, the last searcher does not notify");
+    checks.find<sleeping_workers<2, meeting, as_specified, last_searcher_looks>>(
+        "idle_word, the last searcher notifies only if it sees work");
     // choose() has no fence before its load: that is left to its caller.
     checks.find<sleeping_workers<2, independent, as_specified, stop_without_fence>>(
         "idle_word, choose() to stop, without the fence of notify() before");
