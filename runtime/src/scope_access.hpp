@@ -94,6 +94,9 @@ cancel_scope const* visible_cancellation(cancel_scope const* innermost, fiber co
 /// scope is left or a canceller comes by, the fiber's hint is cleared.
 cancel_scope const* nearest_cancelled(fiber& self) noexcept;
 
+/// Whether its next cancellation point throws, as far as others can know (C34). False once finished.
+bool has_pending_cancellation(fiber&) noexcept;
+
 /// Tells the fiber, and the children of its groups at any depth, to look; ends the waits of those that
 /// are cancelled. The fiber may have ended meanwhile. When it returns, all those waits are won.
 void deliver_cancellation(fiber&) noexcept;

@@ -192,6 +192,7 @@ task_info describe(fiber& of) {
     info.id = of.id;
     info.name = task_name(of);
     info.stack_size = stack_classes::bytes_of(of.stack_class);
+    info.pending_cancellation = has_pending_cancellation(of);
     std::lock_guard const guard(of.scopes);
     info.state = of.state.load(std::memory_order_relaxed); // under the lock, but for running and ready
     if (of.parent_id != 0) info.parent_id = of.parent_id;

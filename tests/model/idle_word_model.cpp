@@ -296,7 +296,7 @@ int main(int argument_count, char** arguments) {
     checks.hold_every<last_one_awake<2>>("idle_word, the last one awake");
 
     checks.hold<dozing_monitor<2>>("idle_word, a monitor that dozes, two workers", 100000);
-    checks.hold_every<dozing_monitor<1>>("idle_word, a monitor that dozes");
+    checks.hold_all<dozing_monitor<1>>("idle_word, a monitor that dozes", 3);
 
     checks.find<sleeping_workers<2, independent, without_fence>>("idle_word, no full fence");
     checks.find<sleeping_workers<2, independent, fetch_add_in_two_steps>>(
