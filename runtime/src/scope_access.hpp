@@ -43,8 +43,9 @@ struct scope_access {
         of.flags_.fetch_and(~cleared, std::memory_order_seq_cst); // pairs with flags()
     }
     /// A scope that no fiber enters: the base of a child of start().
-    static void place(cancel_scope& of, cancel_scope* outer, flag set) noexcept {
+    static void place(cancel_scope& of, cancel_scope* outer, unsigned unwinding, flag set) noexcept {
         of.outer_ = outer;
+        of.unwinding_ = std::uint16_t(unwinding);
         of.flags_.fetch_or(set, std::memory_order_seq_cst); // pairs with flags(): outer_ before it
     }
 
