@@ -117,12 +117,15 @@ void worker::run_new_stack(void* from) noexcept {
         fiber* task = std::exchange(here->starting, nullptr);
         stack* const own = task->stack;
         own->context = nullptr; // in use
+        ended_batch ended;
         for (;;) {
             here->become(*task);
-            run_task(*task);
+            group_state* const group = run_task(*task);
             here = this_worker();
             here->current = nullptr;
+            if (group != nullptr) ended.add(*group, *task);
             task = here->next_fiber();
+            if (ended.must_flush_before(task)) ended.flush();
             if (task == nullptr || task->is_started() || task->stack_class != own->size_class) break;
             task->stack = own;
         }
