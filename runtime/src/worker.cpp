@@ -99,13 +99,13 @@ void worker::leave_current(after_switch how) noexcept {
     }
     self.caught_exceptions = exceptions->caught;
     self.uncaught_exceptions = exceptions->uncaught;
-    self.saved_errno = load_errno();
+    self.saved_errno = *errno_address;
     after = how;
     left_fiber = &self;
     switch_to(next);
     worker& here = *this_worker();
     here.become(self);
-    store_errno(self.saved_errno);
+    *here.errno_address = self.saved_errno;
 }
 
 // A stack's life: one task after the other. A new task that is next runs on this very stack, without
@@ -147,11 +147,14 @@ bool worker::bind_stack(fiber& unstarted) noexcept {
 }
 
 void worker::give_up(fiber& unstarted) noexcept {
+    // Destructors of the body run here, on whatever stack this is: not as the fiber that it belongs to.
+    fiber* const here = std::exchange(current, nullptr);
     fail_unstarted(unstarted,
                    std::make_exception_ptr(std::system_error(
                        ENOMEM, std::system_category(),
                        "no stack of " + std::to_string(stack_classes::bytes_of(unstarted.stack_class)) +
                            " bytes for task '" + task_name(unstarted) + "'")));
+    current = here;
 }
 
 // ---- own queues ----------------------------------------------------------------------------------
@@ -322,9 +325,9 @@ fiber* worker::with_stack(fiber* found) noexcept {
 
 fiber* worker::find_elsewhere() noexcept {
     service_timers();
-    if (poll->is_used() && poll_now(*this) != 0) return nullptr; // look into the own queues again
-    if (has_work() || !run_of.injection.empty()) return nullptr;
-    if (run_of.workers.size() > 1) {
+    if (run_of.workers.size() > 1) { // alone, the sleep itself is the look at the events
+        if (poll->is_used() && poll_now(*this) != 0) return nullptr;
+        if (has_work() || !run_of.injection.empty()) return nullptr; // the own queues again
         if (!searching) searching = run_of.idle.try_start_searching(unsigned(run_of.workers.size()));
         if (searching)
             if (fiber* const stolen = steal()) return stolen;

@@ -74,6 +74,7 @@ struct alignas(128) worker {
     unsigned const index;
     fiber* current = nullptr;
     exception_globals* exceptions = nullptr;       // of the owner's thread
+    int* errno_address = nullptr;                  //  "
     void* scheduler_context = nullptr;
     std::unique_ptr<poller> poll;
 

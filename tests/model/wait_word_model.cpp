@@ -56,8 +56,7 @@ struct waiting_fiber
 
     rl::var<unsigned> stack;   // all that the fiber touches while it runs
     rl::var<unsigned> payload; // in the node on its stack, in the same place for each wait
-    rl::semaphore<struct hand_over>
-        resumable[waits]; // one for each switch, which is all they order
+    rl::semaphore<struct hand_over> resumable[waits]; // one for each switch and nothing else
 
     // For assertions and for control only. Relacy runs everything in one thread of the system and
     // changes between its own only at an operation, so these order nothing.
