@@ -166,6 +166,7 @@ fiber* worker::next_fiber() noexcept {
     std::uint32_t const now = tick.load(std::memory_order_relaxed) + 1; // one writer
     tick.store(now, std::memory_order_relaxed);                          //  "
     if (run_of.sim) {
+        if (current != nullptr && run_of.sim->on_suspension) run_of.sim->on_suspension(*current);
         if (now % ticks_between_injection_looks == 0) service();
         return run_of.sim->pop();
     }
