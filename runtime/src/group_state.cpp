@@ -204,7 +204,7 @@ void start_record::move_child() {
     {
         std::lock_guard const guard(destination_->lock_);
         child.scopes.lock();
-        scope_access::place(*this, &destination_->scope_, 0);
+        scope_access::place(*this, &destination_->scope_, 0, 0);
         scope_access::clear_flag(*this, scope_access::provisional);
         child.scopes.unlock();
     }
@@ -240,6 +240,7 @@ void start_record::start(new_task& task, group_state& destination) {
     } const guard{destination, moved};
 
     scope_access::place(*this, caller.innermost.load(std::memory_order_relaxed), // our own
+                        this_worker()->exceptions->uncaught,
                         scope_access::of_start | scope_access::provisional);
     group.open(caller);
     auto const keep = shared_from_this();

@@ -64,9 +64,6 @@ void wake_joiners(fiber& of) noexcept { // under its lock
 // which cancellers look (delivery I5); the group is told last, since it may be gone afterwards.
 void end_task(fiber& of, outcome how, std::exception_ptr error, bool cancellation_escaped) noexcept {
     group_state* group = nullptr;
-    std::shared_ptr<start_record> keep; // the scope and the group of a child of start()
-    if (of.base != nullptr && scope_access::is_of_start(*of.base))
-        keep = static_cast<start_record*>(of.base)->shared_from_this();
     if (how == outcome::failed) {
         if ((of.flags & fiber::body_on_heap) == 0) of.body = nullptr; // the place is the error's now
         new (of.storage) std::exception_ptr(error);
@@ -81,6 +78,12 @@ void end_task(fiber& of, outcome how, std::exception_ptr error, bool cancellatio
     if (error != nullptr) group->child_failed(of, std::move(error));
     group->child_ended(of, cancellation_escaped);
     release_reference(of);
+}
+
+// The scope and the group of a child of start(), which the body alone may have kept so far.
+std::shared_ptr<start_record> record_of(fiber& of) {
+    if (of.base == nullptr || !scope_access::is_of_start(*of.base)) return nullptr;
+    return static_cast<start_record*>(of.base)->shared_from_this();
 }
 
 // A child with a handle runs in a scope of its own, which is all that the handle can cancel (NX1).
@@ -108,6 +111,7 @@ void* fiber::place_for_body(std::size_t size, std::size_t alignment) {
 }
 
 void run_task(fiber& self) noexcept {
+    std::shared_ptr<start_record> const keep = record_of(self); // until the task has ended
     std::exception_ptr error;
     outcome how = outcome::value;
     bool escaped = false;
@@ -129,6 +133,7 @@ void run_task(fiber& self) noexcept {
 }
 
 void fail_unstarted(fiber& of, std::exception_ptr error) noexcept {
+    std::shared_ptr<start_record> const keep = record_of(of);
     of.operations->destroy_body(of.body);
     end_task(of, outcome::failed, std::move(error), false);
 }
@@ -187,6 +192,7 @@ task_info describe(fiber& of) {
     info.id = of.id;
     info.name = task_name(of);
     info.stack_size = stack_classes::bytes_of(of.stack_class);
+    info.pending_cancellation = has_pending_cancellation(of);
     std::lock_guard const guard(of.scopes);
     info.state = of.state.load(std::memory_order_relaxed); // under the lock, but for running and ready
     if (of.parent_id != 0) info.parent_id = of.parent_id;
