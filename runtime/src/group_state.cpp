@@ -254,7 +254,12 @@ void start_record::start(new_task& task, group_state& destination) {
         group.try_close(caller);
         throw;
     }
-    if (!group.wait_until_settled("task_group::start", cancellable::yes)) {
+    bool settled = false;
+    try {
+        settled = group.wait_until_settled("task_group::start", cancellable::yes);
+    } catch (cancelled const&) { // the caller was cancelled before it waited: the same as while it does
+    }
+    if (!settled) {
         phase expected = phase::pending;
         cut_short = phase_.compare_exchange_strong(expected, phase::abandoned,
                                                    std::memory_order_acq_rel); // pairs with started()
