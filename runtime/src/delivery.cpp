@@ -188,6 +188,24 @@ cancel_scope const* nearest_cancelled(fiber& self) noexcept {
     return found;
 }
 
+bool has_pending_cancellation(fiber& of) noexcept {
+    auto const look = [&of](bool* open_end) {
+        std::lock_guard const guard(of.scopes);
+        if (is_finished(of)) return false;
+        bool const waits = of.state.load(std::memory_order_relaxed) == task_state::waiting; // a report
+        unsigned const unwinding = current_fiber() == &of ? this_worker()->exceptions->uncaught
+                                   : waits ? of.waiting_unwinding.load(std::memory_order_relaxed) //  "
+                                           : 0u;
+        return visible_cancellation(of.innermost.load(std::memory_order_acquire), of, unwinding, // enter()
+                                    open_end) != nullptr;
+    };
+    bool open_end = false;
+    bool const pending = look(&open_end);
+    if (!open_end) return pending;
+    std::lock_guard const delivery(delivery_lock);
+    return look(nullptr);
+}
+
 void deliver_cancellation(fiber& of) noexcept {
     {
         std::lock_guard const guard(of.scopes);
