@@ -193,8 +193,9 @@ bool has_pending_cancellation(fiber& of) noexcept {
         std::lock_guard const guard(of.scopes);
         if (is_finished(of)) return false;
         bool const waits = of.state.load(std::memory_order_relaxed) == task_state::waiting; // a report
-        unsigned const unwinding =
-            waits ? of.waiting_unwinding.load(std::memory_order_relaxed) : 0u; //  "
+        unsigned const unwinding = current_fiber() == &of ? this_worker()->exceptions->uncaught
+                                   : waits ? of.waiting_unwinding.load(std::memory_order_relaxed) //  "
+                                           : 0u;
         return visible_cancellation(of.innermost.load(std::memory_order_acquire), of, unwinding, // enter()
                                     open_end) != nullptr;
     };

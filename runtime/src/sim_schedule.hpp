@@ -6,6 +6,7 @@
 #include <atomic>
 #include <cstdint>
 #include <deque>
+#include <functional>
 
 namespace weft::detail {
 
@@ -29,6 +30,10 @@ public:
     void jump_to(time_point when) noexcept {
         if (when > now()) now_.store(when.time_since_epoch().count(), std::memory_order_relaxed);
     }
+
+    /// For tests: called with each fiber that is about to let others run, on its own stack and after it
+    /// has published its wait. May cancel, must not wait.
+    std::function<void(fiber&)> on_suspension;
 
 private:
     std::uint64_t draw(std::uint64_t below);

@@ -117,12 +117,15 @@ void worker::run_new_stack(void* from) noexcept {
         fiber* task = std::exchange(here->starting, nullptr);
         stack* const own = task->stack;
         own->context = nullptr; // in use
+        ended_batch ended;
         for (;;) {
             here->become(*task);
-            run_task(*task);
+            group_state* const group = run_task(*task);
             here = this_worker();
             here->current = nullptr;
+            if (group != nullptr) ended.add(*group, *task);
             task = here->next_fiber();
+            if (ended.must_flush_before(task)) ended.flush();
             if (task == nullptr || task->is_started() || task->stack_class != own->size_class) break;
             task->stack = own;
         }
@@ -163,6 +166,7 @@ fiber* worker::next_fiber() noexcept {
     std::uint32_t const now = tick.load(std::memory_order_relaxed) + 1; // one writer
     tick.store(now, std::memory_order_relaxed);                          //  "
     if (run_of.sim) {
+        if (current != nullptr && run_of.sim->on_suspension) run_of.sim->on_suspension(*current);
         if (now % ticks_between_injection_looks == 0) service();
         return run_of.sim->pop();
     }
@@ -396,12 +400,12 @@ void worker::sleep() noexcept {
     run_of.idle.announce_sleep(index, std::exchange(searching, false)); // W1, W2
     if (anything_anywhere() || run_of.stopping.load(std::memory_order_seq_cst)) { // W3
         run_of.idle.retract(index);                                                // W4
-        searching = true;
+        note_awake();
         return;
     }
     if (run_of.quiescence_waiters.load(std::memory_order_seq_cst) != 0 && // pairs with the waiter
         run_of.idle.retract_as_last(index, count)) {
-        searching = true;
+        note_awake();
         if (!look_everywhere()) run_of.wake_quiescence_waiters();
         return;
     }
@@ -412,14 +416,19 @@ void worker::sleep() noexcept {
     worker_counters::count(counters.sleeps);
     unsigned const events = poll->collect(at_most, poller::caller::owner); // W5
     run_of.idle.retract(index); // I4: whoever woke us, we count as searching now
-    searching = true;
+    note_awake();
     woken_by_injection = !run_of.injection.empty();
-    if (run_of.monitor_dozes.load(std::memory_order_seq_cst)) run_of.watcher->rouse(); // monitor
     if (events != 0) dispatch(*this, events);
     poll_lock.unlock();
     last_poll = ns(runtime::real_now());
     served_at.store(last_poll, std::memory_order_relaxed); // the monitor's hint
     service_timers();
+}
+
+// After the idle word says so: the monitor may have dozed off because all slept.
+void worker::note_awake() noexcept {
+    searching = true;
+    if (run_of.monitor_dozes.load(std::memory_order_seq_cst)) run_of.watcher->rouse(); // monitor
 }
 
 // The only worker awake, before it calls the run quiet: events and timers of all. True: there were any.

@@ -115,6 +115,7 @@ private:
     fiber* steal() noexcept;
     bool spin() noexcept;
     void sleep() noexcept;
+    void note_awake() noexcept;
     void sim_idle() noexcept;
     void dispatch(worker& of, unsigned events) noexcept;
     bool anything_anywhere() const noexcept;

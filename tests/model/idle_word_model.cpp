@@ -19,7 +19,7 @@ enum class token {
 
 /// What the last searcher does when it found something. Without a fence between stop_searching()
 /// and its look at the queue it may miss what a submitter left to it.
-enum class last_searcher { notifies, looks_after_a_fence, looks, is_silent };
+enum class last_searcher { notifies, looks, is_silent };
 
 /// The steps around the word that the word cannot enforce. A seeded bug takes one of them back.
 struct documented {
@@ -147,8 +147,6 @@ struct sleeping_workers
 
     void hand_on_the_search() { // I3
         if (Steps::when_last == last_searcher::is_silent) return;
-        if (Steps::when_last == last_searcher::looks_after_a_fence)
-            rl::atomic_thread_fence(rl::mo_seq_cst, $); // pairs with S2
         if (Steps::when_last != last_searcher::notifies && !may_have_work()) return;
         wake_one();
     }
@@ -252,9 +250,6 @@ struct each_return_a_token : documented {
 struct last_searcher_silent : documented {
     static constexpr last_searcher when_last = last_searcher::is_silent;
 };
-struct last_searcher_looks_after_a_fence : documented {
-    static constexpr last_searcher when_last = last_searcher::looks_after_a_fence;
-};
 struct last_searcher_looks : documented {
     static constexpr last_searcher when_last = last_searcher::looks;
 };
@@ -290,8 +285,8 @@ int main(int argument_count, char** arguments) {
         "idle_word, an update for a fence, as under ThreadSanitizer", 100000);
     checks.hold<sleeping_workers<3, meeting, as_specified, each_return_retracts>>(
         "idle_word, retracted after each return, tokens or not", 100000);
-    checks.hold<sleeping_workers<2, meeting, as_specified, last_searcher_looks_after_a_fence>>(
-        "idle_word, the last searcher notifies if it sees work, after a fence", 100000);
+    checks.hold<sleeping_workers<2, meeting, as_specified, last_searcher_looks>>(
+        "idle_word, the last searcher notifies if it sees work", 100000);
     checks.hold<last_one_awake<3>>("idle_word, the last one awake", 50000);
     checks.hold_every<last_one_awake<2>>("idle_word, the last one awake");
 
@@ -316,8 +311,6 @@ int main(int argument_count, char** arguments) {
         "idle_word, announced again before the token is taken");
     checks.find<sleeping_workers<2, meeting, as_specified, last_searcher_silent>>(
         "idle_word, the last searcher does not notify");
-    checks.find<sleeping_workers<2, meeting, as_specified, last_searcher_looks>>(
-        "idle_word, the last searcher notifies only if it sees work");
     checks.find<sleeping_workers<2, independent, as_specified, stop_without_fence>>(
         "idle_word, choose() to stop instead of wake()");
     checks.find<dozing_monitor<1, as_specified, not_rousing_after_retracting>>(

@@ -1,8 +1,11 @@
 #define DOCTEST_CONFIG_IMPLEMENT
 #include <doctest/doctest.h>
 
+#include "support/child_process.hpp"
+
 #include <cstdio>
 #include <cstdlib>
+#include <string_view>
 
 namespace {
 
@@ -34,6 +37,7 @@ REGISTER_LISTENER("case_counter", 0, case_counter);
 } // namespace
 
 int main(int argc, char** argv) {
+    if (argc == 3 && std::string_view(argv[1]) == "--child") return weft::test::child_main(argv[2]);
     doctest::Context context(argc, argv);
     int const status = context.run();
     if (context.shouldExit()) return status; // a query such as --list-test-cases
