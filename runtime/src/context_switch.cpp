@@ -1,7 +1,5 @@
 #include "context_switch.hpp"
 
-#include <boost/context/detail/fcontext.hpp>
-
 #include <pthread.h>
 
 #if defined(__SANITIZE_ADDRESS__)
@@ -95,6 +93,7 @@ void note_thread_stack() noexcept {
 #endif
 }
 
+#if defined(WEFT_ASAN) || defined(WEFT_TSAN)
 [[gnu::noinline]] void* switch_context(void* to, stack* to_stack) noexcept {
     (void)to_stack;
 #if defined(WEFT_ASAN)
@@ -110,6 +109,7 @@ void note_thread_stack() noexcept {
 #endif
     return back.fctx;
 }
+#endif
 
 void* make_context(stack& on) noexcept {
 #if defined(WEFT_TSAN)

@@ -2,6 +2,8 @@
 
 #include "stack_pool.hpp"
 
+#include <boost/context/detail/fcontext.hpp>
+
 #include <cstddef>
 
 namespace weft::detail {
@@ -10,7 +12,13 @@ namespace weft::detail {
 /// AddressSanitizer and ThreadSanitizer at each switch, Valgrind when a stack is first used.
 ///
 /// Gives the context from which the switch came that ended this one.
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
 void* switch_context(void* to, stack* to_stack) noexcept;
+#else
+inline void* switch_context(void* to, stack*) noexcept {
+    return boost::context::detail::jump_fcontext(to, nullptr).fctx;
+}
+#endif
 
 /// The first context of a stack: runs run_on_new_stack(where it was entered from).
 void* make_context(stack&) noexcept;

@@ -188,9 +188,8 @@ cancel_scope const* nearest_cancelled(fiber& self) noexcept {
     return found;
 }
 
-bool is_cancelled(fiber& of) noexcept {
-    bool open_end = false;
-    auto const look = [&](bool* gives_up) {
+bool has_pending_cancellation(fiber& of) noexcept {
+    auto const look = [&of](bool* open_end) {
         std::lock_guard const guard(of.scopes);
         if (is_finished(of)) return false;
         unsigned unwinding = 0;
@@ -199,10 +198,11 @@ bool is_cancelled(fiber& of) noexcept {
         else if (of.state.load(std::memory_order_relaxed) == task_state::waiting) // a report
             unwinding = of.waiting_unwinding.load(std::memory_order_relaxed);     //  "
         return visible_cancellation(of.innermost.load(std::memory_order_acquire), of, // enter()
-                                    unwinding, gives_up) != nullptr;
+                                    unwinding, open_end) != nullptr;
     };
-    bool const found = look(&open_end);
-    if (!open_end) return found;
+    bool open_end = false;
+    bool const pending = look(&open_end);
+    if (!open_end) return pending;
     std::lock_guard const delivery(delivery_lock);
     return look(nullptr);
 }

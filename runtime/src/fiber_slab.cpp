@@ -2,6 +2,7 @@
 
 #include <atomic>
 #include <new>
+#include <utility>
 
 #include <sys/mman.h>
 
@@ -16,8 +17,7 @@ std::atomic<fiber*> slabs[most_slabs];
 std::atomic<std::uint32_t> slab_count = 0;
 
 spinlock<lock_rank::memory> pool_lock;
-fiber* pool = nullptr; // free blocks
-std::uint32_t pool_count = 0;
+fiber* full = nullptr; // magazines: linked through the `context` of their first, which counts in `id`
 std::uint32_t used_of_last_slab = fiber_slabs::fibers_per_slab; // blocks beyond were never touched
 
 bool add_slab() noexcept {
@@ -57,49 +57,62 @@ std::uint32_t fiber_slabs::end_of_indices() noexcept {
     return count == 0 ? 0 : (count - 1) * fibers_per_slab + used;
 }
 
-fiber* fiber_slabs::take(std::uint32_t wanted, std::uint32_t& count) noexcept {
-    fiber* chain = nullptr;
-    count = 0;
+fiber_magazine fiber_slabs::take() noexcept {
+    fiber_magazine taken;
     pool_lock.lock();
-    while (count < wanted) {
-        fiber* taken = pool;
-        if (taken != nullptr) {
-            pool = taken->next;
-            --pool_count;
-        } else if (taken = make_one(); taken == nullptr) {
-            break;
+    if (full != nullptr) {
+        taken = {full, std::uint32_t(full->id)};
+        full = static_cast<fiber*>(full->context);
+    } else {
+        while (taken.count < fiber_magazine::capacity) {
+            fiber* const made = make_one();
+            if (made == nullptr) break;
+            taken.give(*made);
         }
-        taken->next = chain;
-        chain = taken;
-        ++count;
     }
     pool_lock.unlock();
-    return chain;
+    return taken;
 }
 
-void fiber_slabs::give(fiber* chain, fiber* last, std::uint32_t count) noexcept {
+void fiber_slabs::give(fiber_magazine returned) noexcept {
+    if (returned.count == 0) return;
+    returned.first->id = returned.count;
     pool_lock.lock();
-    last->next = pool;
-    pool = chain;
-    pool_count += count;
+    returned.first->context = full;
+    full = returned.first;
     pool_lock.unlock();
 }
 
-bool fiber_cache::refill() noexcept {
-    first_ = fiber_slabs::take(fiber_slabs::batch, count_);
-    return first_ != nullptr;
+fiber* fiber_slabs::take_one() noexcept {
+    fiber_magazine taken = take();
+    if (taken.count == 0) return nullptr;
+    fiber* const one = taken.take();
+    give(taken);
+    return one;
 }
 
-void fiber_cache::spill(std::uint32_t keep) noexcept {
-    if (count_ <= keep) return;
-    std::uint32_t const leaving = count_ - keep;
-    fiber* last = first_;
-    for (std::uint32_t step = 1; step < leaving; ++step)
-        last = last->next;
-    fiber* const rest = last->next;
-    fiber_slabs::give(first_, last, leaving);
-    first_ = rest;
-    count_ = keep;
+void fiber_slabs::give_one(fiber& block) noexcept {
+    fiber_magazine single;
+    single.give(block);
+    give(single);
+}
+
+bool fiber_cache::reload() noexcept {
+    if (previous_.count != 0)
+        current_ = std::exchange(previous_, {});
+    else
+        current_ = fiber_slabs::take();
+    return current_.count != 0;
+}
+
+void fiber_cache::unload() noexcept {
+    fiber_slabs::give(previous_);
+    previous_ = std::exchange(current_, {});
+}
+
+void fiber_cache::give_all() noexcept {
+    fiber_slabs::give(std::exchange(current_, {}));
+    fiber_slabs::give(std::exchange(previous_, {}));
 }
 
 } // namespace weft::detail

@@ -6,16 +6,38 @@
 
 namespace weft::detail {
 
+/// Some free control blocks, linked through `next`: what workers and the pool exchange, as one.
+struct fiber_magazine {
+    static constexpr std::uint32_t capacity = 128;
+
+    fiber* first = nullptr;
+    std::uint32_t count = 0;
+
+    fiber* take() noexcept {
+        fiber* const taken = first;
+        first = taken->next;
+        if (first != nullptr) __builtin_prefetch(first, 1);
+        --count;
+        return taken;
+    }
+    void give(fiber& block) noexcept {
+        block.next = first;
+        first = &block;
+        ++count;
+    }
+};
+
 /// Control blocks of the process, in slabs that are never unmapped: whoever holds a stale reference
-/// may read the wait word for ever. Blocks are handed to workers in batches.
+/// may read the wait word for ever.
 class fiber_slabs {
 public:
     static constexpr std::uint32_t fibers_per_slab = 4096;
-    static constexpr std::uint32_t batch = 64;
 
-    /// A chain, through `next`, of up to `wanted` blocks. Null: no memory.
-    static fiber* take(std::uint32_t wanted, std::uint32_t& count) noexcept;
-    static void give(fiber* chain, fiber* last, std::uint32_t count) noexcept;
+    /// Empty: no memory. Any thread.
+    static fiber_magazine take() noexcept;
+    static void give(fiber_magazine) noexcept;
+    static fiber* take_one() noexcept;
+    static void give_one(fiber&) noexcept;
 
     /// Calls visit(fiber&) for every block there is; which of them live, their state says.
     template <class Visit> static void for_each(Visit&& visit) {
@@ -29,30 +51,26 @@ private:
     static std::uint32_t end_of_indices() noexcept;
 };
 
-/// A worker's own stock of control blocks.
+/// A worker's own stock of control blocks: two magazines, so that going to and fro at the edge of one
+/// does not go to the pool each time.
 class fiber_cache {
 public:
     fiber* take() noexcept {
-        if (first_ == nullptr && !refill()) return nullptr;
-        fiber* const taken = first_;
-        first_ = taken->next;
-        --count_;
-        return taken;
+        if (current_.count == 0 && !reload()) return nullptr;
+        return current_.take();
     }
     void give(fiber& block) noexcept {
-        block.next = first_;
-        first_ = &block;
-        if (++count_ > most) spill(most / 2);
+        if (current_.count == fiber_magazine::capacity) unload();
+        current_.give(block);
     }
-    void give_all() noexcept { spill(0); }
+    void give_all() noexcept;
 
 private:
-    static constexpr std::uint32_t most = 1024;
-    bool refill() noexcept;
-    void spill(std::uint32_t keep) noexcept;
+    bool reload() noexcept;
+    void unload() noexcept;
 
-    fiber* first_ = nullptr;
-    std::uint32_t count_ = 0;
+    fiber_magazine current_;
+    fiber_magazine previous_;
 };
 
 } // namespace weft::detail

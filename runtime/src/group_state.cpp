@@ -84,13 +84,14 @@ void group_state::hold() {
 
 void group_state::release_hold() noexcept {
     std::lock_guard const guard(lock_);
-    settle();
+    settle(1);
 }
 
 // The host wakes once nothing is pending. It takes the lock again before it goes on, so that the unlock
 // after this is the last access to the group (G30).
-void group_state::settle() noexcept {
-    if (--pending_ > 0 || host_waiting_ == nullptr) return;
+void group_state::settle(std::size_t fewer) noexcept {
+    pending_ -= fewer;
+    if (pending_ > 0 || host_waiting_ == nullptr) return;
     wait_node* const node = std::exchange(host_waiting_, nullptr);
     wake(*node->waiter, node->epoch, wake_reason::event);
 }
@@ -117,13 +118,15 @@ void group_state::child_failed(fiber& child, std::exception_ptr error) noexcept 
     scope_.cancel("task '" + task_name(child) + "' failed");
 }
 
-void group_state::child_ended(fiber& child, bool cancellation_escaped) noexcept {
+void group_state::children_ended(fiber* const* ended, unsigned count,
+                                 bool cancellation_escaped) noexcept {
     if (cancellation_escaped && (scope_access::flags(scope_) & scope_access::called) == 0)
         scope_.cancel("a task let a cancellation escape"); // G13
     std::lock_guard const guard(lock_);
     if (cancellation_escaped) cancellation_escaped_ = true;
-    unlink(child);
-    settle();
+    for (unsigned number = 0; number < count; ++number)
+        unlink(*ended[number]);
+    settle(count);
 }
 
 bool group_state::wait_until_settled(char const* call, cancellable how) {
@@ -204,7 +207,7 @@ void start_record::move_child() {
     {
         std::lock_guard const guard(destination_->lock_);
         child.scopes.lock();
-        scope_access::place(*this, &destination_->scope_, 0);
+        scope_access::place(*this, &destination_->scope_, 0, 0);
         scope_access::clear_flag(*this, scope_access::provisional);
         child.scopes.unlock();
     }
@@ -223,7 +226,7 @@ void start_record::move_child() {
     }
     deliver_locked(child); // what was cancelled there before it came
     std::lock_guard const guard(group.lock_);
-    group.settle(); // the caller goes on
+    group.settle(1); // the caller goes on
 }
 
 void start_record::start(new_task& task, group_state& destination) {
@@ -240,6 +243,7 @@ void start_record::start(new_task& task, group_state& destination) {
     } const guard{destination, moved};
 
     scope_access::place(*this, caller.innermost.load(std::memory_order_relaxed), // our own
+                        this_worker()->exceptions->uncaught,
                         scope_access::of_start | scope_access::provisional);
     group.open(caller);
     auto const keep = shared_from_this();
@@ -251,13 +255,12 @@ void start_record::start(new_task& task, group_state& destination) {
         group.try_close(caller);
         throw;
     }
-    bool interrupted = false;
+    bool settled = false;
     try {
-        interrupted = !group.wait_until_settled("task_group::start", cancellable::yes);
-    } catch (cancelled const&) { // it was cancelled before (S1); thrown again below
-        interrupted = true;
+        settled = group.wait_until_settled("task_group::start", cancellable::yes);
+    } catch (cancelled const&) { // the caller was cancelled before it waited: the same as while it does
     }
-    if (interrupted) {
+    if (!settled) {
         phase expected = phase::pending;
         cut_short = phase_.compare_exchange_strong(expected, phase::abandoned,
                                                    std::memory_order_acq_rel); // pairs with started()

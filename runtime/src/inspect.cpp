@@ -1,3 +1,4 @@
+#include <weft/runtime/error.hpp>
 #include <weft/runtime/inspect.hpp>
 
 #include "runtime.hpp"
@@ -22,7 +23,7 @@ std::vector<seen_task> look_at_tasks(detail::runtime const* of) {
     std::vector<detail::fiber*> held;
     detail::fiber_slabs::for_each([&](detail::fiber& each) {
         if (each.state.load(std::memory_order_acquire) == task_state::finished) return; // launch()
-        held.reserve(held.size() + 1); // not under the lock
+        if (held.size() == held.capacity()) held.reserve(2 * held.size() + 64); // not under the lock
         std::lock_guard const guard(each.scopes);
         if (each.state.load(std::memory_order_relaxed) == task_state::finished) return; // under the lock
         if (of != nullptr && each.runtime != of) return;
@@ -96,6 +97,28 @@ void dump_tasks(std::ostream& out) {
     }
     out << tasks.size() << " tasks\n";
     write_tree(out, children, 0, 0);
+}
+
+run_statistics get_run_statistics() {
+    detail::worker const* const here = detail::this_worker();
+    if (here == nullptr)
+        throw no_event_loop_error("get_run_statistics() was called outside of run()");
+    run_statistics statistics;
+    for (auto const& each : here->run_of.workers) {
+        auto const read = [](std::atomic<std::uint64_t> const& counter) {
+            return counter.load(std::memory_order_relaxed); // a snapshot
+        };
+        detail::worker_counters const& counters = each->counters;
+        statistics.workers.push_back({read(counters.switches), read(counters.spawned),
+                                      read(counters.steals), read(counters.sleeps),
+                                      read(counters.polls), read(counters.events)});
+    }
+    statistics.stacks_in_use = detail::stack_depot::stacks_in_use();
+    statistics.stack_guards =
+        detail::current_guard_method() == detail::guard_method::guard_markers
+            ? "guard markers (MADV_GUARD_INSTALL)"
+            : "protected pages (mprotect)";
+    return statistics;
 }
 
 void wait_all_tasks_blocked() {

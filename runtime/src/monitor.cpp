@@ -12,6 +12,8 @@ namespace {
 using namespace std::chrono_literals;
 constexpr auto look_interval = 5ms;
 constexpr duration neglected_after = 10ms; // a worker that did not serve its timers for so long
+constexpr unsigned looks_between_releases = 200; // idle stacks: those not needed for a second
+constexpr unsigned quiet_looks_before_doze = 20; // then all that are kept ready go
 } // namespace
 
 // Goes to sleep for good when every worker sleeps, and is roused by the first that wakes:
@@ -40,8 +42,15 @@ void monitor::rouse() noexcept {
 void monitor::watch() {
     ::prctl(PR_SET_NAME, "weft-monitor");
     std::unique_lock lock(mutex_);
-    while (!ending_) {
-        if (doze(lock)) continue;
+    unsigned quiet = 0;
+    for (unsigned looks = 0; !ending_; ++looks) {
+        quiet = run_.idle.all_asleep(unsigned(run_.workers.size())) ? quiet + 1 : 0;
+        if (quiet == quiet_looks_before_doze) stack_depot::release_idle_memory(true);
+        if (quiet >= quiet_looks_before_doze && doze(lock)) {
+            quiet = 0;
+            continue;
+        }
+        if (looks % looks_between_releases == 0) stack_depot::release_idle_memory(false);
         changed_.wait_for(lock, look_interval, [this] { return ending_; });
         lock.unlock();
         look_after_workers();

@@ -21,6 +21,22 @@ void check_may_suspend(fiber const& self, char const* call) noexcept {
     check_no_lock_held(call);
 }
 
+inline fiber* fiber_of_this_thread() noexcept {
+    worker* const here = this_worker();
+    return here != nullptr ? here->current : nullptr;
+}
+
+[[gnu::cold, gnu::noinline, noreturn]] void refuse_outside_task(char const* call) {
+    throw no_event_loop_error(std::string(call) + " needs a task: it was called outside of run()");
+}
+
+inline fiber& required(char const* call) {
+    fiber* const self = fiber_of_this_thread();
+    if (self == nullptr) [[unlikely]]
+        refuse_outside_task(call);
+    return *self;
+}
+
 // attention was set: a cancellation perhaps, or the budget is used up.
 [[gnu::noinline]] void attend(fiber& self, char const* call) {
     if ((self.attention.load(std::memory_order_relaxed) & attention::cancel) != 0 && // a hint
@@ -35,24 +51,22 @@ void check_may_suspend(fiber const& self, char const* call) noexcept {
 } // namespace
 
 fiber* current_fiber() noexcept {
-    worker* const here = this_worker();
-    return here != nullptr ? here->current : nullptr;
+    return fiber_of_this_thread();
 }
 
 fiber& require_fiber(char const* call) {
-    if (fiber* const self = current_fiber()) return *self;
-    throw no_event_loop_error(std::string(call) + " needs a task: it was called outside of run()");
+    return required(call);
 }
 
 fiber& enter_blocking_call(char const* call) {
-    fiber& self = require_fiber(call);
+    fiber& self = required(call);
     if (--self.budget < 0 || self.attention.load(std::memory_order_relaxed) != 0) // a hint
         attend(self, call);
     return self;
 }
 
 fiber& check_cancellation(char const* call) {
-    fiber& self = require_fiber(call);
+    fiber& self = required(call);
     if (self.attention.load(std::memory_order_relaxed) != 0 && nearest_cancelled(self) != nullptr)
         throw_cancelled(self);
     return self;
@@ -62,7 +76,7 @@ void throw_cancelled(fiber& self) {
     throw scope_access::make_cancelled(self);
 }
 
-parking::parking(char const* what, cancellable how) : fiber_(&require_fiber(what)) {
+parking::parking(char const* what, cancellable how) : fiber_(&required(what)) {
     fiber& self = *fiber_;
     check_may_suspend(self, what);
     scope_access::arm_deadlines(self);

@@ -76,12 +76,17 @@ runtime::~runtime() {
 void runtime::become_worker(worker& mine) noexcept {
     set_this_worker(&mine);
     mine.exceptions = this_thread_exception_globals();
+    mine.errno_address = this_thread_errno();
     note_thread_stack();
     prepare_thread_for_overflow();
+    // The kernel may wake a sleeper 50 us late by default; sleeps and deadlines are more exact than that.
+    int const slack = ::prctl(PR_GET_TIMERSLACK);
+    ::prctl(PR_SET_TIMERSLACK, 1);
     exception_globals const before = *mine.exceptions; // run() may be called in a catch block
     *mine.exceptions = {};
     mine.run();
     *mine.exceptions = before;
+    ::prctl(PR_SET_TIMERSLACK, slack);
     set_this_worker(nullptr);
 }
 

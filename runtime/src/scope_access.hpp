@@ -43,8 +43,9 @@ struct scope_access {
         of.flags_.fetch_and(~cleared, std::memory_order_seq_cst); // pairs with flags()
     }
     /// A scope that no fiber enters: the base of a child of start().
-    static void place(cancel_scope& of, cancel_scope* outer, flag set) noexcept {
+    static void place(cancel_scope& of, cancel_scope* outer, unsigned unwinding, flag set) noexcept {
         of.outer_ = outer;
+        of.unwinding_ = std::uint16_t(unwinding);
         of.flags_.fetch_or(set, std::memory_order_seq_cst); // pairs with flags(): outer_ before it
     }
 
@@ -94,9 +95,8 @@ cancel_scope const* visible_cancellation(cancel_scope const* innermost, fiber co
 /// scope is left or a canceller comes by, the fiber's hint is cleared.
 cancel_scope const* nearest_cancelled(fiber& self) noexcept;
 
-/// Whether the next cancellation point of this task, held by a reference or the caller's own, throws: for
-/// reports. A task that runs elsewhere may be one step further. False for one that has ended.
-bool is_cancelled(fiber& of) noexcept;
+/// Whether its next cancellation point throws, as far as others can know (C34). False once finished.
+bool has_pending_cancellation(fiber&) noexcept;
 
 /// Tells the fiber, and the children of its groups at any depth, to look; ends the waits of those that
 /// are cancelled. The fiber may have ended meanwhile. When it returns, all those waits are won.

@@ -31,7 +31,7 @@ void recycle(fiber& block) noexcept {
     if (here != nullptr)
         here->fibers.give(block);
     else
-        fiber_slabs::give(&block, &block, 1);
+        fiber_slabs::give_one(block);
 }
 
 std::exception_ptr& stored_error(fiber& of) noexcept {
@@ -61,12 +61,11 @@ void wake_joiners(fiber& of) noexcept { // under its lock
 }
 
 // The order matters: the outcome is there before the state says finished; both under the lock under
-// which cancellers look (delivery I5); the group is told last, since it may be gone afterwards.
-void end_task(fiber& of, outcome how, std::exception_ptr error, bool cancellation_escaped) noexcept {
+// which cancellers look (delivery I5); the group is told last, since it may be gone afterwards. An end
+// that is of no interest to the group but for the count is left to the caller to tell: its group.
+group_state* end_task(fiber& of, outcome how, std::exception_ptr error,
+                      bool cancellation_escaped) noexcept {
     group_state* group = nullptr;
-    std::shared_ptr<start_record> keep; // the scope and the group of a child of start()
-    if (of.base != nullptr && scope_access::is_of_start(*of.base))
-        keep = static_cast<start_record*>(of.base)->shared_from_this();
     if (how == outcome::failed) {
         if ((of.flags & fiber::body_on_heap) == 0) of.body = nullptr; // the place is the error's now
         new (of.storage) std::exception_ptr(error);
@@ -78,9 +77,18 @@ void end_task(fiber& of, outcome how, std::exception_ptr error, bool cancellatio
         group = of.group;
         wake_joiners(of);
     }
+    if (error == nullptr && !cancellation_escaped) return group;
     if (error != nullptr) group->child_failed(of, std::move(error));
-    group->child_ended(of, cancellation_escaped);
+    fiber* const ended = &of;
+    group->children_ended(&ended, 1, cancellation_escaped);
     release_reference(of);
+    return nullptr;
+}
+
+// The scope and the group of a child of start(), which the body alone may have kept so far.
+std::shared_ptr<start_record> record_of(fiber& of) {
+    if (of.base == nullptr || !scope_access::is_of_start(*of.base)) return nullptr;
+    return static_cast<start_record*>(of.base)->shared_from_this();
 }
 
 // A child with a handle runs in a scope of its own, which is all that the handle can cancel (NX1).
@@ -107,7 +115,8 @@ void* fiber::place_for_body(std::size_t size, std::size_t alignment) {
     return body;
 }
 
-void run_task(fiber& self) noexcept {
+group_state* run_task(fiber& self) noexcept {
+    std::shared_ptr<start_record> const keep = record_of(self); // until the task has ended
     std::exception_ptr error;
     outcome how = outcome::value;
     bool escaped = false;
@@ -125,10 +134,18 @@ void run_task(fiber& self) noexcept {
         how = outcome::failed;
         error = std::current_exception();
     }
-    end_task(self, how, std::move(error), escaped);
+    return end_task(self, how, std::move(error), escaped);
+}
+
+void ended_batch::flush() noexcept {
+    if (count_ == 0) return;
+    group_->children_ended(ended_, count_, false);
+    while (count_ > 0)
+        release_reference(*ended_[--count_]);
 }
 
 void fail_unstarted(fiber& of, std::exception_ptr error) noexcept {
+    std::shared_ptr<start_record> const keep = record_of(of);
     of.operations->destroy_body(of.body);
     end_task(of, outcome::failed, std::move(error), false);
 }
@@ -187,7 +204,7 @@ task_info describe(fiber& of) {
     info.id = of.id;
     info.name = task_name(of);
     info.stack_size = stack_classes::bytes_of(of.stack_class);
-    info.pending_cancellation = is_cancelled(of);
+    info.pending_cancellation = has_pending_cancellation(of);
     std::lock_guard const guard(of.scopes);
     info.state = of.state.load(std::memory_order_relaxed); // under the lock, but for running and ready
     if (of.parent_id != 0) info.parent_id = of.parent_id;
@@ -209,8 +226,7 @@ new_task::new_task(task_options const& options, std::size_t body_size, std::size
                                         std::to_string(stack_classes::smallest) + " and " +
                                         std::to_string(stack_classes::largest));
     }
-    std::uint32_t count = 0;
-    fiber_ = here != nullptr ? here->make_fiber() : fiber_slabs::take(1, count);
+    fiber_ = here != nullptr ? here->make_fiber() : fiber_slabs::take_one();
     if (fiber_ == nullptr) throw std::bad_alloc();
     fiber_->stack_class = std::uint8_t(size_class); // `count`: that of the run
     fiber_->operations = nullptr;

@@ -7,8 +7,29 @@
 
 namespace weft::detail {
 
-/// Runs the body of the task that is the current fiber, to the end of its life.
-void run_task(fiber&) noexcept;
+/// Runs the body of the task that is the current fiber to its end. Gives the group that must still be
+/// told of it, or null if it was; until then the block is held.
+group_state* run_task(fiber&) noexcept;
+
+/// Ends of tasks of one group that are told at once. Only while a child of that group is about to run
+/// next on the same stack: the group cannot end before that one does, so nobody waits for these.
+class ended_batch {
+public:
+    void add(group_state& group, fiber& ended) noexcept {
+        group_ = &group;
+        ended_[count_++] = &ended;
+    }
+    bool must_flush_before(fiber const* next) const noexcept {
+        return count_ == most || next == nullptr || next->is_started() || next->group != group_;
+    }
+    void flush() noexcept;
+
+private:
+    static constexpr unsigned most = 16;
+    unsigned count_ = 0;
+    group_state* group_ = nullptr;
+    fiber* ended_[most];
+};
 
 /// The end of a task that could not be begun, as if its body had thrown this.
 void fail_unstarted(fiber&, std::exception_ptr) noexcept;

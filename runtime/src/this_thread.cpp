@@ -3,33 +3,35 @@
 #include <cerrno>
 #include <cxxabi.h>
 
+// Not in a namespace: assembly refers to it.
+extern "C" {
+extern thread_local weft::detail::worker* weft_current_worker;
+thread_local weft::detail::worker* weft_current_worker = nullptr;
+}
+
 namespace weft::detail {
 
 namespace {
-thread_local worker* current_worker = nullptr;
 thread_local held_locks locks{};
 } // namespace
 
+#if !defined(__x86_64__)
 [[gnu::noinline]] worker* this_worker() noexcept {
-    worker* found = current_worker;
+    worker* found = weft_current_worker;
     asm volatile("" : "+r"(found) : : "memory");
     return found;
 }
+#endif
 
 [[gnu::noinline]] void set_this_worker(worker* mine) noexcept {
-    current_worker = mine;
+    weft_current_worker = mine;
     asm volatile("" : : : "memory");
 }
 
-[[gnu::noinline]] int load_errno() noexcept {
-    int value = errno;
-    asm volatile("" : "+r"(value) : : "memory");
-    return value;
-}
-
-[[gnu::noinline]] void store_errno(int value) noexcept {
-    errno = value;
-    asm volatile("" : : : "memory");
+[[gnu::noinline]] int* this_thread_errno() noexcept {
+    int* found = &errno;
+    asm volatile("" : "+r"(found) : : "memory");
+    return found;
 }
 
 [[gnu::noinline]] exception_globals* this_thread_exception_globals() noexcept {

@@ -99,13 +99,13 @@ void worker::leave_current(after_switch how) noexcept {
     }
     self.caught_exceptions = exceptions->caught;
     self.uncaught_exceptions = exceptions->uncaught;
-    self.saved_errno = load_errno();
+    self.saved_errno = *errno_address;
     after = how;
     left_fiber = &self;
     switch_to(next);
     worker& here = *this_worker();
     here.become(self);
-    store_errno(self.saved_errno);
+    *here.errno_address = self.saved_errno;
 }
 
 // A stack's life: one task after the other. A new task that is next runs on this very stack, without
@@ -117,12 +117,15 @@ void worker::run_new_stack(void* from) noexcept {
         fiber* task = std::exchange(here->starting, nullptr);
         stack* const own = task->stack;
         own->context = nullptr; // in use
+        ended_batch ended;
         for (;;) {
             here->become(*task);
-            run_task(*task);
+            group_state* const group = run_task(*task);
             here = this_worker();
             here->current = nullptr;
+            if (group != nullptr) ended.add(*group, *task);
             task = here->next_fiber();
+            if (ended.must_flush_before(task)) ended.flush();
             if (task == nullptr || task->is_started() || task->stack_class != own->size_class) break;
             task->stack = own;
         }
@@ -147,11 +150,14 @@ bool worker::bind_stack(fiber& unstarted) noexcept {
 }
 
 void worker::give_up(fiber& unstarted) noexcept {
+    // Destructors of the body run here, on whatever stack this is: not as the fiber that it belongs to.
+    fiber* const here = std::exchange(current, nullptr);
     fail_unstarted(unstarted,
                    std::make_exception_ptr(std::system_error(
                        ENOMEM, std::system_category(),
                        "no stack of " + std::to_string(stack_classes::bytes_of(unstarted.stack_class)) +
                            " bytes for task '" + task_name(unstarted) + "'")));
+    current = here;
 }
 
 // ---- own queues ----------------------------------------------------------------------------------
@@ -323,9 +329,9 @@ fiber* worker::with_stack(fiber* found) noexcept {
 
 fiber* worker::find_elsewhere() noexcept {
     service_timers();
-    if (poll->is_used() && poll_now(*this) != 0) return nullptr; // look into the own queues again
-    if (has_work() || !run_of.injection.empty()) return nullptr;
-    if (run_of.workers.size() > 1) {
+    if (run_of.workers.size() > 1) { // alone, the sleep itself is the look at the events
+        if (poll->is_used() && poll_now(*this) != 0) return nullptr;
+        if (has_work() || !run_of.injection.empty()) return nullptr; // the own queues again
         if (!searching) searching = run_of.idle.try_start_searching(unsigned(run_of.workers.size()));
         if (searching)
             if (fiber* const stolen = steal()) return stolen;
@@ -394,12 +400,12 @@ void worker::sleep() noexcept {
     run_of.idle.announce_sleep(index, std::exchange(searching, false)); // W1, W2
     if (anything_anywhere() || run_of.stopping.load(std::memory_order_seq_cst)) { // W3
         run_of.idle.retract(index);                                                // W4
-        searching = true;
+        note_awake();
         return;
     }
     if (run_of.quiescence_waiters.load(std::memory_order_seq_cst) != 0 && // pairs with the waiter
         run_of.idle.retract_as_last(index, count)) {
-        searching = true;
+        note_awake();
         if (!look_everywhere()) run_of.wake_quiescence_waiters();
         return;
     }
@@ -410,14 +416,19 @@ void worker::sleep() noexcept {
     worker_counters::count(counters.sleeps);
     unsigned const events = poll->collect(at_most, poller::caller::owner); // W5
     run_of.idle.retract(index); // I4: whoever woke us, we count as searching now
-    searching = true;
+    note_awake();
     woken_by_injection = !run_of.injection.empty();
-    if (run_of.monitor_dozes.load(std::memory_order_seq_cst)) run_of.watcher->rouse(); // monitor
     if (events != 0) dispatch(*this, events);
     poll_lock.unlock();
     last_poll = ns(runtime::real_now());
     served_at.store(last_poll, std::memory_order_relaxed); // the monitor's hint
     service_timers();
+}
+
+// After the idle word says so: the monitor may have dozed off because all slept.
+void worker::note_awake() noexcept {
+    searching = true;
+    if (run_of.monitor_dozes.load(std::memory_order_seq_cst)) run_of.watcher->rouse(); // monitor
 }
 
 // The only worker awake, before it calls the run quiet: events and timers of all. True: there were any.

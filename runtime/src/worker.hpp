@@ -74,6 +74,7 @@ struct alignas(128) worker {
     unsigned const index;
     fiber* current = nullptr;
     exception_globals* exceptions = nullptr;       // of the owner's thread
+    int* errno_address = nullptr;                  //  "
     void* scheduler_context = nullptr;
     std::unique_ptr<poller> poll;
 
@@ -114,6 +115,7 @@ private:
     fiber* steal() noexcept;
     bool spin() noexcept;
     void sleep() noexcept;
+    void note_awake() noexcept;
     void sim_idle() noexcept;
     void dispatch(worker& of, unsigned events) noexcept;
     bool anything_anywhere() const noexcept;

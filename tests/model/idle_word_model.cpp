@@ -17,13 +17,17 @@ enum class token {
     awaited_only_asleep // bug: chosen while it looked again, it leaves the token for the next sleep
 };
 
+/// What the last searcher does when it found something. Without a fence between stop_searching()
+/// and its look at the queue it may miss what a submitter left to it.
+enum class last_searcher { notifies, looks, is_silent };
+
 /// The steps around the word that the word cannot enforce. A seeded bug takes one of them back.
 struct documented {
-    static constexpr bool looks_again = true;               // W3
-    static constexpr bool retracts_when_it_finds = true;    // W4
-    static constexpr bool retracts_when_woken_early = true; // I4
-    static constexpr bool last_searcher_notifies = true;    // I3
-    static constexpr bool notifies_to_stop = true;          // choose() has no fence of its own
+    static constexpr bool looks_again = true;                           // W3
+    static constexpr bool retracts_when_it_finds = true;                // W4
+    static constexpr bool retracts_when_woken_early = true;             // I4
+    static constexpr last_searcher when_last = last_searcher::notifies; // I3
+    static constexpr bool fence_before_stopping = true;                 // wake(), not choose()
     static constexpr token when_chosen = token::awaited;
 };
 
@@ -85,7 +89,7 @@ struct sleeping_workers
         while (stopping.load(rl::mo_acquire) == 0) {
             unsigned taken = 0;
             if (take(taken)) {
-                if (searching && idle.stop_searching() && Steps::last_searcher_notifies) wake_one();
+                if (searching && idle.stop_searching()) hand_on_the_search();
                 searching = false;
                 execute(self, taken);
             } else if (!searching && idle.try_start_searching(Workers)) {
@@ -134,13 +138,18 @@ struct sleeping_workers
         }
         if (++done != count) return;
         stopping.store(1, rl::mo_release);
-        if (Steps::notifies_to_stop) wake_one(); // its fence pairs with W2, for choose() as well
         if (Machine::full_fence == fence::none) // so that this bug is found where work is submitted
             rl::atomic_thread_fence(rl::mo_seq_cst, $);
         for (unsigned i = 0; i != Workers; ++i)
-            if (i != self && idle.choose(i)) unpark(i);
+            if (i != self && (Steps::fence_before_stopping ? idle.wake(i) : idle.choose(i)))
+                unpark(i);
     }
 
+    void hand_on_the_search() { // I3
+        if (Steps::when_last == last_searcher::is_silent) return;
+        if (Steps::when_last != last_searcher::notifies && !may_have_work()) return;
+        wake_one();
+    }
     void wake_one() {
         int const chosen = idle.notify(); // S2 to S4
         if (chosen != idle.nobody) unpark(unsigned(chosen));
@@ -169,6 +178,64 @@ struct last_one_awake : rl::test_suite<last_one_awake<Workers, Machine>, int(Wor
     }
 };
 
+struct documented_dozing {
+    static constexpr bool looks_twice = true;
+    static constexpr bool roused_after_each_retract = true; // also at W4
+};
+
+/// A monitor dozes while all workers sleep, and must be roused by the first that does not sleep any
+/// more. Where it is not, it waits for good, which relacy reports as a deadlock.
+template <unsigned Workers, class Machine = as_specified, class Steps = documented_dozing>
+struct dozing_monitor : rl::test_suite<dozing_monitor<Workers, Machine, Steps>, int(Workers + 2)> {
+    idle_word<relacy_atomics<Machine>> idle;
+    modelled_atomic<unsigned, Machine> dozes{0};
+    modelled_atomic<unsigned, as_specified> work{0};
+    rl::semaphore<struct park_token> parked[Workers];
+    rl::semaphore<struct rousing> roused;
+
+    void before() {
+        for (auto& each : parked)
+            each.init(false, 0, 100, $);
+        roused.init(false, 0, 100, $);
+    }
+    void after() {
+        RL_ASSERT(!idle.any_asleep());
+        for (auto& each : parked)
+            each.deinit($);
+        roused.deinit($);
+    }
+    void thread(unsigned index) {
+        if (index == Workers) return submit();
+        if (index > Workers) return doze();
+        sleep(index);
+    }
+
+    void submit() {
+        work.store(1, rl::mo_release);
+        for (unsigned i = 0; i != Workers; ++i)
+            if (idle.wake(i)) post(parked[i]);
+    }
+    void sleep(unsigned self) {
+        idle.announce_sleep(self, false);
+        bool const found = work.load(rl::mo_acquire) != 0;
+        if (!found) parked[self].wait(false, false, $);
+        idle.retract(self);
+        if (found && !Steps::roused_after_each_retract) return;
+        if (dozes.load(rl::mo_seq_cst) != 0) post(roused);
+    }
+    void doze() {
+        if (!idle.all_asleep(Workers)) return;
+        dozes.store(1, rl::mo_seq_cst);
+        if (Steps::looks_twice && !idle.all_asleep(Workers)) return;
+        roused.wait(false, false, $);
+    }
+
+    template <class Semaphore> static void post(Semaphore& to) {
+        unsigned previous = 0;
+        to.post(1, previous, $);
+    }
+};
+
 // Seeded bugs in the steps, and one other way to do it right
 
 struct not_looking_again : documented {
@@ -181,13 +248,22 @@ struct each_return_a_token : documented {
     static constexpr bool retracts_when_woken_early = false;
 };
 struct last_searcher_silent : documented {
-    static constexpr bool last_searcher_notifies = false;
+    static constexpr last_searcher when_last = last_searcher::is_silent;
+};
+struct last_searcher_looks : documented {
+    static constexpr last_searcher when_last = last_searcher::looks;
 };
 struct stop_without_fence : documented {
-    static constexpr bool notifies_to_stop = false;
+    static constexpr bool fence_before_stopping = false;
 };
 struct each_return_retracts : documented {
     static constexpr token when_chosen = token::of_no_meaning;
+};
+struct not_rousing_after_retracting : documented_dozing {
+    static constexpr bool roused_after_each_retract = false;
+};
+struct dozing_at_first_sight : documented_dozing {
+    static constexpr bool looks_twice = false;
 };
 struct token_left_behind : documented {
     static constexpr token when_chosen = token::awaited_only_asleep;
@@ -209,8 +285,13 @@ int main(int argument_count, char** arguments) {
         "idle_word, an update for a fence, as under ThreadSanitizer", 100000);
     checks.hold<sleeping_workers<3, meeting, as_specified, each_return_retracts>>(
         "idle_word, retracted after each return, tokens or not", 100000);
+    checks.hold<sleeping_workers<2, meeting, as_specified, last_searcher_looks>>(
+        "idle_word, the last searcher notifies if it sees work", 100000);
     checks.hold<last_one_awake<3>>("idle_word, the last one awake", 50000);
     checks.hold_every<last_one_awake<2>>("idle_word, the last one awake");
+
+    checks.hold<dozing_monitor<2>>("idle_word, a monitor that dozes, two workers", 100000);
+    checks.hold_all<dozing_monitor<1>>("idle_word, a monitor that dozes", 3);
 
     checks.find<sleeping_workers<2, independent, without_fence>>("idle_word, no full fence");
     checks.find<sleeping_workers<2, independent, fetch_add_in_two_steps>>(
@@ -230,9 +311,13 @@ int main(int argument_count, char** arguments) {
         "idle_word, announced again before the token is taken");
     checks.find<sleeping_workers<2, meeting, as_specified, last_searcher_silent>>(
         "idle_word, the last searcher does not notify");
-    // choose() has no fence before its load: that is left to its caller.
     checks.find<sleeping_workers<2, independent, as_specified, stop_without_fence>>(
-        "idle_word, choose() to stop, without the fence of notify() before");
+        "idle_word, choose() to stop instead of wake()");
+    checks.find<dozing_monitor<1, as_specified, not_rousing_after_retracting>>(
+        "idle_word, the monitor not roused by who did not even fall asleep");
+    checks.find<dozing_monitor<1, as_specified, dozing_at_first_sight>>(
+        "idle_word, the monitor dozes without a second look");
+    checks.find<dozing_monitor<1, without_total_order>>("idle_word, the monitor without seq_cst");
 
     return checks.result();
 }

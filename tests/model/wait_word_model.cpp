@@ -21,8 +21,6 @@ struct documented {
     static constexpr bool looks_at_delivered = true;         // A6
     static constexpr bool fills_before_delivering = true;    // C3, C4
     static constexpr bool timer_knows_its_epoch = true;      // C1
-    static constexpr bool canceller_repeats = true;          // C2: parking does not end a wait
-    static constexpr bool canceller_spares_uncancellable = true;
 };
 
 enum class waker { event_with_payload, event, timer, canceller };
@@ -56,8 +54,7 @@ struct waiting_fiber
 
     rl::var<unsigned> stack;   // all that the fiber touches while it runs
     rl::var<unsigned> payload; // in the node on its stack, in the same place for each wait
-    rl::semaphore<struct hand_over>
-        resumable[waits]; // one for each switch, which is all they order
+    rl::semaphore<struct hand_over> resumable[waits]; // one for each switch and nothing else
 
     // For assertions and for control only. Relacy runs everything in one thread of the system and
     // changes between its own only at an operation, so these order nothing.
@@ -211,14 +208,10 @@ struct waiting_fiber
 
     void cancel() {
         attention.fetch_or(1, rl::mo_seq_cst);
-        for (;;) {
-            auto const seen = wait.load();
-            if (!word::is_open(seen)) return;
-            if (Steps::canceller_spares_uncancellable && (seen & word::cancellable) == 0) return;
-            claim_result const result = wait.claim_if(seen, wake_reason::cancelled);
-            act_on(result, unsigned(word::epoch_of(seen)) - 1, wake_reason::cancelled);
-            if (result != claim_result::lost || !Steps::canceller_repeats) return;
-        }
+        auto const seen = wait.load();
+        if (!word::is_open(seen)) return;
+        act_on(wait.claim_if(seen, wake_reason::cancelled), unsigned(word::epoch_of(seen)) - 1,
+               wake_reason::cancelled);
     }
 
     // Everybody
@@ -268,12 +261,6 @@ struct delivering_before_filling : documented {
 struct timer_for_any_epoch : documented {
     static constexpr bool timer_knows_its_epoch = false;
 };
-struct canceller_tries_once : documented {
-    static constexpr bool canceller_repeats = false;
-};
-struct canceller_of_everything : documented {
-    static constexpr bool canceller_spares_uncancellable = false;
-};
 
 using everybody = woken_by<2, waker::event_with_payload, waker::timer, waker::canceller>;
 using event_or_canceller = woken_by<1, waker::event_with_payload, waker::canceller>;
@@ -318,11 +305,6 @@ int main(int argument_count, char** arguments) {
         "wait_word, delivered before the payload is written");
     checks.find<waiting_fiber<everybody, as_specified, timer_for_any_epoch>>(
         "wait_word, a timer that ends any wait");
-    // claim_if() tries once and does not look at `cancellable`: both are left to its caller.
-    checks.find<waiting_fiber<only_canceller, as_specified, canceller_tries_once>>(
-        "wait_word, a canceller that gives up when the wait parks");
-    checks.find<waiting_fiber<everybody, as_specified, canceller_of_everything>>(
-        "wait_word, a canceller that ends uncancellable waits");
 
     return checks.result();
 }

@@ -44,4 +44,24 @@ void wait_all_tasks_blocked();
 /// Writes the tree of tasks: name, state, what each waits for, where it was spawned. Any thread.
 void dump_tasks(std::ostream&);
 
+/// What one worker did since the run began.
+struct worker_statistics {
+    std::uint64_t switches = 0; ///< times it began or resumed a task
+    std::uint64_t spawned = 0;  ///< tasks started from it
+    std::uint64_t steals = 0;   ///< times it took work from another worker
+    std::uint64_t sleeps = 0;   ///< times it found nothing anywhere and slept
+    std::uint64_t polls = 0;    ///< looks at the kernel's events between tasks
+    std::uint64_t events = 0;   ///< events that it turned into runnable tasks
+};
+
+/// What the workers of the current run did, and how stacks are kept.
+struct run_statistics {
+    std::vector<worker_statistics> workers;
+    std::size_t stacks_in_use = 0; ///< of the process, those kept ready included
+    std::string stack_guards;      ///< how stacks are guarded, chosen once for the process
+};
+
+/// A snapshot. Any task or worker of the run. Errors: no_event_loop_error outside a run.
+run_statistics get_run_statistics();
+
 } // namespace weft

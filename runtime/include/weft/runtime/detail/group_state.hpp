@@ -48,8 +48,8 @@ public:
 
     /// A child left with an error: recorded, and the others are cancelled.
     void child_failed(fiber& child, std::exception_ptr error) noexcept;
-    /// The end of a child. Nothing of the group may be touched afterwards.
-    void child_ended(fiber& child, bool cancellation_escaped) noexcept;
+    /// The end of children. Nothing of the group may be touched afterwards.
+    void children_ended(fiber* const* ended, unsigned count, bool cancellation_escaped) noexcept;
 
     /// The host's body left with an error of its own.
     void host_failed(std::exception_ptr error) noexcept;
@@ -73,7 +73,7 @@ private:
     void record(std::exception_ptr error, std::string origin) noexcept;
     void link(fiber& child) noexcept;   // under lock_
     void unlink(fiber& child) noexcept; // under lock_
-    void settle() noexcept;             // under lock_: one pending less; wakes the host at 0
+    void settle(std::size_t fewer) noexcept; // under lock_: less is pending; wakes the host at 0
 
     cancel_scope& scope_;
     fiber* host_ = nullptr;

@@ -21,7 +21,8 @@ namespace weft { namespace detail {
 //  I1  A queued fiber is never left with every worker asleep: of S2 and W2 one comes first in the
 //      single total order, so either S3 sees the sleeper or W3 sees the fiber.
 //  I2  A worker that a waker chose counts as searching from S4 on, so that the next submitter does not
-//      wake a second one. It must not announce itself again before it has taken its token.
+//      wake a second one. A token that it has not taken when it announces itself again only ends
+//      that sleep early, see I4.
 //  I3  The last searcher that finds work calls notify() before it runs it: work that was pushed while
 //      it searched (S3 relied on it) gets another searcher.
 //  I4  A worker that returns from its sleep for another reason (an event, a timer, EINTR) first calls
@@ -78,8 +79,12 @@ public:
         return true;
     }
 
-    /// A searcher found work. True: it was the last one and must call notify() (I3).
-    bool stop_searching() { return searching(word_.fetch_sub(1, Atomics::seq_cst)) == 1; }
+    /// A searcher found work. True: it was the last one; if there is more, it must call notify() (I3).
+    bool stop_searching() {
+        bool const last = searching(word_.fetch_sub(1, Atomics::seq_cst)) == 1;
+        Atomics::full_fence(word_); // pairs with S2: what relied on us is visible now
+        return last;
+    }
 
     /// W1, W2. Afterwards the worker looks into every queue again.
     void announce_sleep(unsigned worker, bool was_searching) {

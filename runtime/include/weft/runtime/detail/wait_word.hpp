@@ -92,13 +92,10 @@ public:
     /// C1, C2 with a payload: the winner writes it and then calls deliver().
     claim_result claim_to_fill(word epoch, wake_reason reason) { return take(epoch, reason, 0); }
 
-    /// The canceller's C1, C2: loses also against a wait that cannot be cancelled.
+    /// The canceller's C1, C2: for the wait that it saw, if that can be cancelled.
     claim_result claim_if(word seen, wake_reason reason) {
-        if (!is_open(seen)) return claim_result::lost;
-        word const next = (seen & ~reason_mask) | claimed | delivered | encode(reason);
-        if (!word_.compare_exchange_strong(seen, next, Atomics::acq_rel)) // pairs with arm() and park()
-            return claim_result::lost;
-        return (seen & parked) != 0 ? claim_result::schedule : claim_result::won;
+        if ((seen & cancellable) == 0) return claim_result::lost;
+        return take(epoch_of(seen), reason, delivered);
     }
 
     /// C4, C5. True: the caller schedules the waiter.
@@ -117,8 +114,8 @@ public:
 
     /// The waiter ends its own wait without switching away. False: a waker was first.
     bool withdraw() {
-        word const seen = word_.load(Atomics::relaxed); // the CAS below decides
-        return claim_if(seen, wake_reason::none) != claim_result::lost;
+        word const seen = word_.load(Atomics::relaxed); // take() decides
+        return take(epoch_of(seen), wake_reason::none, delivered) != claim_result::lost;
     }
 
 private:

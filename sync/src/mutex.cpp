@@ -1,0 +1,188 @@
+#include <weft/sync/mutex.hpp>
+
+#include <weft/runtime/detail/group_state.hpp>
+
+#include <mutex>
+#include <stdexcept>
+
+// The word: the owner's control block, and whether anybody may be waiting.
+//
+//   0               free                      any task: CAS to itself (L1)
+//   owner           held, nobody waits        the owner: CAS to 0 (U1). A waiter, under the queue's lock:
+//                                             CAS to owner|contended (L2), and only then it queues
+//   owner|contended held, there may be        changes under the lock only: the owner hands over (U2), or,
+//                   waiters                   when all waiters have left, takes the mark off (U3)
+//
+// I1  With a waiter in the queue the word is never 0: it is handed to the first whose wait can still be
+//     won, in one critical section (LK3). One who lost its wait to a canceller was not there.
+// I2  The owner's last access is U1, the unlock after U2 (the new owner goes on only when it is
+//     delivered, after that), or another round after U3. So the next owner may destroy the mutex.
+// I3  The block of an ended task can be told by its state, and is not used again while it is named
+//     here.
+//
+// Rejected: storing 0 under the lock when the queue is empty, since the unlock after it would touch a
+// mutex that the next owner has destroyed; letting newcomers overtake (2-3 times the throughput under
+// contention, no bound on the wait).
+
+namespace weft {
+
+namespace {
+
+constexpr std::uintptr_t contended = 1; // control blocks are aligned
+
+std::uintptr_t word_of(detail::fiber const& owner) {
+    return reinterpret_cast<std::uintptr_t>(&owner);
+}
+
+detail::fiber* owner_in(std::uintptr_t word) {
+    return reinterpret_cast<detail::fiber*>(word & ~contended);
+}
+
+bool has_ended(std::uintptr_t word) {
+    detail::fiber const* const owner = owner_in(word);
+    return owner != nullptr &&
+           owner->state.load(std::memory_order_acquire) == task_state::finished; // end of a task
+}
+
+[[noreturn, gnu::cold]] void refuse_owner() {
+    throw std::logic_error("the current task holds this mutex already");
+}
+
+[[noreturn, gnu::cold]] void refuse_stranger() {
+    throw std::logic_error("the current task does not hold this mutex");
+}
+
+[[noreturn, gnu::cold]] void refuse_broken() {
+    throw broken_resource_error("the task that held this mutex has ended without unlocking it");
+}
+
+} // namespace
+
+bool mutex::is_owned_by(detail::fiber const& task) const noexcept {
+    return owner_in(word_.load(std::memory_order_relaxed)) == &task; // only it changes that
+}
+
+bool mutex::locked() const noexcept {
+    return word_.load(std::memory_order_relaxed) != 0; // a snapshot
+}
+
+void mutex::lock() {
+    detail::fiber& self = queue_.state == 0 ? detail::enter_blocking_call("mutex.lock")
+                                            : detail::check_cancellation("mutex.lock");
+    std::uintptr_t expected = 0;
+    if (word_.compare_exchange_strong(expected, word_of(self), std::memory_order_acquire, // L1: U1
+                                      std::memory_order_relaxed))
+        return;
+    take_or_wait(self, "mutex.lock", detail::cancellable::yes);
+}
+
+void mutex::lock_uncancellably() {
+    detail::fiber& self = detail::require_fiber("condition_variable.wait");
+    std::uintptr_t expected = 0;
+    if (word_.compare_exchange_strong(expected, word_of(self), std::memory_order_acquire, // L1: U1
+                                      std::memory_order_relaxed))
+        return;
+    take_or_wait(self, "condition_variable.wait", detail::cancellable::no);
+}
+
+void mutex::take_or_wait(detail::fiber& self, char const* call, detail::cancellable how) {
+    if (is_owned_by(self)) refuse_owner();
+    detail::parking wait(call, how);
+    detail::wait_node node(wait);
+    queue_.lock();
+    std::uintptr_t seen = word_.load(std::memory_order_relaxed); // the CASes decide
+    for (;;) {
+        if (seen == 0) {
+            if (!word_.compare_exchange_weak(seen, word_of(self), std::memory_order_acquire, // L1: U1
+                                             std::memory_order_relaxed))
+                continue;
+            queue_.unlock();
+            wait.withdraw(); // if a canceller was first: it finds the task at its next call (M3)
+            return;
+        }
+        if (has_ended(seen)) {
+            queue_.unlock();
+            wait.withdraw(); // whoever was first: it is broken
+            refuse_broken();
+        }
+        if ((seen & contended) != 0 ||
+            word_.compare_exchange_weak(seen, seen | contended, std::memory_order_relaxed)) // L2
+            break;
+    }
+    queue_.waiters.push_back(node);
+    queue_.unlock();
+    detail::wake_reason const why = wait.suspend();
+    if (why == detail::wake_reason::event) return; // U2 has made us the owner
+    queue_.leave(node);
+    if (why == detail::wake_reason::broken) refuse_broken();
+    detail::throw_cancelled(self);
+}
+
+bool mutex::try_lock() {
+    detail::fiber& self = detail::require_fiber("mutex.try_lock");
+    std::uintptr_t seen = 0;
+    if (word_.compare_exchange_strong(seen, word_of(self), std::memory_order_acquire, // L1: U1
+                                      std::memory_order_relaxed))
+        return true;
+    if (owner_in(seen) == &self) refuse_owner();
+    if (has_ended(seen)) refuse_broken();
+    return false;
+}
+
+void mutex::acquire_nowait() {
+    if (!try_lock()) throw would_block("the mutex is held by another task");
+}
+
+void mutex::unlock() {
+    detail::fiber& self = detail::require_fiber("mutex.unlock");
+    std::uintptr_t expected = word_of(self);
+    if (word_.compare_exchange_strong(expected, 0, std::memory_order_release, // U1: pairs with L1
+                                      std::memory_order_relaxed))
+        return;
+    if (owner_in(expected) != &self) refuse_stranger();
+    hand_over();
+}
+
+void mutex::hand_over() {
+    std::uintptr_t held = word_.load(std::memory_order_relaxed); // only others' marks change it
+    do {
+        std::unique_lock guard(queue_);
+        detail::wait_node* const next = queue_.claim_front();
+        if (next != nullptr) {
+            word_.store(word_of(*next->waiter) | (queue_.waiters.empty() ? 0 : contended), // U2
+                        std::memory_order_relaxed); // the new owner sees all by way of deliver()
+            guard.unlock();
+            detail::wait_queue::deliver(*next);
+            return;
+        }
+        held &= ~contended;
+        word_.store(held, std::memory_order_relaxed); // U3
+        guard.unlock();
+    } while (!word_.compare_exchange_strong(held, 0, std::memory_order_release, // U1: pairs with L1
+                                            std::memory_order_relaxed));
+}
+
+// The owner may let go and end at any moment; it is held by a reference while it is described.
+lock_statistics mutex::statistics() const {
+    lock_statistics seen;
+    for (;;) {
+        std::uintptr_t const word = word_.load(std::memory_order_acquire); // a snapshot
+        detail::fiber* const owner = owner_in(word);
+        seen.locked = owner != nullptr;
+        seen.owner.reset();
+        if (owner == nullptr) break;
+        {
+            std::lock_guard const guard(owner->scopes);
+            if (owner->state.load(std::memory_order_relaxed) == task_state::finished) // under its lock
+                break;
+            owner->references.fetch_add(1, std::memory_order_relaxed); // it has one of its own
+        }
+        seen.owner = detail::task_reference(*owner).info();
+        if (owner_in(word_.load(std::memory_order_relaxed)) == owner) break; // still the one
+    }
+    std::lock_guard const guard(queue_);
+    seen.tasks_waiting = queue_.waiters.size();
+    return seen;
+}
+
+} // namespace weft

@@ -1,0 +1,36 @@
+#include "lines.hpp"
+
+#include <weft/runtime/lowlevel.hpp>
+#include <weft/runtime/task_group.hpp>
+#include <weft/sync/event.hpp>
+
+#include <atomic>
+
+namespace bench {
+
+// One set() and until the last waiter has run, per waiter; the end of the tasks is not in the figure.
+void event_broadcast(settings const& with) {
+    std::size_t const waiters = with.count(10'000);
+    repeat(with, "event_broadcast", "ns", [waiters] {
+        weft::event start, gone;
+        std::atomic<std::size_t> up = 0, woken = 0;
+        double set_at = 0, last_at = 0;
+        weft::with_task_group([&](weft::task_group& group) {
+            for (std::size_t i = 0; i < waiters; ++i)
+                group.start_soon([&] {
+                    ++up;
+                    start.wait();
+                    if (++woken != waiters) return gone.wait();
+                    last_at = now();
+                    gone.set();
+                });
+            while (up < waiters)
+                weft::lowlevel::checkpoint();
+            set_at = now();
+            start.set();
+        });
+        return (last_at - set_at) * 1e9 / double(waiters);
+    });
+}
+
+} // namespace bench

@@ -1,0 +1,25 @@
+#pragma once
+
+#include "measure.hpp"
+
+/// The lines, one source a family of workloads. Each prints one or more results.
+namespace bench {
+
+void yield(settings const&);
+void yield_100000(settings const&);
+void spawn_join_b1000(settings const&);
+void spawn_join_all(settings const&);
+void skynet(settings const&);
+void pingpong(settings const&);
+void chan_mpmc(settings const&);
+void mutex_uncontended(settings const&);
+void mutex_contended(settings const&);
+void timers(settings const&);
+void timeout_ready(settings const&);
+void parked(settings const&);
+void parked_never_started(settings const&);
+void scope_enter_exit(settings const&);
+void cancel_parked(settings const&);
+void event_broadcast(settings const&);
+
+} // namespace bench
