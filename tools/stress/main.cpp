@@ -163,6 +163,7 @@ void run_mode(mode const& chosen, std::uint64_t seed, arguments const& given, wa
 
 int main(int argc, char** argv) {
     arguments const given = parse({argv, std::size_t(argc) + 1});
+    report_crashes();
     watchdog dog(given.patience, isatty(STDERR_FILENO) != 0);
     random_source seeds(given.seed ? *given.seed : std::random_device()());
     bool first = true;
