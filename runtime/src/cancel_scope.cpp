@@ -8,6 +8,7 @@
 #include <weft/runtime/detail/parking.hpp>
 
 #include <stdexcept>
+#include <thread>
 
 namespace weft {
 
@@ -175,7 +176,11 @@ bool timed_scope::timed_out(cancel_scope const& scope) noexcept {
 
 bool scope_access::mark(cancel_scope& of, bool by_deadline, std::string reason) noexcept {
     flag const before = of.flags_.fetch_or(cancel_scope::calling, std::memory_order_seq_cst); // once
-    if ((before & cancel_scope::calling) != 0) return false;
+    if ((before & cancel_scope::calling) != 0) {
+        while ((flags(of) & cancel_scope::called) == 0) // whoever is first writes down the cause
+            std::this_thread::yield();
+        return false;
+    }
     static std::shared_ptr<cancel_cause const> const deadline_passed =
         std::make_shared<cancel_cause const>(cancel_cause{{}, "cancelled: the deadline has passed"});
     if (by_deadline) {
