@@ -33,10 +33,8 @@ constexpr mode modes[] = {
     {"cancel", cancel_storm, "cancellations from everywhere, shields, deadlines, unwinding"},
     {"timer", timer_storm, "sleeps and deadlines that race with what they limit"},
     {"group", group_storm, "nested groups, start(), failures: all are reported once"},
-#if __has_include(<weft/sync/event.hpp>)
     {"event", event_storm, "broadcasts, late and impatient waiters, events that end at once"},
     {"mutex", mutex_storm, "exclusion, fairness, waiters that leave"},
-#endif
 #if __has_include(<weft/streams/memory.hpp>)
     {"channel", channel_storm, "items arrive once and in order, or not at all"},
 #endif
