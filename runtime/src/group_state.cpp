@@ -249,7 +249,7 @@ void start_record::start(new_task& task, group_state& destination) {
     auto const keep = shared_from_this();
     bool cut_short = false;
     try {
-        child_ = &task.block(); // before it runs, perhaps at once and elsewhere
+        child_ = &task.block(); // before it runs: it may say started() before launch() returns
         task.launch(group, *this);
     } catch (...) {
         group.try_close(caller);

@@ -22,10 +22,8 @@ constexpr line lines[] = {
     {"spawn_join_b1000", bench::spawn_join_b1000},
     {"spawn_join_all", bench::spawn_join_all},
     {"skynet", bench::skynet},
-#if __has_include(<weft/streams/memory.hpp>)
     {"pingpong", bench::pingpong},
     {"chan_mpmc", bench::chan_mpmc},
-#endif
     {"mutex_uncontended", bench::mutex_uncontended},
     {"mutex_contended", bench::mutex_contended},
     {"parked", bench::parked},

@@ -35,9 +35,7 @@ constexpr mode modes[] = {
     {"group", group_storm, "nested groups, start(), failures: all are reported once"},
     {"event", event_storm, "broadcasts, late and impatient waiters, events that end at once"},
     {"mutex", mutex_storm, "exclusion, fairness, waiters that leave"},
-#if __has_include(<weft/streams/memory.hpp>)
     {"channel", channel_storm, "items arrive once and in order, or not at all"},
-#endif
 #if __has_include(<weft/streams/tcp.hpp>)
     {"socket", socket_storm, "echoes, cancelled transfers, abrupt ends"},
 #endif
