@@ -175,7 +175,12 @@ bool timed_scope::timed_out(cancel_scope const& scope) noexcept {
 
 bool scope_access::mark(cancel_scope& of, bool by_deadline, std::string reason) noexcept {
     flag const before = of.flags_.fetch_or(cancel_scope::calling, std::memory_order_seq_cst); // once
-    if ((before & cancel_scope::calling) != 0) return false;
+    if ((before & cancel_scope::calling) != 0) {
+        // Somebody else decided the cause; the caller may rely on the scope being cancelled.
+        while ((flags(of) & called) == 0)
+            pause_cpu();
+        return false;
+    }
     static std::shared_ptr<cancel_cause const> const deadline_passed =
         std::make_shared<cancel_cause const>(cancel_cause{{}, "cancelled: the deadline has passed"});
     if (by_deadline) {

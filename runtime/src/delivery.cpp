@@ -192,12 +192,13 @@ bool has_pending_cancellation(fiber& of) noexcept {
     auto const look = [&of](bool* open_end) {
         std::lock_guard const guard(of.scopes);
         if (is_finished(of)) return false;
-        bool const waits = of.state.load(std::memory_order_relaxed) == task_state::waiting; // a report
-        unsigned const unwinding = current_fiber() == &of ? this_worker()->exceptions->uncaught
-                                   : waits ? of.waiting_unwinding.load(std::memory_order_relaxed) //  "
-                                           : 0u;
-        return visible_cancellation(of.innermost.load(std::memory_order_acquire), of, unwinding, // enter()
-                                    open_end) != nullptr;
+        unsigned unwinding = 0;
+        if (current_fiber() == &of)
+            unwinding = this_worker()->exceptions->uncaught;
+        else if (of.state.load(std::memory_order_relaxed) == task_state::waiting) // a report
+            unwinding = of.waiting_unwinding.load(std::memory_order_relaxed);     //  "
+        return visible_cancellation(of.innermost.load(std::memory_order_acquire), of, // enter()
+                                    unwinding, open_end) != nullptr;
     };
     bool open_end = false;
     bool const pending = look(&open_end);

@@ -70,31 +70,37 @@ std::string draw_tree(std::string const& message, std::vector<std::exception_ptr
 } // namespace
 
 exception_group::exception_group(std::string const& message, std::vector<std::exception_ptr> members,
-                                 std::vector<std::string> const& origins)
-    : error(draw_tree(message, members, origins)), message_(message), members_(std::move(members)) {
+                                 std::vector<std::string> origins)
+    : error(draw_tree(message, members, origins)), message_(message), members_(std::move(members)),
+      origins_(std::move(origins)) {
     if (members_.empty()) throw std::invalid_argument("an exception_group needs a member");
 }
 
 std::exception_ptr
 exception_group::without(std::function<bool(std::exception_ptr const&)> const& drop) const {
     std::vector<std::exception_ptr> kept;
-    bool changed = false;
-    for (std::exception_ptr const& member : members_) {
+    std::vector<std::string> origins;
+    for (std::size_t number = 0; number < members_.size(); ++number) {
+        std::exception_ptr rest = members_[number];
         try {
-            std::rethrow_exception(member);
+            std::rethrow_exception(members_[number]);
         } catch (exception_group const& group) {
-            std::exception_ptr rest = group.without(drop);
-            changed = changed || rest != member;
-            if (rest != nullptr) kept.push_back(std::move(rest));
+            bool dropped = false;
+            std::exception_ptr smaller = group.without([&](std::exception_ptr const& leaf) {
+                bool const drops = drop(leaf);
+                dropped = dropped || drops;
+                return drops;
+            });
+            if (dropped) rest = std::move(smaller);
         } catch (...) { // a leaf
-            if (drop(member))
-                changed = true;
-            else
-                kept.push_back(member);
+            if (drop(members_[number])) rest = nullptr;
         }
+        if (rest == nullptr) continue;
+        kept.push_back(std::move(rest));
+        origins.push_back(origin(number));
     }
     if (kept.empty()) return nullptr;
-    return std::make_exception_ptr(exception_group(message_, std::move(kept)));
+    return std::make_exception_ptr(exception_group(message_, std::move(kept), std::move(origins)));
 }
 
 } // namespace weft

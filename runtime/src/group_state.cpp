@@ -249,12 +249,18 @@ void start_record::start(new_task& task, group_state& destination) {
     auto const keep = shared_from_this();
     bool cut_short = false;
     try {
-        child_ = &task.launch(group, *this);
+        child_ = &task.block(); // before it runs: it may say started() before launch() returns
+        task.launch(group, *this);
     } catch (...) {
         group.try_close(caller);
         throw;
     }
-    if (!group.wait_until_settled("task_group::start", cancellable::yes)) {
+    bool settled = false;
+    try {
+        settled = group.wait_until_settled("task_group::start", cancellable::yes);
+    } catch (cancelled const&) { // the caller was cancelled before it waited: the same as while it does
+    }
+    if (!settled) {
         phase expected = phase::pending;
         cut_short = phase_.compare_exchange_strong(expected, phase::abandoned,
                                                    std::memory_order_acq_rel); // pairs with started()

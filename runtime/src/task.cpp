@@ -287,6 +287,7 @@ fiber& new_task::launch(runtime& run, group_state& group, cancel_scope* base,
     fiber& made = *fiber_;
     worker* const here = this_worker();
     bool const at_home = here != nullptr && &here->run_of == &run;
+    if (!at_home) group.check_open(); // else its run may be gone
     made.runtime = &run;
     made.context = nullptr;
     made.stack = nullptr;

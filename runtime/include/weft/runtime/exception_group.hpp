@@ -47,19 +47,20 @@ public:
     /// `origins`, if given, says for each member where it comes from. Errors: std::invalid_argument if
     /// there is no member, or a null one.
     exception_group(std::string const& message, std::vector<std::exception_ptr> members,
-                    std::vector<std::string> const& origins = {});
+                    std::vector<std::string> origins = {});
 
     /// The direct members, in the order in which they failed.
     std::span<std::exception_ptr const> exceptions() const { return members_; }
     std::string const& message() const { return message_; }
 
-    /// Whether any leaf, at any depth, is an E or derived from it.
+    /// Whether any leaf, at any depth, is an E or derived from it; of exception_group itself: whether
+    /// there is a nested one.
     template <class E> bool contains() const {
         for (std::exception_ptr const& member : members_) {
             try {
                 std::rethrow_exception(member);
             } catch (exception_group const& group) {
-                if constexpr (std::is_base_of_v<E, exception_group>) return true;
+                if constexpr (std::is_same_v<E, exception_group>) return true; // asked for by name
                 if (group.contains<E>()) return true;
             } catch (E const&) {
                 return true;
@@ -73,20 +74,27 @@ public:
     /// handler throws, leaves as a group of the same message.
     template <class... Handler> void handle(Handler&&... handlers) const {
         std::vector<std::exception_ptr> rest;
-        for (std::exception_ptr const& member : members_) {
+        std::vector<std::string> origins;
+        for (std::size_t number = 0; number < members_.size(); ++number) {
             try {
-                handle_member(member, handlers...);
+                handle_member(members_[number], handlers...);
             } catch (...) { // collected and thrown below
                 rest.push_back(std::current_exception());
+                origins.push_back(origin(number));
             }
         }
-        if (!rest.empty()) throw exception_group(message_, std::move(rest));
+        if (!rest.empty()) throw exception_group(message_, std::move(rest), std::move(origins));
     }
 
-    /// The group without the members that `drop` selects, at any depth; null if none is left.
+    /// The group without the leaves that `drop` selects, at any depth; null if none is left. Nested groups
+    /// that lose nothing stay the same objects.
     std::exception_ptr without(std::function<bool(std::exception_ptr const&)> const& drop) const;
 
 private:
+    std::string origin(std::size_t number) const {
+        return number < origins_.size() ? origins_[number] : std::string();
+    }
+
     template <class... Handler>
     static void handle_member(std::exception_ptr const& member, Handler&... handlers) {
         try {
@@ -112,6 +120,7 @@ private:
 
     std::string message_;
     std::vector<std::exception_ptr> members_;
+    std::vector<std::string> origins_; // empty, or one for each member
 };
 
 } // namespace weft

@@ -102,6 +102,7 @@ public:
     new_task& operator=(new_task const&) = delete;
 
     void* place() const;
+    fiber& block() const { return *fiber_; } // until launch(), and what launch() gives
     void keep_for_handle(); // one reference more, and a scope of its own
     /// The body stands in its place: from here on it is destroyed with the task.
     void set_body(body_operations const&, void const* function, void const* spawn_site);

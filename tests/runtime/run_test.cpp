@@ -1,0 +1,291 @@
+#include "support/run_test.hpp"
+
+#include "support/gate.hpp"
+
+#include <weft/runtime/cancel_scope.hpp>
+#include <weft/runtime/inspect.hpp>
+#include <weft/runtime/lowlevel.hpp>
+#include <weft/runtime/task_group.hpp>
+
+#include <doctest/doctest.h>
+
+#include <algorithm>
+#include <memory>
+#include <thread>
+
+using namespace weft;
+using namespace weft::test;
+using namespace std::chrono_literals;
+
+namespace {
+struct ordinary : std::runtime_error {
+    ordinary() : std::runtime_error("ordinary") {}
+};
+int twice(int number) { return 2 * number; }
+} // namespace
+
+TEST_SUITE("runtime.run") {
+    TEST_CASE("E1: run gives what its function returns, by value") {
+        CHECK(run([] { return 7; }) == 7);
+        CHECK(run(twice, 4) == 8);
+        CHECK(*run([] { return std::make_unique<int>(3); }) == 3);
+        CHECK(*run([](std::unique_ptr<int> given) { return given; }, std::make_unique<int>(5)) == 5);
+        int value = 0;
+        run([](int& given) { given = 9; }, std::ref(value));
+        CHECK(value == 9);
+        static_assert(std::is_void_v<decltype(run([] {}))>);
+        int local = 1;
+        static_assert(std::is_same_v<decltype(run([&]() -> int& { return local; })), int>);
+    }
+
+    TEST_CASE("E1: run rethrows what its function throws, the same object") {
+        for (unsigned const workers : {1u, 2u, 4u}) {
+            CHECK_THROWS_AS(run({.workers = workers}, [] { throw ordinary(); }), ordinary);
+            CHECK_THROWS_AS(run({.workers = workers}, [] { throw 5; }), int);
+            void const* thrown = nullptr;
+            try {
+                run({.workers = workers}, [&] {
+                    try {
+                        throw ordinary();
+                    } catch (ordinary const& error) {
+                        thrown = &error;
+                        throw;
+                    }
+                });
+            } catch (ordinary const& error) {
+                CHECK(static_cast<void const*>(&error) == thrown);
+            }
+        }
+    }
+
+    TEST_CASE("E1: after run every task has ended and its threads are joined") {
+        unsigned const threads = count_threads();
+        for (unsigned const workers : {1u, 2u, 4u, 16u}) {
+            std::atomic<int> ended{0};
+            run({.workers = workers}, [&] {
+                with_task_group([&](task_group& group) {
+                    for (int task = 0; task < 50; ++task)
+                        group.start_soon([&] {
+                            weft::sleep(100us);
+                            ++ended;
+                        });
+                });
+            });
+            CHECK(ended == 50);
+            CHECK(count_threads() == threads);
+            CHECK(get_running_tasks().empty());
+        }
+    }
+
+    TEST_CASE("E2: run inside a run of the same thread is refused, and harms nothing") {
+        run_test([] {
+            check_throws<std::logic_error>([] { run([] {}); }, "nested");
+            check_throws<std::logic_error>([] { run({.backend = "sim"}, [] {}); }, "nested sim");
+            lowlevel::checkpoint();
+        });
+    }
+
+    TEST_CASE("E2: runs in two threads are independent; a thread of its own may run one inside a run") {
+        std::vector<std::thread> threads;
+        std::atomic<int> sum{0};
+        for (int thread = 0; thread < 4; ++thread)
+            threads.emplace_back([&] {
+                for (int time = 0; time < 10; ++time)
+                    sum += run({.workers = 2}, [] {
+                        int inner = 0;
+                        with_task_group([&](task_group& group) {
+                            group.start_soon([&] { inner = 1; });
+                        });
+                        return inner;
+                    });
+            });
+        for (auto& thread : threads)
+            thread.join();
+        CHECK(sum == 40);
+        run([] {
+            int inner = 0;
+            std::thread([&] { inner = run([] { return 3; }); }).join();
+            CHECK(inner == 3);
+            CHECK(get_running_tasks().size() == 1);
+        });
+    }
+
+    TEST_CASE("E3: an unknown backend is refused") {
+        CHECK_THROWS_AS(run({.backend = "trio"}, [] {}), std::invalid_argument);
+        CHECK_THROWS_AS(run({.backend = ""}, [] {}), std::invalid_argument);
+        try {
+            run({.backend = "trio"}, [] {});
+        } catch (std::invalid_argument const& error) {
+            CHECK(std::string(error.what()).find("trio") != std::string::npos);
+        }
+    }
+
+    TEST_CASE("E3: absurd options are refused before anything is started") {
+        unsigned const threads = count_threads();
+        bool ran = false;
+        CHECK_THROWS_AS(run({.workers = 100'000}, [&] { ran = true; }), std::invalid_argument);
+        CHECK_THROWS_AS(run({.workers = ~0u}, [&] { ran = true; }), std::invalid_argument);
+        CHECK_THROWS_AS(run({.stack_size = 0}, [&] { ran = true; }), std::invalid_argument);
+        CHECK_THROWS_AS(run({.stack_size = 1}, [&] { ran = true; }), std::invalid_argument);
+        CHECK_THROWS_AS(run({.stack_size = ~std::size_t(0)}, [&] { ran = true; }), std::invalid_argument);
+        CHECK_THROWS_AS(run({.backend = "sim", .workers = ~0u}, [&] { ran = true; }),
+                        std::invalid_argument);
+        CHECK_FALSE(ran);
+        CHECK(count_threads() == threads);
+        CHECK(run([] { return 1; }) == 1);
+    }
+
+    TEST_CASE("E3: a task's absurd stack size is refused where it is spawned") {
+        run_test([] {
+            with_task_group([](task_group& group) {
+                check_throws<std::invalid_argument>(
+                    [&] { group.start_soon({.stack_size = 1}, [] {}); }, "too small");
+                check_throws<std::invalid_argument>(
+                    [&] { group.start_soon({.stack_size = ~std::size_t(0)}, [] {}); }, "too large");
+                check_throws<std::invalid_argument>(
+                    [&] { group.create_task({.stack_size = 100}, [] {}); }, "create_task");
+                check_throws<std::invalid_argument>(
+                    [&] { group.start({.stack_size = 100}, [](task_status<>&) {}); }, "start");
+            });
+        });
+    }
+
+    TEST_CASE("E3: stack_size reaches the tasks") {
+        for (std::size_t const size : {std::size_t(64) * 1024, std::size_t(1024) * 1024})
+            run({.stack_size = size}, [size] {
+                CHECK(get_current_task().stack_size >= size);
+                with_task_group([&](task_group& group) {
+                    group.start_soon([&] { CHECK(get_current_task().stack_size >= size); });
+                    group.start_soon({.stack_size = 2 * size},
+                                     [&] { CHECK(get_current_task().stack_size >= 2 * size); });
+                });
+            });
+    }
+
+    TEST_CASE("E9: all_backends names those that run takes") {
+        auto const backends = all_backends();
+        CHECK(std::find(backends.begin(), backends.end(), "epoll") != backends.end());
+        CHECK(std::find(backends.begin(), backends.end(), "sim") != backends.end());
+        for (std::string const& backend : backends)
+            CHECK(run({.backend = backend}, [] { return 1; }) == 1);
+    }
+
+    TEST_CASE("E9, M8: cancelled is no std::exception and cannot be made by users") {
+        static_assert(!std::is_base_of_v<std::exception, cancelled>);
+        static_assert(!std::is_default_constructible_v<cancelled>);
+        static_assert(std::is_final_v<cancelled>);
+        static_assert(!std::is_constructible_v<cancelled, std::string>);
+    }
+
+    TEST_CASE("E10: run returns only after the first task's children have unwound") {
+        run_test([] {});
+        for (unsigned const workers : {1u, 4u}) {
+            std::atomic<int> unwound{0};
+            struct counter {
+                std::atomic<int>& count;
+                ~counter() { ++count; }
+            };
+            CHECK_THROWS_AS(run({.workers = workers},
+                                [&] {
+                                    with_task_group([&](task_group& group) {
+                                        for (int task = 0; task < 20; ++task)
+                                            group.start_soon([&] {
+                                                counter const counts{unwound};
+                                                sleep_forever();
+                                            });
+                                        wait_all_tasks_blocked();
+                                        throw ordinary();
+                                    });
+                                }),
+                            exception_group);
+            CHECK(unwound == 20);
+        }
+    }
+
+    TEST_CASE("E1: a run may be made in a catch block, and what is caught there stays caught") {
+        try {
+            throw 17;
+        } catch (int) {
+            run({.workers = 2}, [] {
+                check(!std::current_exception(), "the first task starts with a clean slate");
+                try {
+                    throw ordinary();
+                } catch (ordinary const&) {
+                    lowlevel::checkpoint();
+                }
+            });
+            int again = 0;
+            try {
+                throw;
+            } catch (int number) {
+                again = number;
+            }
+            CHECK(again == 17);
+        }
+    }
+
+    TEST_CASE("E1: a foreign cancellation that leaves the first task becomes task_cancelled") {
+        std::exception_ptr foreign;
+        run([&] {
+            cancel_scope scope;
+            scope.run([&] {
+                scope.cancel();
+                try {
+                    lowlevel::checkpoint();
+                } catch (cancelled const&) {
+                    foreign = std::current_exception();
+                }
+            });
+        });
+        CHECK_THROWS_AS(run([&] { std::rethrow_exception(foreign); }), task_cancelled);
+    }
+
+    TEST_CASE("M6: with one worker no other task runs between two checkpoints") {
+        run_test({.workers = {1}}, [] {
+            int plain = 0; // no lock, no atomic
+            with_task_group([&](task_group& group) {
+                for (int task = 0; task < 50; ++task)
+                    group.start_soon([&] {
+                        for (int time = 0; time < 20; ++time) {
+                            int const before = plain;
+                            plain = before + 1;
+                            lowlevel::checkpoint();
+                        }
+                    });
+            });
+            CHECK(plain == 1000);
+        });
+    }
+
+    TEST_CASE("TR80: a foreign thread wakes a runtime in which everything sleeps") {
+        run_test({.times = 20}, [] {
+            gate opened;
+            std::thread opener([&] {
+                std::this_thread::yield();
+                opened.open();
+            });
+            opened.wait();
+            opener.join();
+        });
+    }
+
+    TEST_CASE("M5: what was written before a wake-up is visible after it") {
+        run_test({.times = 20}, [] {
+            for (int time = 0; time < 50; ++time) {
+                int plain = 0;
+                gate opened;
+                with_task_group([&](task_group& group) {
+                    group.start_soon([&] {
+                        plain = 1;
+                        opened.open();
+                    });
+                    opened.wait();
+                    CHECK(plain == 1);
+                    plain = 2;
+                    group.start_soon([&] { plain = plain == 2 ? 3 : -1; });
+                });
+                CHECK(plain == 3);
+            }
+        });
+    }
+}

@@ -1,0 +1,852 @@
+#include "support/gate.hpp"
+#include "support/run_test.hpp"
+
+#include <weft/runtime/cancel_scope.hpp>
+#include <weft/runtime/inspect.hpp>
+#include <weft/runtime/lowlevel.hpp>
+#include <weft/runtime/task_group.hpp>
+
+#include <doctest/doctest.h>
+
+#include <atomic>
+#include <memory>
+#include <optional>
+#include <set>
+#include <thread>
+#include <type_traits>
+#include <vector>
+
+using namespace weft;
+using namespace weft::test;
+using namespace std::chrono_literals;
+
+namespace {
+
+struct ordinary : std::runtime_error {
+    explicit ordinary(int which = 0) : std::runtime_error("ordinary"), number(which) {}
+    int number;
+};
+
+template <class Body> std::optional<exception_group> group_from(Body&& body) {
+    try {
+        body();
+    } catch (exception_group const& group) {
+        return group;
+    }
+    return {};
+}
+
+void named_function() {}
+
+template <class Group, class F>
+concept spawnable = requires(Group& group, F function) { group.start_soon(function); };
+template <class Group, class F>
+concept startable = requires(Group& group, F function) { group.start(function); };
+
+} // namespace
+
+TEST_SUITE("runtime.task_group") {
+    TEST_CASE("G1: a group is entered once") {
+        run_test([] {
+            task_group group;
+            group.run([&] {
+                check_throws<std::logic_error>([&] { group.run([] {}); }, "while it is open");
+                lowlevel::checkpoint();
+            });
+            check_throws<std::logic_error>([&] { group.run([] {}); }, "after it was left");
+            lowlevel::checkpoint();
+        });
+        CHECK_THROWS_AS(with_task_group([] {}), no_event_loop_error);
+        static_assert(!std::is_copy_constructible_v<task_group>);
+        static_assert(!std::is_move_constructible_v<task_group>);
+    }
+
+    TEST_CASE("G2: a group that is not open takes no tasks, and lets go of the callable") {
+        run_test([] {
+            auto const token = std::make_shared<int>();
+            bool ran = false;
+            task_group group;
+            auto const refuses = [&](char const* when) {
+                check_throws<std::logic_error>([&] { group.start_soon([token, &ran] { ran = true; }); },
+                                               when);
+                check_throws<std::logic_error>([&] { group.create_task([token, &ran] { ran = true; }); },
+                                               when);
+                check_throws<std::logic_error>(
+                    [&] {
+                        group.start([token, &ran](task_status<>& status) {
+                            ran = true;
+                            status.started();
+                        });
+                    },
+                    when);
+            };
+            refuses("before it was entered");
+            group.run([] {});
+            refuses("after it was left");
+            CHECK(token.use_count() == 1);
+            CHECK_FALSE(ran);
+        });
+    }
+
+    TEST_CASE("G2: a group whose run is over takes no tasks from a thread outside") {
+        task_group group;
+        CHECK_THROWS_AS(group.start_soon([] {}), std::logic_error);
+        run({.workers = 2}, [&] { group.run([] {}); });
+        CHECK_THROWS_AS(group.start_soon([] {}), std::logic_error);
+        CHECK_THROWS_AS(group.create_task([] {}), std::logic_error);
+        run({.workers = 1}, [&] {
+            check_throws<std::logic_error>([&] { group.start_soon([] {}); }, "in another run");
+        });
+    }
+
+    TEST_CASE("G3: children, unrelated tasks and threads may spawn, also while the host waits in exit") {
+        run_test([] {
+            std::atomic<int> ran{0};
+            std::optional<std::thread> thread;
+            task_group other;
+            gate go;
+            other.run([&] {
+                with_task_group([&](task_group& group) {
+                    group.start_soon([&] {
+                        group.start_soon([&] {
+                            group.start_soon([&] { ++ran; });
+                            ++ran;
+                        });
+                        ++ran;
+                    });
+                    other.start_soon([&] { group.start_soon([&] { ++ran; }); });
+                    group.start_soon([&] {
+                        lowlevel::checkpoint();
+                        thread.emplace([&] {
+                            group.start_soon([&] {
+                                ++ran;
+                                go.open();
+                            });
+                        });
+                        go.wait();
+                    });
+                    wait_all_tasks_blocked();
+                });
+            });
+            thread->join();
+            CHECK(ran == 5);
+        });
+    }
+
+    TEST_CASE("G3: a cancelled group takes tasks") {
+        run_test([] {
+            bool ran = false;
+            with_task_group([&](task_group& group) {
+                group.cancel();
+                group.start_soon([&] { ran = true; });
+            });
+            CHECK(ran);
+        });
+    }
+
+    TEST_CASE("G3: a spawn that races with the end of the group is waited for or refused") {
+        run_test({.workers = {2, 4}, .seeds = {}, .times = 100}, [] {
+            std::atomic<int> accepted{0};
+            std::atomic<int> ran{0};
+            std::atomic<bool> open{false};
+            task_group group;
+            std::thread spawner([&] {
+                while (!open) {}
+                try {
+                    for (;;) {
+                        group.start_soon([&] { ++ran; });
+                        ++accepted;
+                    }
+                } catch (std::logic_error const&) { // closed
+                }
+            });
+            group.run([&] {
+                open = true;
+                lowlevel::checkpoint();
+            });
+            int const seen = ran;
+            spawner.join();
+            CHECK(accepted == ran);
+            CHECK(seen == ran);
+        });
+    }
+
+    TEST_CASE("G4: start_soon does not run the child; children start in the order of spawning") {
+        run_sim(0, [] {
+            std::vector<int> order;
+            with_task_group([&](task_group& group) {
+                for (int task = 0; task < 10; ++task)
+                    group.start_soon([&order, task] { order.push_back(task); });
+                CHECK(order.empty());
+            });
+            CHECK(order == std::vector<int>{0, 1, 2, 3, 4, 5, 6, 7, 8, 9});
+        });
+    }
+
+    TEST_CASE("G4: callable and arguments are decay-copied; std::ref shares; move-only types work") {
+        run_test([] {
+            int shared = 0;
+            std::atomic<int> sum{0};
+            with_task_group([&](task_group& group) {
+                int local = 5;
+                group.start_soon([&](int given) { sum += given; }, local);
+                group.start_soon([](int& given) { given = 7; }, std::ref(shared));
+                group.start_soon([&](std::unique_ptr<int> given) { sum += *given; },
+                                 std::make_unique<int>(10));
+                group.start_soon([&sum, owned = std::make_unique<int>(100)] { sum += *owned; });
+                struct large {
+                    char bytes[1000] = {};
+                } const big;
+                group.start_soon([&sum, big] { sum += int(sizeof big.bytes); });
+                group.start_soon(named_function);
+                local = 0;
+            });
+            CHECK(sum == 1115);
+            CHECK(shared == 7);
+        });
+    }
+
+    TEST_CASE("G4: callables of every size and alignment run with their bytes intact") {
+        run_test([] {
+            std::atomic<int> good{0};
+            with_task_group([&](task_group& group) {
+                struct alignas(64) aligned {
+                    int value = 3;
+                } const strict;
+                group.start_soon([&good, strict] {
+                    if (reinterpret_cast<std::uintptr_t>(&strict) % 64 == 0 && strict.value == 3) ++good;
+                });
+                group.start_soon([&good, a = 1, b = 2, c = 3, d = 4, e = 5, f = 6, g = 7, h = 8] {
+                    if (a + b + c + d + e + f + g + h == 36) ++good;
+                });
+                group.start_soon([&good, text = std::string(1000, 'x')] {
+                    if (text.size() == 1000) ++good;
+                });
+            });
+            CHECK(good == 3);
+        });
+    }
+
+    TEST_CASE("G6: the exit waits for all children") {
+        run_test([] {
+            std::atomic<int> ended{0};
+            with_task_group([&](task_group& group) {
+                for (int task = 0; task < 20; ++task)
+                    group.start_soon([&, task] {
+                        weft::sleep(std::chrono::microseconds(task * 20));
+                        ++ended;
+                    });
+            });
+            CHECK(ended == 20);
+        });
+    }
+
+    TEST_CASE("G6: leaving an empty group lets others run once") {
+        run_sim(0, [] {
+            with_task_group([](task_group& group) {
+                bool ran = false;
+                group.start_soon([&] { ran = true; });
+                with_task_group([] {});
+                CHECK(ran);
+            });
+        });
+    }
+
+    TEST_CASE("G6: leaving an empty group is no cancellation point") {
+        run_test([] {
+            cancel_scope scope;
+            bool reached = false;
+            CHECK(scope.run([&] {
+                scope.cancel();
+                with_task_group([] {});
+                reached = true;
+            }));
+            CHECK(reached);
+        });
+    }
+
+    TEST_CASE("G6: an exception that leaves the body cancels the children") {
+        run_test([] {
+            std::atomic<int> cut{0};
+            auto const errors = group_from([&] {
+                with_task_group([&](task_group& group) {
+                    for (int task = 0; task < 5; ++task)
+                        group.start_soon([&] {
+                            try {
+                                sleep_forever();
+                            } catch (cancelled const&) {
+                                ++cut;
+                                throw;
+                            }
+                        });
+                    wait_all_tasks_blocked();
+                    throw ordinary();
+                });
+            });
+            CHECK(cut == 5);
+            check(errors.has_value(), "a group");
+            CHECK(errors->exceptions().size() == 1);
+            CHECK(errors->contains<ordinary>());
+        });
+    }
+
+    TEST_CASE("G7, G8: a host cancelled while it waits goes on waiting; the group itself is not cancelled") {
+        run_test([] {
+            cancel_scope outer;
+            std::atomic<bool> child_done{false};
+            bool called = true;
+            with_task_group([&](task_group& around) {
+                around.start_soon([&] {
+                    CHECK(outer.run([&] {
+                        task_group group;
+                        group.run([&] {
+                            group.start_soon([&] {
+                                shielded([&] {
+                                    weft::sleep(2ms);
+                                    child_done = true;
+                                });
+                            });
+                        });
+                        CHECK(child_done);
+                        called = group.cancel_scope().cancel_called();
+                    }));
+                });
+                wait_all_tasks_blocked();
+                outer.cancel();
+            });
+            CHECK(child_done);
+            CHECK_FALSE(called);
+        });
+    }
+
+    TEST_CASE("G9: the exit waits for a shielded child without a limit of its own") {
+        run_test([] {
+            bool done = false;
+            with_task_group([&](task_group& group) {
+                group.start_soon([&] {
+                    shielded([&] {
+                        for (int time = 0; time < 5; ++time)
+                            weft::sleep(500us);
+                        done = true;
+                    });
+                });
+                group.cancel();
+            });
+            CHECK(done);
+        });
+    }
+
+    TEST_CASE("G10: the first failure cancels the siblings and the host") {
+        run_test([] {
+            std::atomic<int> cut{0};
+            bool host_cut = false;
+            auto const errors = group_from([&] {
+                with_task_group([&](task_group& group) {
+                    for (int task = 0; task < 3; ++task)
+                        group.start_soon([&] {
+                            try {
+                                sleep_forever();
+                            } catch (cancelled const&) {
+                                ++cut;
+                                throw;
+                            }
+                        });
+                    group.start_soon([] { throw ordinary(4); });
+                    try {
+                        sleep_forever();
+                    } catch (cancelled const&) {
+                        host_cut = true;
+                        throw;
+                    }
+                });
+            });
+            CHECK(cut <= 3);
+            CHECK(host_cut);
+            check(errors.has_value(), "a group");
+            CHECK(errors->exceptions().size() == 1);
+        });
+    }
+
+    TEST_CASE("G11: whatever failed leaves as one group, also a single error; cancelled is no member") {
+        run_test([] {
+            auto const single = group_from([] {
+                with_task_group([](task_group& group) { group.start_soon([] { throw ordinary(1); }); });
+            });
+            check(single.has_value(), "a group for one error");
+            CHECK(single->exceptions().size() == 1);
+
+            auto const several = group_from([] {
+                with_task_group([](task_group& group) {
+                    for (int number = 0; number < 4; ++number)
+                        group.start_soon([number] {
+                            try {
+                                sleep_forever();
+                            } catch (cancelled const&) { // replaced
+                                throw ordinary(number);
+                            }
+                        });
+                    group.start_soon([] { sleep_forever(); });
+                    wait_all_tasks_blocked();
+                    throw ordinary(9);
+                });
+            });
+            check(several.has_value(), "a group for several");
+            CHECK(several->exceptions().size() == 5);
+            CHECK_FALSE(several->contains<cancelled>());
+            std::set<int> numbers;
+            several->handle([&](ordinary const& error) { numbers.insert(error.number); });
+            CHECK(numbers == std::set<int>{0, 1, 2, 3, 9});
+        });
+    }
+
+    TEST_CASE("G11, G22: a nested group's failure becomes a nested member") {
+        run_test([] {
+            auto const outer = group_from([] {
+                with_task_group([](task_group& group) {
+                    group.start_soon([] {
+                        with_task_group([](task_group& inner) {
+                            inner.start_soon([] { throw ordinary(1); });
+                        });
+                    });
+                });
+            });
+            check(outer.has_value(), "a group");
+            CHECK(outer->exceptions().size() == 1);
+            bool nested = false;
+            try {
+                std::rethrow_exception(outer->exceptions()[0]);
+            } catch (exception_group const& inner) {
+                nested = inner.exceptions().size() == 1 && inner.contains<ordinary>();
+            }
+            CHECK(nested);
+        });
+    }
+
+    TEST_CASE("G12: a cancelled group without errors just ends; caught says whether anything was cut short") {
+        run_test([] {
+            task_group group;
+            bool after = false;
+            group.run([&] {
+                group.start_soon([] { sleep_forever(); });
+                group.cancel();
+            });
+            after = true;
+            CHECK(after);
+            CHECK(group.cancel_scope().cancelled_caught());
+
+            task_group nothing_cut;
+            nothing_cut.run([&] { nothing_cut.cancel(); });
+            CHECK_FALSE(nothing_cut.cancel_scope().cancelled_caught());
+
+            task_group swallowed; // every child ended normally
+            swallowed.run([&] {
+                swallowed.start_soon([] {
+                    try {
+                        sleep_forever();
+                    } catch (cancelled const&) { // swallowed
+                    }
+                });
+                wait_all_tasks_blocked();
+                swallowed.cancel();
+            });
+            CHECK_FALSE(swallowed.cancel_scope().cancelled_caught());
+        });
+    }
+
+    TEST_CASE("G12: errors win over cancellations") {
+        run_test([] {
+            auto const errors = group_from([] {
+                with_task_group([](task_group& group) {
+                    group.start_soon([] {
+                        try {
+                            sleep_forever();
+                        } catch (cancelled const&) { // replaced
+                            throw ordinary();
+                        }
+                    });
+                    wait_all_tasks_blocked();
+                    group.cancel();
+                    sleep_forever();
+                });
+            });
+            check(errors.has_value(), "the error");
+            CHECK_FALSE(errors->contains<cancelled>());
+        });
+    }
+
+    TEST_CASE("G13: a cancellation that escapes from a child nobody cancelled cancels the group") {
+        run_test([] {
+            std::exception_ptr foreign;
+            cancel_scope scope;
+            scope.run([&] {
+                scope.cancel();
+                try {
+                    lowlevel::checkpoint();
+                } catch (cancelled const&) {
+                    foreign = std::current_exception();
+                }
+            });
+            std::atomic<bool> sibling_cut{false};
+            task_group group;
+            group.run([&] {
+                group.start_soon([&] {
+                    try {
+                        sleep_forever();
+                    } catch (cancelled const&) {
+                        sibling_cut = true;
+                        throw;
+                    }
+                });
+                wait_all_tasks_blocked();
+                group.start_soon([&] { std::rethrow_exception(foreign); });
+            });
+            CHECK(sibling_cut);
+            CHECK(group.cancel_scope().cancel_called());
+        });
+    }
+
+    TEST_CASE("G14: members stand in the order in which they failed, the host's first if it began") {
+        run_sim(0, [] {
+            auto const errors = group_from([] {
+                with_task_group([](task_group& group) {
+                    for (int number = 1; number < 4; ++number)
+                        group.start_soon([number] {
+                            try {
+                                sleep_forever();
+                            } catch (cancelled const&) { // replaced
+                                throw ordinary(number);
+                            }
+                        });
+                    wait_all_tasks_blocked();
+                    throw ordinary(0);
+                });
+            });
+            std::vector<int> order;
+            errors->handle([&](ordinary const& error) { order.push_back(error.number); });
+            CHECK(order == std::vector<int>{0, 1, 2, 3});
+        });
+    }
+
+    TEST_CASE("G15: an exception keeps its identity and what is nested in it") {
+        run_test([] {
+            std::atomic<void const*> thrown{nullptr};
+            auto const errors = group_from([&] {
+                with_task_group([&](task_group& outer) {
+                    outer.start_soon([&] {
+                        with_task_group([&](task_group& group) {
+                            group.start_soon([&] {
+                                try {
+                                    throw ordinary(1);
+                                } catch (ordinary const&) {
+                                    try {
+                                        std::throw_with_nested(ordinary(2));
+                                    } catch (ordinary const& error) {
+                                        thrown = &error;
+                                        throw;
+                                    }
+                                }
+                            });
+                        });
+                    });
+                });
+            });
+            bool same = false;
+            int cause = 0;
+            errors->handle([&](ordinary const& error) {
+                same = static_cast<void const*>(&error) == thrown;
+                try {
+                    std::rethrow_if_nested(error);
+                } catch (ordinary const& nested) {
+                    cause = nested.number;
+                }
+            });
+            CHECK(same);
+            CHECK(cause == 1);
+        });
+    }
+
+    TEST_CASE("G16: anything that is thrown is collected") {
+        run_test([] {
+            auto const errors = group_from([] {
+                with_task_group([](task_group& group) { group.start_soon([] { throw 42; }); });
+            });
+            check(errors.has_value(), "a group");
+            CHECK(errors->contains<int>());
+        });
+    }
+
+    TEST_CASE("G17: errors of the clean-up join the same group") {
+        run_test([] {
+            auto const errors = group_from([] {
+                with_task_group([](task_group& group) {
+                    group.start_soon([] {
+                        try {
+                            sleep_forever();
+                        } catch (cancelled const&) { // replaced
+                            throw std::out_of_range("while cleaning up");
+                        }
+                    });
+                    wait_all_tasks_blocked();
+                    group.start_soon([] { throw ordinary(); });
+                });
+            });
+            check(errors.has_value(), "a group");
+            CHECK(errors->exceptions().size() == 2);
+            CHECK(errors->contains<ordinary>());
+            CHECK(errors->contains<std::out_of_range>());
+        });
+    }
+
+    TEST_CASE("G18: after a cancelled group the program goes on, a body with a value has none") {
+        run_test([] {
+            with_task_group([](task_group& group) {
+                group.cancel();
+                sleep_forever();
+            });
+            lowlevel::checkpoint();
+            check_throws<task_cancelled>(
+                [] {
+                    with_task_group([](task_group& group) {
+                        group.cancel();
+                        return sleep_forever(), 1;
+                    });
+                },
+                "no value");
+            CHECK(with_task_group([](task_group& group) {
+                      group.cancel();
+                      return 6;
+                  }) == 6);
+            CHECK(*with_task_group([] { return std::make_unique<int>(8); }) == 8);
+        });
+    }
+
+    TEST_CASE("G19: in a cancelled outer scope the exit passes one cancellation on") {
+        run_test([] {
+            cancel_scope outer;
+            bool as_cancelled = false;
+            CHECK_FALSE(outer.run([&] {
+                try {
+                    with_task_group([&](task_group& group) {
+                        group.start_soon([] { sleep_forever(); });
+                        group.start_soon([] { sleep_forever(); });
+                        outer.cancel();
+                    });
+                } catch (cancelled const&) {
+                    as_cancelled = true;
+                    throw;
+                }
+            }));
+            CHECK(as_cancelled);
+        });
+    }
+
+    TEST_CASE("G20: shield and deadline of a group hold for its host and all children") {
+        run_test([] {
+            cancel_scope outer;
+            std::atomic<int> survived{0};
+            CHECK_FALSE(outer.run([&] {
+                task_group group;
+                group.cancel_scope().set_shield(true);
+                group.run([&] {
+                    outer.cancel();
+                    group.start_soon([&] {
+                        weft::sleep(1ms);
+                        ++survived;
+                    });
+                    lowlevel::checkpoint();
+                    ++survived;
+                });
+                lowlevel::checkpoint();
+            }));
+            CHECK(survived == 2);
+
+            task_group timed;
+            timed.run([&] {
+                timed.cancel_scope().set_deadline(current_time() + 1ms);
+                timed.start_soon([] { sleep_forever(); });
+            });
+            CHECK(timed.cancel_scope().cancelled_caught());
+        });
+    }
+
+    TEST_CASE("G21: a child may cancel its own group and notices at its next checkpoint") {
+        run_test([] {
+            bool went_on = false;
+            bool too_far = false;
+            with_task_group([&](task_group& group) {
+                group.start_soon([&] {
+                    group.cancel();
+                    went_on = true;
+                    lowlevel::checkpoint();
+                    too_far = true;
+                });
+            });
+            CHECK(went_on);
+            CHECK_FALSE(too_far);
+        });
+    }
+
+    TEST_CASE("G23: a child that returns normally does nothing to its siblings") {
+        run_test([] {
+            std::atomic<int> done{0};
+            with_task_group([&](task_group& group) {
+                group.start_soon([&] { return 5; });
+                group.start_soon([&] {
+                    weft::sleep(1ms);
+                    ++done;
+                });
+            });
+            CHECK(done == 1);
+        });
+    }
+
+    TEST_CASE("G24: a task's name is the given one, or its callable's") {
+        run_test([] {
+            with_task_group([](task_group& group) {
+                group.start_soon({.name = "given"}, [] { CHECK(get_current_task().name == "given"); });
+                auto const handle = group.create_task([] {});
+                CHECK(handle.info().name.find("lambda") != std::string::npos);
+                auto const of_function = group.create_task(&wait_all_tasks_blocked);
+                CHECK(of_function.info().name.find("wait_all_tasks_blocked") != std::string::npos);
+            });
+        });
+    }
+
+    TEST_CASE("G24: a child's parent is the host of its group, whoever spawned it") {
+        run_test([] {
+            std::uint64_t const host = get_current_task().id;
+            CHECK_FALSE(get_current_task().parent_id.has_value());
+            with_task_group([&](task_group& group) {
+                group.start_soon([&] {
+                    CHECK(get_current_task().parent_id == host);
+                    group.start_soon([&] { CHECK(get_current_task().parent_id == host); });
+                });
+            });
+        });
+    }
+
+    TEST_CASE("G25: what cannot be called does not compile") {
+        using one_short = decltype([](int) {});
+        using not_told = decltype([] {});
+        static_assert(spawnable<task_group, not_told> && !spawnable<task_group, int>);
+        static_assert(!spawnable<task_group, one_short>);
+        static_assert(!startable<task_group, not_told>);
+    }
+
+    TEST_CASE("G27: the callable and its arguments are gone when the group is left") {
+        run_test([] {
+            auto const token = std::make_shared<int>();
+            with_task_group([&](task_group& group) {
+                group.start_soon([token] { lowlevel::checkpoint(); });
+                group.start_soon([](std::shared_ptr<int>) {}, token);
+                group.start_soon([token] { sleep_forever(); });
+                wait_all_tasks_blocked();
+                CHECK(token.use_count() == 2);
+                group.cancel();
+            });
+            CHECK(token.use_count() == 1);
+            {
+                auto const errors = group_from([&] {
+                    with_task_group([&](task_group& group) {
+                        group.start_soon([token] { throw token; });
+                    });
+                });
+                CHECK(token.use_count() == 2);
+            }
+            CHECK(token.use_count() == 1);
+        });
+    }
+
+    TEST_CASE("G30: the last child's end and the host's wait never miss each other") {
+        run_test({.seeds = {0, 1}, .times = 20}, [] {
+            for (int time = 0; time < 100; ++time) {
+                std::atomic<int> ended{0};
+                with_task_group([&](task_group& group) {
+                    for (int task = 0; task < 3; ++task)
+                        group.start_soon([&] { ++ended; });
+                });
+                check(ended == 3, "all have ended");
+            }
+        });
+    }
+
+    TEST_CASE("G31, G32: an error is never lost, whatever cancels the group meanwhile") {
+        run_test({.times = 100}, [] {
+            auto const errors = group_from([] {
+                with_task_group([](task_group& group) {
+                    group.start_soon([&] { group.cancel(); });
+                    group.start_soon([] { throw ordinary(1); });
+                    group.start_soon([] { lowlevel::checkpoint(); });
+                });
+            });
+            check(errors.has_value(), "the error");
+            CHECK(errors->exceptions().size() == 1);
+        });
+    }
+
+    TEST_CASE("G6: a group cancelled at any suspension leaves no child behind") {
+        cancel_at_every_suspension_point([](attempt& at) {
+            std::atomic<int> begun{0};
+            std::atomic<int> ended{0};
+            struct end_counter {
+                std::atomic<int>& ended;
+                ~end_counter() { ++ended; }
+            };
+            auto const child = [&] {
+                ++begun;
+                end_counter const counts{ended};
+                weft::sleep(1ms);
+                lowlevel::checkpoint();
+            };
+            bool const finished = at.run([&] {
+                with_task_group([&](task_group& group) {
+                    group.start_soon(child);
+                    group.start_soon([&] {
+                        with_task_group([&](task_group& inner) {
+                            inner.start_soon(child);
+                            inner.start_soon(child);
+                        });
+                    });
+                    lowlevel::checkpoint();
+                });
+            });
+            check(begun == ended, "all children have ended");
+            if (!at.cancelled()) check(finished && ended == 3, "all children ran");
+        });
+    }
+
+    TEST_CASE("TR24: a child that cancels its group at once, before the spawner goes on, hangs nobody") {
+        run_test({.times = 50}, [] {
+            task_group group;
+            group.run([&] {
+                for (int task = 0; task < 10; ++task)
+                    group.start_soon([&] {
+                        group.cancel();
+                        lowlevel::checkpoint();
+                    });
+                sleep_forever();
+            });
+            CHECK(group.cancel_scope().cancelled_caught());
+        });
+    }
+
+    TEST_CASE("G6: a tree of groups ten deep and three wide ends") {
+        run_test({.workers = {1, 2, 4}, .seeds = {0, 1}}, [] {
+            std::atomic<int> leaves{0};
+            struct tree {
+                static void grow(std::atomic<int>& leaves, int depth) {
+                    if (depth == 0) {
+                        ++leaves;
+                        return;
+                    }
+                    with_task_group([&](task_group& group) {
+                        for (int child = 0; child < 3; ++child)
+                            group.start_soon([&leaves, depth] { grow(leaves, depth - 1); });
+                    });
+                }
+            };
+            tree::grow(leaves, 7);
+            CHECK(leaves == 2187);
+        });
+    }
+}

@@ -1,0 +1,273 @@
+#include <weft/sync/to_thread.hpp>
+
+#include "each_runtime.hpp"
+
+#include <weft/runtime/cancel_scope.hpp>
+#include <weft/runtime/error.hpp>
+#include <weft/runtime/inspect.hpp>
+#include <weft/runtime/lowlevel.hpp>
+#include <weft/runtime/task_group.hpp>
+#include <weft/sync/event.hpp>
+
+#include <atomic>
+#include <latch>
+#include <memory>
+#include <mutex>
+#include <set>
+#include <stdexcept>
+#include <string>
+#include <thread>
+#include <vector>
+
+namespace {
+
+struct not_a_std_exception {
+    int number;
+};
+
+// Opened by the test, waited for by a pool thread.
+class door {
+public:
+    void open() { latch_.count_down(); }
+    void pass() { latch_.wait(); }
+
+private:
+    std::latch latch_{1};
+};
+
+} // namespace
+
+TEST_SUITE_BEGIN("sync.to_thread");
+
+TEST_CASE("T1: the call runs in another thread, and its value comes back") {
+    on_each_runtime([] {
+        auto const here = std::this_thread::get_id();
+        auto const [thread, length] = weft::to_thread::run_sync(
+            [](std::string text, std::unique_ptr<int> more) {
+                return std::pair(std::this_thread::get_id(), text.size() + std::size_t(*more));
+            },
+            "weft", std::make_unique<int>(2));
+        CHECK(thread != here);
+        CHECK(length == 6);
+        auto const box = weft::to_thread::run_sync([] { return std::make_unique<int>(3); });
+        CHECK(*box == 3);
+        weft::to_thread::run_sync([] {});
+    });
+}
+
+TEST_CASE("T1, T14: exceptions of any type come back") {
+    on_each_runtime([] {
+        CHECK(throws<std::domain_error>(
+            [] { weft::to_thread::run_sync([] { throw std::domain_error("no"); }); }));
+        CHECK(throws<not_a_std_exception>(
+            [] { weft::to_thread::run_sync([]() -> int { throw not_a_std_exception{1}; }); }));
+    });
+}
+
+TEST_CASE("T1: in a cancelled scope the function does not run") {
+    on_each_runtime([] {
+        std::atomic<bool> ran = false;
+        weft::cancel_scope scope;
+        scope.run([&] {
+            scope.cancel();
+            weft::to_thread::run_sync([&] { ran = true; });
+        });
+        CHECK(scope.cancelled_caught());
+        CHECK_FALSE(ran);
+    });
+}
+
+TEST_CASE("T2: cancelled while it waits for a token, the function does not run") {
+    on_each_runtime([] {
+        weft::capacity_limiter limiter(0);
+        std::atomic<bool> ran = false;
+        weft::cancel_scope scope;
+        weft::with_task_group([&](weft::task_group& group) {
+            group.start_soon([&] {
+                scope.run([&] {
+                    weft::to_thread::run_sync({.limiter = &limiter}, [&] { ran = true; });
+                });
+            });
+            weft::wait_all_tasks_blocked();
+            CHECK(limiter.statistics().tasks_waiting == 1);
+            scope.cancel();
+        });
+        CHECK_FALSE(ran);
+        CHECK(limiter.statistics().tasks_waiting == 0);
+        CHECK(limiter.borrowed_tokens() == 0);
+    });
+}
+
+TEST_CASE("T3: once begun, the call is finished first and the cancellation comes afterwards") {
+    on_each_runtime([] {
+        door gate;
+        std::atomic<int> value = 0;
+        std::atomic<bool> went_on = false;
+        weft::cancel_scope scope;
+        weft::with_task_group([&](weft::task_group& group) {
+            group.start_soon([&] {
+                scope.run([&] {
+                    value = weft::to_thread::run_sync([&] {
+                        gate.pass();
+                        return 5;
+                    });
+                    weft::lowlevel::checkpoint();
+                    went_on = true;
+                });
+            });
+            weft::wait_all_tasks_blocked();
+            scope.cancel();
+            weft::wait_all_tasks_blocked();
+            CHECK(value == 0);
+            gate.open();
+        });
+        CHECK(value == 5);
+        CHECK_FALSE(went_on);
+        CHECK(scope.cancelled_caught());
+    });
+}
+
+TEST_CASE("T4, T5: an abandoned call lets go at once and keeps its token to the end") {
+    on_each_runtime([] {
+        auto const gate = std::make_shared<door>();
+        weft::capacity_limiter limiter(1);
+        auto const watched = std::make_shared<int>(1);
+        weft::cancel_scope scope;
+        weft::with_task_group([&](weft::task_group& group) {
+            group.start_soon([&] {
+                scope.run([&] {
+                    weft::to_thread::run_sync({.abandon_on_cancel = true, .limiter = &limiter},
+                                              [gate, watched] {
+                                                  gate->pass();
+                                                  throw std::runtime_error("dropped");
+                                              });
+                });
+            });
+            weft::wait_all_tasks_blocked();
+            scope.cancel();
+        });
+        CHECK(scope.cancelled_caught());
+        CHECK(limiter.borrowed_tokens() == 1);
+        gate->open();
+        limiter.acquire(); // comes when the thread has finished
+        limiter.release();
+        CHECK(watched.use_count() == 1);
+    });
+}
+
+TEST_CASE("T4, T15: run() returns although an abandoned call still runs") {
+    std::vector<std::shared_ptr<door>> gates;
+    on_each_runtime([&] {
+        auto const gate = std::make_shared<door>();
+        gates.push_back(gate);
+        weft::cancel_scope scope;
+        weft::with_task_group([&](weft::task_group& group) {
+            group.start_soon([&] {
+                scope.run([&] {
+                    weft::to_thread::run_sync({.abandon_on_cancel = true}, [gate] { gate->pass(); });
+                });
+            });
+            weft::wait_all_tasks_blocked();
+            scope.cancel();
+        });
+    });
+    for (auto const& gate : gates)
+        gate->open();
+    for (auto const& gate : gates)
+        while (gate.use_count() > 1)
+            std::this_thread::yield();
+}
+
+TEST_CASE("T7: the default limiter is one a run, with 40 tokens") {
+    on_each_runtime([] {
+        auto& limiter = weft::to_thread::current_default_thread_limiter();
+        CHECK(limiter.total_tokens() == 40);
+        CHECK(&limiter == &weft::to_thread::current_default_thread_limiter());
+        CHECK(weft::to_thread::run_sync([&] { return limiter.borrowed_tokens(); }) == 1);
+        CHECK(limiter.borrowed_tokens() == 0);
+        limiter.set_total_tokens(1);
+    });
+}
+
+TEST_CASE("T8: a thread that has become idle takes the next call") {
+    on_each_runtime([] {
+        std::set<std::thread::id> seen;
+        for (int call = 0; call < 50; ++call)
+            seen.insert(weft::to_thread::run_sync([] { return std::this_thread::get_id(); }));
+        CHECK(seen.size() <= 3); // the one that is just done may not be idle yet
+    });
+}
+
+TEST_CASE("T10: the thread is no task") {
+    on_each_runtime([] {
+        weft::event gate;
+        CHECK(weft::to_thread::run_sync([&] {
+            return throws<weft::no_event_loop_error>([&] { gate.wait(); }) &&
+                   throws<weft::no_event_loop_error>([] { weft::get_current_task(); });
+        }));
+    });
+}
+
+TEST_CASE("T13: the function and what it returned are destroyed promptly") {
+    on_each_runtime([] {
+        auto const watched = std::make_shared<int>(1);
+        weft::to_thread::run_sync([kept = watched] { return kept; });
+        CHECK(watched.use_count() == 1);
+    });
+}
+
+TEST_CASE("T15: completion against cancellation: the value comes, or the scope is left") {
+    often_on_each_runtime(20, [] {
+        for (bool abandon : {false, true}) {
+            weft::cancel_scope scope;
+            std::atomic<bool> returned = false;
+            std::atomic<bool> ran = false;
+            weft::with_task_group([&](weft::task_group& group) {
+                auto const flag = std::make_shared<std::atomic<bool>>(false);
+                group.start_soon([&, flag] {
+                    scope.run([&] {
+                        weft::to_thread::run_sync({.abandon_on_cancel = abandon},
+                                                  [flag] { *flag = true; });
+                        returned = true;
+                        ran = flag->load();
+                    });
+                });
+                weft::lowlevel::checkpoint();
+                scope.cancel();
+            });
+            if (returned) CHECK(ran);
+        }
+    });
+}
+
+TEST_CASE("T9: many calls at once, bounded by the limiter") {
+    on_each_runtime([] {
+        weft::capacity_limiter limiter(3);
+        std::atomic<int> inside = 0;
+        std::atomic<int> most = 0;
+        std::atomic<int> done = 0;
+        weft::with_task_group([&](weft::task_group& group) {
+            for (int call = 0; call < 60; ++call)
+                group.start_soon([&] {
+                    weft::to_thread::run_sync({.limiter = &limiter}, [&] {
+                        int const now = ++inside;
+                        int seen = most;
+                        while (seen < now && !most.compare_exchange_weak(seen, now)) {}
+                        std::this_thread::yield();
+                        --inside;
+                        ++done;
+                    });
+                });
+        });
+        CHECK(done == 60);
+        CHECK(most <= 3);
+    });
+}
+
+TEST_CASE("run_sync() needs a task") {
+    CHECK(throws<weft::no_event_loop_error>([] { weft::to_thread::run_sync([] {}); }));
+    CHECK(throws<weft::no_event_loop_error>(
+        [] { weft::to_thread::current_default_thread_limiter(); }));
+}
+
+TEST_SUITE_END();

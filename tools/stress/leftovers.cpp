@@ -1,0 +1,41 @@
+#include "leftovers.hpp"
+
+#include "storm.hpp"
+
+#include <weft/runtime/inspect.hpp>
+
+#include <chrono>
+#include <filesystem>
+#include <iterator>
+#include <thread>
+
+namespace stress {
+
+namespace {
+
+std::size_t entries_of(char const* directory) {
+    namespace fs = std::filesystem;
+    return std::size_t(std::distance(fs::directory_iterator(directory), fs::directory_iterator()));
+}
+
+// A joined thread disappears from /proc a little later than from the process.
+std::size_t settled_threads(std::size_t expected) {
+    for (int attempt = 0; attempt < 100 && entries_of("/proc/self/task") > expected; ++attempt)
+        std::this_thread::sleep_for(std::chrono::milliseconds(10));
+    return entries_of("/proc/self/task");
+}
+
+} // namespace
+
+leftovers::leftovers()
+    : descriptors_(entries_of("/proc/self/fd")), threads_(entries_of("/proc/self/task")) {}
+
+void leftovers::check() const {
+    require(weft::get_running_tasks().empty(), "no task is left after run()");
+    require(entries_of("/proc/self/fd") == descriptors_, "no descriptor is left after run()");
+    require(settled_threads(threads_) <= threads_, "no thread is left after run()");
+    if (token::live() != 0)
+        violation(std::to_string(token::live()) + " values are left after run()");
+}
+
+} // namespace stress

@@ -1,0 +1,176 @@
+#include "leftovers.hpp"
+#include "storm.hpp"
+#include "watchdog.hpp"
+
+#include <weft/runtime/exception_group.hpp>
+
+#include <algorithm>
+#include <chrono>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <iostream>
+#include <optional>
+#include <random>
+#include <span>
+#include <unistd.h>
+#include <vector>
+
+namespace {
+
+using namespace stress;
+using clock_type = std::chrono::steady_clock;
+
+struct mode {
+    char const* name;
+    void (*storm)(trial&);
+    char const* what;
+};
+
+constexpr mode modes[] = {
+    {"spawn", spawn_storm, "trees of tasks, spawners on OS threads: each runs once"},
+    {"steal", steal_storm, "migrating fibers: errno, exceptions and pins survive"},
+    {"cancel", cancel_storm, "cancellations from everywhere, shields, deadlines, unwinding"},
+    {"timer", timer_storm, "sleeps and deadlines that race with what they limit"},
+    {"group", group_storm, "nested groups, start(), failures: all are reported once"},
+#if __has_include(<weft/sync/event.hpp>)
+    {"event", event_storm, "broadcasts, late and impatient waiters, events that end at once"},
+    {"mutex", mutex_storm, "exclusion, fairness, waiters that leave"},
+#endif
+#if __has_include(<weft/streams/memory.hpp>)
+    {"channel", channel_storm, "items arrive once and in order, or not at all"},
+#endif
+#if __has_include(<weft/streams/tcp.hpp>)
+    {"socket", socket_storm, "echoes, cancelled transfers, abrupt ends"},
+#endif
+};
+
+struct arguments {
+    std::optional<std::uint64_t> seed;
+    unsigned seconds = 5;
+    unsigned workers = 0; // 0: drawn
+    unsigned patience = 20;
+    std::string backend = "epoll";
+    bool until_fail = false;
+    bool json = false;
+    std::vector<mode> chosen;
+};
+
+[[noreturn]] void refuse(char const* why) {
+    std::fprintf(stderr,
+                 "%s\nusage: weft-stress [--list] [--seed N] [--seconds S] [--workers N] "
+                 "[--backend NAME] [--patience S] [--until-fail] [--json] [MODE...]\n",
+                 why);
+    std::exit(2);
+}
+
+void list_modes() {
+    for (mode const& known : modes)
+        std::printf("%-8s %s\n", known.name, known.what);
+}
+
+mode const& mode_named(char const* name) {
+    for (mode const& known : modes)
+        if (!std::strcmp(known.name, name)) return known;
+    refuse("no such mode");
+}
+
+std::uint64_t number(char const* text) {
+    char* end = nullptr;
+    std::uint64_t const value = text == nullptr ? 0 : std::strtoull(text, &end, 10);
+    if (end == nullptr || end == text || *end != '\0') refuse("a number is missing");
+    return value;
+}
+
+arguments parse(std::span<char*> words) { // argv with its terminating null
+    arguments given;
+    for (std::size_t i = 1; words[i] != nullptr; ++i) {
+        std::string const word = words[i];
+        auto const value = [&] { return number(words[++i]); };
+        if (word == "--list") {
+            list_modes();
+            std::exit(0);
+        } else if (word == "--seed") {
+            given.seed = value();
+        } else if (word == "--seconds") {
+            given.seconds = unsigned(value());
+        } else if (word == "--workers") {
+            given.workers = unsigned(value());
+        } else if (word == "--patience") {
+            given.patience = unsigned(value());
+        } else if (word == "--backend" && words[i + 1] != nullptr) {
+            given.backend = words[++i];
+        } else if (word == "--until-fail") {
+            given.until_fail = true;
+        } else if (word == "--json") {
+            given.json = true;
+        } else {
+            given.chosen.push_back(mode_named(words[i]));
+        }
+    }
+    if (given.chosen.empty()) given.chosen.assign(std::begin(modes), std::end(modes));
+    return given;
+}
+
+// Not from the round's own source: fixing the workers leaves the other parameters as they are.
+unsigned workers_for(std::uint64_t seed, arguments const& given) {
+    if (given.workers != 0) return given.workers;
+    if (given.backend == "sim") return 1;
+    constexpr unsigned choices[] = {1, 2, 2, 3, 4, 4, 8};
+    return choices[random_source(~seed).below(std::size(choices))];
+}
+
+void run_round(mode const& chosen, std::uint64_t seed, arguments const& given) {
+    trial now{chosen.name, seed, workers_for(seed, given), given.backend};
+    set_current_round(&now);
+    leftovers const before;
+    try {
+        chosen.storm(now);
+    } catch (std::exception const& failure) {
+        violation(std::string("a storm throws nothing, not ") + failure.what());
+    } catch (...) {
+        violation("a storm throws nothing, not even what is no std::exception");
+    }
+    before.check();
+    set_current_round(nullptr);
+}
+
+void report(mode const& chosen, std::uint64_t rounds, std::uint64_t operations, double seconds,
+            bool json) {
+    std::printf(json ? "{\"mode\":\"%s\",\"rounds\":%llu,\"operations\":%llu,\"seconds\":%.3f}\n"
+                     : "%-8s %8llu rounds %12llu operations %8.1f s\n",
+                chosen.name, (unsigned long long)rounds, (unsigned long long)operations, seconds);
+    std::fflush(stdout);
+}
+
+// The first round's seed is the given one: that is what a replay line repeats.
+void run_mode(mode const& chosen, std::uint64_t seed, arguments const& given, watchdog& dog) {
+    auto const start = clock_type::now();
+    std::uint64_t const operations_before = operations_done();
+    random_source seeds(seed);
+    std::uint64_t rounds = 0;
+    do {
+        run_round(chosen, rounds == 0 ? seed : seeds(), given);
+        dog.round_done();
+        progress();
+        ++rounds;
+    } while (clock_type::now() - start < std::chrono::seconds(given.seconds));
+    std::chrono::duration<double> const spent = clock_type::now() - start;
+    report(chosen, rounds, operations_done() - operations_before, spent.count(), given.json);
+}
+
+} // namespace
+
+int main(int argc, char** argv) {
+    arguments const given = parse({argv, std::size_t(argc) + 1});
+    watchdog dog(given.patience, isatty(STDERR_FILENO) != 0);
+    random_source seeds(given.seed ? *given.seed : std::random_device()());
+    bool first = true;
+    do {
+        for (mode const& chosen : given.chosen) {
+            run_mode(chosen, first && given.seed ? *given.seed : seeds(), given, dog);
+        }
+        first = false;
+    } while (given.until_fail);
+    return 0;
+}

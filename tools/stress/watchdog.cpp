@@ -1,0 +1,74 @@
+#include "watchdog.hpp"
+
+#include <weft/runtime/inspect.hpp>
+
+#include <chrono>
+#include <cstdio>
+#include <cstdlib>
+#include <iostream>
+
+namespace stress {
+
+namespace {
+
+std::atomic<std::uint64_t> operations = 0;
+std::atomic<trial const*> current_round = nullptr;
+
+} // namespace
+
+void progress(std::uint64_t more) noexcept { operations.fetch_add(more, std::memory_order_relaxed); }
+std::uint64_t operations_done() { return operations; }
+void set_current_round(trial const* now) { current_round = now; }
+
+std::string replay_line() {
+    trial const* const now = current_round;
+    if (now == nullptr) return "weft-stress (between rounds)";
+    std::string line = "weft-stress --seed " + std::to_string(now->seed) + " --workers " +
+                       std::to_string(now->workers);
+    if (now->backend != "epoll") line += " --backend " + now->backend;
+    return line + " " + now->mode;
+}
+
+void violation(std::string const& rule, std::source_location where) {
+    static std::atomic<bool> reported = false;
+    if (reported.exchange(true)) std::_Exit(1); // the first one says it
+    std::fprintf(stderr, "\nviolated: %s (%s:%u)\nreplay: %s\n", rule.c_str(), where.file_name(),
+                 unsigned(where.line()), replay_line().c_str());
+    std::fflush(stderr);
+    std::_Exit(1);
+}
+
+watchdog::watchdog(unsigned patience_seconds, bool show_progress)
+    : patience_(patience_seconds), show_progress_(show_progress), thread_([this] { watch(); }) {}
+
+watchdog::~watchdog() {
+    {
+        std::lock_guard const guard(mutex_);
+        over_ = true;
+    }
+    changed_.notify_one();
+    thread_.join();
+    if (show_progress_) std::fputs("\r\033[K", stderr);
+}
+
+void watchdog::watch() {
+    using namespace std::chrono;
+    auto last_move = steady_clock::now();
+    std::uint64_t seen = operations, shown = seen;
+    std::unique_lock lock(mutex_);
+    while (!changed_.wait_for(lock, seconds(1), [this] { return over_; })) {
+        std::uint64_t const now = operations;
+        if (now != seen) last_move = steady_clock::now();
+        seen = now;
+        if (show_progress_)
+            std::fprintf(stderr, "\r\033[K%llu rounds, %llu operations/s", (unsigned long long)(rounds_),
+                         (unsigned long long)(now - std::exchange(shown, now)));
+        if (steady_clock::now() - last_move < seconds(patience_)) continue;
+        std::fprintf(stderr, "\nno progress for %u s\nreplay: %s\n", patience_, replay_line().c_str());
+        weft::dump_tasks(std::cerr);
+        std::cerr.flush();
+        std::abort(); // a core shows the threads
+    }
+}
+
+} // namespace stress
