@@ -23,12 +23,12 @@ struct serve_options;
 
 /// What serve() does with a connection, whatever its type was: for those who implement a listener.
 ///
-///     auto place = handler.reserve();            // waits while there are too many connections
+///     handler.wait_for_room(); // while there are too many connections
 ///     Stream accepted = ...;
-///     handler.start(group, std::move(accepted), std::move(place));
+///     handler.start(group, std::move(accepted));
 ///
 /// Threads       a value; any task
-/// Cancellation  reserve() is a cancellation point
+/// Cancellation  both are cancellation points; start() waits only where several accept at once
 template <class Stream> class connection_handler {
 public:
     template <class Handler>
@@ -49,12 +49,12 @@ public:
 
     void operator()(Stream stream) const { handle_(std::move(stream)); }
 
-    detail::connection_place reserve() const { return detail::connection_place(gate_); }
+    void wait_for_room() const { detail::connection_place{gate_}; }
 
     /// Handles the connection in a task of the group.
-    void start(task_group& group, Stream stream, detail::connection_place place) const {
+    void start(task_group& group, Stream stream) const {
         group.start_soon(
-            [handle = handle_, own = std::move(place)](Stream accepted) {
+            [handle = handle_, own = detail::connection_place(gate_)](Stream accepted) {
                 auto const counted = own.count_this_task();
                 handle(std::move(accepted));
             },

@@ -85,9 +85,8 @@ public:
 protected:
     void serve_connections(connection_handler<Stream> const& handler, task_group& group) override {
         for (;;) {
-            auto place = handler.reserve();
-            Stream accepted(socket_.accept_or_back_off());
-            handler.start(group, std::move(accepted), std::move(place));
+            handler.wait_for_room();
+            handler.start(group, Stream(socket_.accept_or_back_off()));
         }
     }
 
