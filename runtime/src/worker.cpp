@@ -129,6 +129,7 @@ void worker::run_new_stack(void* from) noexcept {
             if (task == nullptr || task->is_started() || task->stack_class != own->size_class) break;
             task->stack = own;
         }
+        ended.flush(); // a sibling that needs another size of stack runs elsewhere
         task = here->with_stack(task);
         here->after = after_switch::keep_stack;
         here->left_stack = own;
