@@ -131,7 +131,6 @@ void worker::run_new_stack(void* from) noexcept {
             if (!fits_here) break;
             task->stack = own;
         }
-        ended.flush(); // a sibling that needs another size of stack runs elsewhere
         task = here->with_stack(task);
         here->after = after_switch::keep_stack;
         here->left_stack = own;
