@@ -46,13 +46,13 @@ static bool pop(detail::fiber& self, cancel_scope& scope, bool cancelled_left) n
                   detail::visible_cancellation(scope_access::outer(scope), self, unwinding,
                                                open_end) == nullptr;
     };
-    std::unique_lock delivery(detail::delivery_mutex(), std::defer_lock);
+    std::unique_lock<std::mutex> delivery;
     self.scopes.lock();
     bool open_end = false;
     decide(&open_end);
     if (open_end) { // rare: inside a start() that is under way
         self.scopes.unlock();
-        delivery.lock();
+        delivery = std::unique_lock(detail::delivery_mutex());
         self.scopes.lock();
         swallow = false;
         decide(nullptr);
