@@ -180,7 +180,10 @@ fiber* worker::next_fiber() noexcept {
         if (fiber* const waiting = take_from(overflow, turned_over_at_once)) return waiting;
         if (fiber* const oldest = spawned.pop_oldest()) return oldest;
     }
-    if (pinned_count.load(std::memory_order_relaxed) != 0) // exact for what we pushed ourselves
+    // Turns: pinned fibers that yield all the time must not keep the others away.
+    bool const pinned_wait = pinned_count.load(std::memory_order_relaxed) != 0; // exact for our own pushes
+    if (pinned_wait) pinned_turn = !pinned_turn;
+    if (pinned_wait && pinned_turn)
         if (fiber* const pinned = take_pinned()) return pinned;
     if (next_slot.load(std::memory_order_relaxed) != nullptr) { // the exchange decides
         if (++slot_streak <= most_slot_uses_in_a_row || (ready.empty() && spawned.empty()))
@@ -197,6 +200,8 @@ fiber* worker::next_fiber() noexcept {
     if (fiber* const waiting = take_from(overflow, injected_at_once)) return waiting;
     if (fiber* const newest = spawned.pop_newest()) return newest;
     if (fiber* const woken = next_slot.exchange(nullptr, std::memory_order_acq_rel)) return woken;
+    if (pinned_wait)
+        if (fiber* const pinned = take_pinned()) return pinned;
     return run_of.injection.empty() ? nullptr : take_injected();
 }
 

@@ -88,6 +88,7 @@ struct alignas(128) worker {
     std::atomic<std::uint32_t> tick = 0;           // one writer; others see whether it moves
     std::uint32_t slot_streak = 0;                 // times in a row that the next-slot was used
     bool prefer_new = false;                       // ready and new fibers take turns
+    bool pinned_turn = false;                      // and so do pinned fibers and all others
     bool searching = false;                        // counted in the idle word
     bool dispatching = false;                      // events are being turned into ready fibers
     bool woken_by_injection = false;               // the last sleep ended by work from outside
