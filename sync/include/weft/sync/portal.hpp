@@ -66,9 +66,9 @@ private:
             call();
             if (this->begin_setting()) this->finish(future_state::state::value);
         } else {
-            R value = call();
+            R result = call();
             if (!this->begin_setting()) return;
-            this->value.emplace(std::move(value));
+            this->value.emplace(std::move(result));
             this->finish(future_state::state::value);
         }
     }
