@@ -29,6 +29,7 @@
 
 #include <weft/streams/any_byte_stream.hpp>
 #include <weft/streams/byte_stream.hpp>
+#include <weft/streams/datagram.hpp>
 #include <weft/streams/error.hpp>
 #include <weft/streams/listener.hpp>
 #include <weft/streams/memory.hpp>
@@ -37,3 +38,4 @@
 #include <weft/streams/stapled.hpp>
 #include <weft/streams/tcp.hpp>
 #include <weft/streams/typed_attributes.hpp>
+#include <weft/streams/udp.hpp>
