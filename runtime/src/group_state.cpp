@@ -18,17 +18,19 @@ namespace {
 } // namespace
 
 void group_state::check_new() const {
-    if (opened_) throw std::logic_error("a task group cannot be entered more than once");
+    if (was_opened()) throw std::logic_error("a task group cannot be entered more than once");
 }
 
-void group_state::open_as_root() noexcept {
-    opened_ = open_ = true;
+void group_state::open_as_root(runtime& run) noexcept {
+    run_ = &run;
+    open_ = true;
 }
 
 void group_state::open(fiber& host) {
     scope_access::arm_deadlines(host); // children are bound by them even if the host never waits
-    opened_ = true;
+    run_ = host.runtime;
     host_ = &host;
+    host_id_ = host.id;
     {
         std::lock_guard const guard(lock_);
         open_ = true;
@@ -220,7 +222,7 @@ void start_record::move_child() {
         destination_->link(child); // what hold() counted is now the child
         std::lock_guard const own(child.scopes);
         child.group = destination_;
-        child.parent_id = destination_->host_->id;
+        child.parent_id = destination_->host_id_;
         if (destination_->hint_)
             child.attention.fetch_or(attention::cancel, std::memory_order_seq_cst); // a canceller came
     }
@@ -250,7 +252,7 @@ void start_record::start(new_task& task, group_state& destination) {
     bool cut_short = false;
     try {
         child_ = &task.block(); // before it runs: it may say started() before launch() returns
-        task.launch(group, *this);
+        task.launch(group, this);
     } catch (...) {
         group.try_close(caller);
         throw;

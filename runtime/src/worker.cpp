@@ -125,8 +125,10 @@ void worker::run_new_stack(void* from) noexcept {
             here->current = nullptr;
             if (group != nullptr) ended.add(*group, *task);
             task = here->next_fiber();
-            if (ended.must_flush_before(task)) ended.flush();
-            if (task == nullptr || task->is_started() || task->stack_class != own->size_class) break;
+            bool const fits_here =
+                task != nullptr && !task->is_started() && task->stack_class == own->size_class;
+            if (!fits_here || ended.must_flush_before(*task)) ended.flush();
+            if (!fits_here) break;
             task->stack = own;
         }
         task = here->with_stack(task);

@@ -35,7 +35,7 @@ public:
     /// Errors: std::logic_error (opened before)
     void check_new() const;
     /// The group of a run's first task, which nobody hosts.
-    void open_as_root() noexcept;
+    void open_as_root(runtime&) noexcept;
     /// From now on children can come. The host stands in the scope.
     void open(fiber& host);
 
@@ -64,7 +64,9 @@ public:
     bool cancellation_escaped() const { return cancellation_escaped_; }
 
     cancel_scope& scope() { return scope_; }
-    fiber* host() const { return host_; }
+    bool was_opened() const { return run_ != nullptr; }
+    runtime& run_of() const { return *run_; }
+    std::uint64_t host_id() const { return host_id_; } // 0: nobody hosts it
 
 private:
     friend class group_walk;
@@ -76,10 +78,11 @@ private:
     void settle(std::size_t fewer) noexcept; // under lock_: less is pending; wakes the host at 0
 
     cancel_scope& scope_;
+    runtime* run_ = nullptr;
     fiber* host_ = nullptr;
+    std::uint64_t host_id_ = 0;
     spinlock<lock_rank::group> lock_;
     bool open_ = false;                 // under lock_
-    bool opened_ = false;
     bool cancellation_escaped_ = false; // under lock_
     bool hint_ = false;                 // a cancellation came by: children look. Under lock_
     bool queued_ = false;               // in a delivery's list: must not close. Under delivery
@@ -110,8 +113,7 @@ public:
     /// Makes it a child of the group, in whose scope it runs, and runnable. Errors: std::logic_error.
     fiber& launch(group_state&);
     /// Makes it runnable in a scope and under a group that are not those of a task group.
-    fiber& launch(group_state&, cancel_scope& base);
-    fiber& launch(runtime&, group_state&, cancel_scope* base, std::uint64_t parent_id);
+    fiber& launch(group_state&, cancel_scope* base);
 
 private:
     fiber* fiber_;
