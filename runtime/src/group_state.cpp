@@ -164,7 +164,7 @@ bool group_state::try_close(fiber& host) {
         while (*link != this)
             link = &(*link)->next_open_;
         *link = next_open_;
-        queued = queued_;
+        queued = queued_.load(std::memory_order_acquire); // pairs with the end of its walk
     }
     // A delivery is about to walk the children that are gone: it must have let go of us first.
     if (queued) std::lock_guard const delivered(delivery_mutex());
@@ -180,7 +180,7 @@ std::exception_ptr group_state::close(fiber& host) {
         }
         if (waited) wait_until_settled("task_group::run", cancellable::no);
     } while (!try_close(host));
-    if (!waited) yield_current(); // leaving always lets others run (G6)
+    if (!waited) yield_current("task_group::run"); // leaving always lets others run (G6)
     if (errors_.empty()) return nullptr;
     return std::make_exception_ptr(exception_group("unhandled errors in a task group",
                                                    std::move(errors_), std::move(origins_)));

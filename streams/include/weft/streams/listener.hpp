@@ -99,7 +99,7 @@ protected:
 struct serve_options {
     duration drain = std::chrono::seconds(10); ///< what handlers get to finish, once cancelled
     std::size_t max_connections = std::numeric_limits<std::size_t>::max();
-    std::function<void(std::vector<task_info>)> on_stragglers; ///< empty: to standard error
+    std::function<void(std::vector<task_info>)> on_stragglers{}; ///< empty: to standard error
 };
 
 namespace detail {
