@@ -155,10 +155,10 @@ TEST_CASE("a failure in a concurrent loop cancels the rest and leaves as a group
             weft::for_each_concurrent(std::views::iota(0, 100), 2, [&](int number) {
                 ++begun;
                 if (number == 3) throw std::domain_error("no");
-                weft::lowlevel::checkpoint();
+                if (number > 3) weft::sleep_forever();
             });
         }));
-        CHECK(begun < 100);
+        CHECK(begun <= 6);
         CHECK(throws<std::invalid_argument>(
             [] { weft::for_each_concurrent(std::vector{1}, 0, [](int) {}); }));
     });
