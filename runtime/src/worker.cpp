@@ -170,7 +170,10 @@ fiber* worker::next_fiber() noexcept {
     tick.store(now, std::memory_order_relaxed);                          //  "
     if (run_of.sim) {
         if (current != nullptr && run_of.sim->on_suspension) run_of.sim->on_suspension(*current);
-        if (now % ticks_between_injection_looks == 0) service();
+        if (now % ticks_between_injection_looks == 0) {
+            service();
+            if (fiber* const injected = take_injected()) run_of.sim->push(*injected);
+        }
         return run_of.sim->pop();
     }
     if (now % ticks_between_clock_reads == 0) service();
