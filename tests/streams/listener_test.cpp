@@ -79,7 +79,8 @@ TEST_CASE("X10: serve() handles each connection in a task of its own, until it i
     });
 }
 
-TEST_CASE("X10: with its own group a handler that fails ends serve(), with a given one that group") {
+TEST_CASE(
+    "X10: with its own group a handler that fails ends serve(), with a given one that group") {
     run_with_sockets([] {
         auto listener = listen();
         auto const fail = [](socket_stream) { throw std::runtime_error("no"); };
@@ -263,7 +264,8 @@ TEST_CASE("serve() handles no more connections at a time than allowed") {
                     listener,
                     [&](socket_stream stream) {
                         int const count = ++now;
-                        for (int seen = most; seen < count && !most.compare_exchange_weak(seen, count);) {
+                        for (int seen = most;
+                             seen < count && !most.compare_exchange_weak(seen, count);) {
                         }
                         stream.send(stream.receive());
                         --now;
