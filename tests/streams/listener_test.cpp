@@ -10,6 +10,7 @@
 
 #include <atomic>
 #include <memory>
+#include <optional>
 #include <stdexcept>
 #include <string>
 #include <vector>
@@ -127,17 +128,17 @@ TEST_CASE("X12: without descriptors left serve() waits, and goes on when there a
             auto first = connect_to(listener); // everything that is opened once is open now
             first.send("x");
             check(first.receive() == "x", "before");
-            std::vector<weft::unique_fd> hogs;
+            std::optional<socket_stream> second;
             {
-                // One for the client's end of the second connection, none for the server's.
+                // One for the client's end of the second connection, none for the server's. UBSan
+                // needs descriptors to look at objects: little happens in here.
                 few_descriptors const limit(1);
-                auto second = connect_to(listener);
-                second.send("late");
-                check(!weft::move_on_after(150ms, [&] { second.receive(); }), "it has to wait");
+                second.emplace(connect_to(listener));
+                second->send("late");
+                check(!weft::move_on_after(150ms, [&] { second->receive(); }), "it has to wait");
                 check(!server.done(), "the server lives");
-                first.close(); // makes room
-                check(second.receive() == "late", "served after all");
             }
+            check(second->receive() == "late", "served after all");
             server.cancel();
         });
     });
