@@ -16,7 +16,8 @@ namespace {
 
 constexpr std::size_t largest_datagram = 65536;
 
-// A refusal comes by ICMP and concerns what was sent before; the next datagram may get through (KD6).
+// A refusal comes by ICMP and concerns what was sent before; the next datagram may get through
+// (KD6).
 [[noreturn]] void fail(char const* call, int error) {
     if (error == ECONNREFUSED || error == ECONNRESET) throw_broken(call, error);
     throw std::system_error(error, std::system_category(), call);
@@ -41,7 +42,8 @@ datagram datagram_socket::receive() {
     raw_address from;
     ssize_t const count = use.retry(call, [&](int fd) {
         from.length = sizeof from.storage;
-        return ::recvfrom(fd, space.get(), largest_datagram, MSG_DONTWAIT, from.get(), &from.length);
+        return ::recvfrom(fd, space.get(), largest_datagram, MSG_DONTWAIT, from.get(),
+                          &from.length);
     });
     if (count < 0) fail(call, int(-count));
     return {bytes(space.get(), std::size_t(count)),

@@ -41,8 +41,8 @@ unique_fd make_socket(socket_address const& remote, socket_address const* local)
     return fd;
 }
 
-// Becoming writable says that connecting has ended, and SO_ERROR how; but a wake-up may be stale, and
-// then there is neither an error nor a peer.
+// Becoming writable says that connecting has ended, and SO_ERROR how; but a wake-up may be stale,
+// and then there is neither an error nor a peer.
 void finish_connecting(detail::descriptor_use& use, socket_address const& remote) {
     for (;;) {
         use.wait("connect_tcp");

@@ -35,7 +35,8 @@ void run_with_descriptors(std::function<void()> const& body, unsigned times = 1)
 struct two_ends {
     two_ends() {
         int fds[2];
-        check(::socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, fds) == 0, "fds");
+        check(::socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, fds) == 0,
+              "fds");
         here.reset(fds[0]);
         there.reset(fds[1]);
     }
@@ -124,7 +125,8 @@ TEST_CASE("KW3: notify_closing() wakes both, and the number may be used again") 
             std::atomic<int> told = 0;
             weft::with_task_group([&](weft::task_group& group) {
                 group.start_soon([&] {
-                    check_throws<weft::closed_resource_error>([&] { weft::wait_readable(fd); }, "r");
+                    check_throws<weft::closed_resource_error>([&] { weft::wait_readable(fd); },
+                                                              "r");
                     ++told;
                 });
                 weft::wait_all_tasks_blocked();
@@ -164,7 +166,8 @@ TEST_CASE("KW5: a cancelled wait leaves nothing behind") {
             for (int round = 0; round < 3; ++round) {
                 weft::cancel_scope scope;
                 weft::with_task_group([&](weft::task_group& group) {
-                    group.start_soon([&] { scope.run([&] { weft::wait_readable(pair.there.get()); }); });
+                    group.start_soon(
+                        [&] { scope.run([&] { weft::wait_readable(pair.there.get()); }); });
                     weft::wait_all_tasks_blocked();
                     scope.cancel();
                 });

@@ -26,7 +26,8 @@ TEST_CASE("KN1: numbers are answered without a thread") {
         unsigned const threads = weft::test::count_threads();
         auto const found = weft::getaddrinfo("fe80::1%1", "80", {.type = SOCK_STREAM});
         check(found.size() == 1 && found.front().address.to_string() == "[fe80::1%1]:80", "it");
-        check(weft::getaddrinfo("", "80", {.flags = AI_PASSIVE}).front().address.port() == 80, "any");
+        check(weft::getaddrinfo("", "80", {.flags = AI_PASSIVE}).front().address.port() == 80,
+              "any");
         check(!weft::getaddrinfo("", "").empty(), "loopback");
         check(weft::getnameinfo(found.front().address, NI_NUMERICHOST | NI_NUMERICSERV).service ==
                   "80",
@@ -72,7 +73,8 @@ TEST_CASE("KN6: a cancelled look-up returns at once") {
 
 TEST_CASE("KN2: names beyond ASCII are encoded as IDNA 2008 has it, ASCII is left alone") {
     auto const encode = [](char const* name) { return weft::detail::to_ascii_host(name); };
-    for (char const* const name : {"example.org", "a_b.example", "-ab.com", "ab--cd.com", "EXAMPLE."})
+    for (char const* const name :
+         {"example.org", "a_b.example", "-ab.com", "ab--cd.com", "EXAMPLE."})
         CHECK(encode(name) == name);
     std::string first;
     try {
@@ -84,7 +86,8 @@ TEST_CASE("KN2: names beyond ASCII are encoded as IDNA 2008 has it, ASCII is lef
     CHECK(encode("faß.de") == "xn--fa-hia.de");
     CHECK(encode("BÜCHER.example") == "xn--bcher-kva.example");
     CHECK(encode("l·l.de") == "xn--ll-0ea.de");
-    for (char const* const name : {"☃.net", "💩.la", "ü_x.de", "Ü..de", "ä·l.de", "ü x.de", "\xff.de"})
+    for (char const* const name :
+         {"☃.net", "💩.la", "ü_x.de", "Ü..de", "ä·l.de", "ü x.de", "\xff.de"})
         CHECK_THROWS_AS(encode(name), std::invalid_argument);
 }
 

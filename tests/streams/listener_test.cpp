@@ -10,6 +10,7 @@
 
 #include <atomic>
 #include <memory>
+#include <optional>
 #include <stdexcept>
 #include <string>
 #include <vector>
@@ -79,7 +80,8 @@ TEST_CASE("X10: serve() handles each connection in a task of its own, until it i
     });
 }
 
-TEST_CASE("X10: with its own group a handler that fails ends serve(), with a given one that group") {
+TEST_CASE(
+    "X10: with its own group a handler that fails ends serve(), with a given one that group") {
     run_with_sockets([] {
         auto listener = listen();
         auto const fail = [](socket_stream) { throw std::runtime_error("no"); };
@@ -126,17 +128,17 @@ TEST_CASE("X12: without descriptors left serve() waits, and goes on when there a
             auto first = connect_to(listener); // everything that is opened once is open now
             first.send("x");
             check(first.receive() == "x", "before");
-            std::vector<weft::unique_fd> hogs;
+            std::optional<socket_stream> second;
             {
-                // One for the client's end of the second connection, none for the server's.
+                // One for the client's end of the second connection, none for the server's. UBSan
+                // needs descriptors to look at objects: little happens in here.
                 few_descriptors const limit(1);
-                auto second = connect_to(listener);
-                second.send("late");
-                check(!weft::move_on_after(150ms, [&] { second.receive(); }), "it has to wait");
+                second.emplace(connect_to(listener));
+                second->send("late");
+                check(!weft::move_on_after(150ms, [&] { second->receive(); }), "it has to wait");
                 check(!server.done(), "the server lives");
-                first.close(); // makes room
-                check(second.receive() == "late", "served after all");
             }
+            check(second->receive() == "late", "served after all");
             server.cancel();
         });
     });
@@ -263,7 +265,8 @@ TEST_CASE("serve() handles no more connections at a time than allowed") {
                     listener,
                     [&](socket_stream stream) {
                         int const count = ++now;
-                        for (int seen = most; seen < count && !most.compare_exchange_weak(seen, count);) {
+                        for (int seen = most;
+                             seen < count && !most.compare_exchange_weak(seen, count);) {
                         }
                         stream.send(stream.receive());
                         --now;

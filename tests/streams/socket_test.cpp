@@ -253,7 +253,8 @@ TEST_CASE("KS8, KS9: close() wakes reader and writer with closed_resource_error"
             std::atomic<int> told = 0;
             weft::with_task_group([&](weft::task_group& group) {
                 group.start_soon([&] {
-                    check_throws<weft::closed_resource_error>([&] { pair.here.receive(); }, "reader");
+                    check_throws<weft::closed_resource_error>([&] { pair.here.receive(); },
+                                                              "reader");
                     ++told;
                 });
                 group.start_soon([&] {

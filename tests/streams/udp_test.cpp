@@ -55,7 +55,8 @@ TEST_CASE("KD5: close() wakes the receiver; a second receiver is refused") {
             check_throws<weft::busy_resource_error>([&] { server.receive(); }, "busy");
             server.close();
         });
-        check_throws<weft::closed_resource_error>([&] { server.sendto("x", "127.0.0.1", 9); }, "later");
+        check_throws<weft::closed_resource_error>([&] { server.sendto("x", "127.0.0.1", 9); },
+                                                  "later");
     });
 }
 

@@ -19,12 +19,13 @@ struct udp_options {
 
 /// A UDP socket that talks to anybody.
 ///
-/// Each datagram arrives whole or not at all, and in any order; nothing is kept outside of the kernel.
-/// One task receives and one sends at a time.
+/// Each datagram arrives whole or not at all, and in any order; nothing is kept outside of the
+/// kernel. One task receives and one sends at a time.
 ///
 /// Threads       any task; close() wakes those that wait in another one
 /// Cancellation  cancellation points; cancelled, nothing was taken or sent
-/// Errors        closed_resource_error, busy_resource_error, std::system_error (EMSGSIZE and the like)
+/// Errors        closed_resource_error, busy_resource_error, std::system_error (EMSGSIZE and the
+///               like)
 /// Source        AnyIO UDPSocket
 class udp_socket final : public unreliable_object_stream<datagram> {
 public:
@@ -47,8 +48,8 @@ private:
 /// A UDP socket with one peer; what others send to it the kernel drops.
 ///
 /// Threads, cancellation  as udp_socket
-/// Errors                 as udp_socket; broken_resource_error (the peer refused an earlier datagram; the
-///                        next one may get through)
+/// Errors                 as udp_socket; broken_resource_error (the peer refused an earlier
+///                        datagram; the next one may get through)
 /// Source                 AnyIO ConnectedUDPSocket
 class connected_udp_socket final : public unreliable_object_stream<bytes> {
 public:
