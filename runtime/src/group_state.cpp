@@ -162,7 +162,7 @@ bool group_state::try_close(fiber& host) {
         while (*link != this)
             link = &(*link)->next_open_;
         *link = next_open_;
-        queued = queued_;
+        queued = queued_.load(std::memory_order_acquire); // pairs with the end of the walk
     }
     // A delivery is about to walk the children that are gone: it must have let go of us first.
     if (queued) std::lock_guard const delivered(delivery_mutex());

@@ -3,6 +3,7 @@
 #include <weft/runtime/cancel_scope.hpp>
 #include <weft/runtime/detail/wait_queue.hpp>
 
+#include <atomic>
 #include <cstddef>
 #include <exception>
 #include <memory>
@@ -82,7 +83,7 @@ private:
     bool opened_ = false;
     bool cancellation_escaped_ = false; // under lock_
     bool hint_ = false;                 // a cancellation came by: children look. Under lock_
-    bool queued_ = false;               // in a delivery's list: must not close. Under delivery
+    std::atomic<bool> queued_ = false;  // in a delivery's list: must not close. Set under the host's lock
     fiber* children_ = nullptr;         // a ring through siblings. Under lock_
     std::size_t pending_ = 0;           // under lock_
     wait_node* host_waiting_ = nullptr; // under lock_
