@@ -60,6 +60,7 @@ epoll_poller::epoll_poller() {
 }
 
 epoll_poller::~epoll_poller() {
+    forget_registrations(*this);
     ::close(wakeup_);
     ::close(epoll_);
 }
@@ -80,7 +81,8 @@ unsigned epoll_poller::collect(duration at_most, caller who) {
 void epoll_poller::dispatch() noexcept {
     constexpr std::uint32_t reading = EPOLLIN | EPOLLPRI | EPOLLRDHUP | EPOLLHUP | EPOLLERR;
     constexpr std::uint32_t writing = EPOLLOUT | EPOLLHUP | EPOLLERR;
-    constexpr std::uint32_t over = EPOLLRDHUP | EPOLLHUP | EPOLLERR;
+    // Urgent data: reading stops in front of it although more has come.
+    constexpr std::uint32_t over = EPOLLRDHUP | EPOLLHUP | EPOLLERR | EPOLLPRI;
     for (unsigned number = 0; number < count_; ++number) {
         io_state* const state = find_io_state(events_[number].data.u64);
         if (state == nullptr) continue; // closed meanwhile

@@ -1,6 +1,11 @@
 #include "io_state.hpp"
 
+#include "epoll_poller.hpp"
+
+#include <mutex>
 #include <new>
+#include <shared_mutex>
+#include <stdexcept>
 
 #include <sys/mman.h>
 
@@ -17,6 +22,9 @@ io_state* free_states = nullptr;
 std::uint32_t made = 0;
 std::atomic<std::uint32_t> open_count = 0;
 
+// Shared: somebody registers or unregisters. Alone: a poller goes away.
+std::shared_mutex registrations;
+
 io_state* make_state() noexcept { // under the lock
     std::uint32_t const slab = made / states_per_slab;
     if (slab == most_slabs) return nullptr;
@@ -32,6 +40,10 @@ io_state* make_state() noexcept { // under the lock
     state->index = made++;
     return state;
 }
+
+io_state& state_at(std::uint32_t index) noexcept { // one that was made
+    return slabs[index / states_per_slab].load(std::memory_order_acquire)[index % states_per_slab];
+} // pairs with make_state()
 
 } // namespace
 
@@ -50,13 +62,17 @@ io_state* take_io_state(int fd) noexcept {
     state->registered_with.store(nullptr, std::memory_order_relaxed); // nobody else knows it
     state->hung_up.store(false, std::memory_order_relaxed);           //  "
     state->read_was_short = false;
+    state->trusts_short_reads = false;
+    state->broken.store(0, std::memory_order_relaxed);     // nobody else knows it
+    state->references.store(2, std::memory_order_relaxed); //  "
     state->generation.fetch_add(1, std::memory_order_release); // pairs with find_io_state(); odd now
     state->users.open();
     open_count.fetch_add(1, std::memory_order_relaxed); // only counts
     return state;
 }
 
-void give_io_state(io_state& state) noexcept {
+void release_io_state(io_state& state) noexcept {
+    if (state.references.fetch_sub(1, std::memory_order_acq_rel) != 1) return; // the other's last use
     state.generation.fetch_add(1, std::memory_order_release); // pairs with find_io_state(); even now
     open_count.fetch_sub(1, std::memory_order_relaxed);       // only counts
     slab_lock.lock();
@@ -65,14 +81,54 @@ void give_io_state(io_state& state) noexcept {
     slab_lock.unlock();
 }
 
+void register_once(io_state& state) {
+    if (state.registered_with.load(std::memory_order_relaxed) != nullptr) return; // the CAS decides
+    auto* const here = dynamic_cast<epoll_poller*>(current_poller());
+    if (here == nullptr) throw std::logic_error("this backend cannot wait for file descriptors");
+    std::shared_lock const guard(registrations);
+    epoll_poller* nobody = nullptr;
+    if (!state.registered_with.compare_exchange_strong(nobody, here, std::memory_order_acq_rel))
+        return; // the other direction's waiter does it: what is ready then comes as an event
+    try {
+        here->add(state.fd, state);
+    } catch (...) {
+        state.registered_with.store(nullptr, std::memory_order_release); // pairs with the CAS
+        wake_waiters(state, wake_reason::event); // who relied on us registers for itself
+        throw;
+    }
+}
+
+void unregister(io_state& state) noexcept {
+    std::shared_lock const guard(registrations);
+    if (epoll_poller* const at = state.registered_with.exchange(nullptr, std::memory_order_acq_rel))
+        at->remove(state.fd); // pairs with the CAS of register_once()
+}
+
+void wake_waiters(io_state& state, wake_reason reason) noexcept {
+    for (readiness_word<>* const word : {&state.read, &state.write})
+        if (auto const waiter = word->signal(); waiter != readiness_word<>::nothing)
+            wake(wait_ref::decode(waiter), reason);
+}
+
+void forget_registrations(epoll_poller& going) noexcept {
+    std::lock_guard const guard(registrations);
+    slab_lock.lock();
+    std::uint32_t const count = made;
+    slab_lock.unlock();
+    for (std::uint32_t index = 0; index < count; ++index) {
+        io_state& state = state_at(index);
+        if (state.registered_with.load(std::memory_order_relaxed) != &going) continue; // the lock
+        state.registered_with.store(nullptr, std::memory_order_relaxed);               //  "
+        wake_waiters(state, wake_reason::event);
+    }
+}
+
 std::uint64_t event_data_of(io_state const& state) noexcept {
     return std::uint64_t(state.generation.load(std::memory_order_relaxed)) << 32 | state.index;
 }
 
 io_state* find_io_state(std::uint64_t event_data) noexcept {
-    auto const index = std::uint32_t(event_data);
-    io_state* const slab = slabs[index / states_per_slab].load(std::memory_order_acquire); // make_state()
-    io_state& state = slab[index % states_per_slab];
+    io_state& state = state_at(std::uint32_t(event_data));
     auto const generation = state.generation.load(std::memory_order_acquire); // pairs with give
     return generation == std::uint32_t(event_data >> 32) ? &state : nullptr;
 }

@@ -23,12 +23,27 @@ struct alignas(64) io_state {
     bool read_was_short = false;                 // the reader's: nothing more came with the last data
     int fd = -1;
     std::uint32_t index = 0;                     // in the slabs; never changes
+    std::atomic<std::uint32_t> references = 0;   // the open descriptor and the object that owns it
+    std::atomic<int> broken = 0;                 // the errno that ended the use of it
+    bool trusts_short_reads = false;             // see open_descriptor.cpp
     io_state* next_free = nullptr;
 };
+static_assert(sizeof(io_state) == 64);
 
-/// Null: no memory.
+/// Null: no memory. Two references: the open descriptor's and its owner's.
 io_state* take_io_state(int fd) noexcept;
-void give_io_state(io_state&) noexcept; // nobody is inside an operation any more
+void release_io_state(io_state&) noexcept; // gives up one
+
+/// Registers with the poller of the calling worker, unless it is registered already. Errors:
+/// std::system_error
+void register_once(io_state&);
+void unregister(io_state&) noexcept;
+
+/// Ends the waits of reader and writer; who comes to wait at the same time tries again first.
+void wake_waiters(io_state&, wake_reason) noexcept;
+
+/// Before a poller goes: what is registered with it is so no longer, and those who wait try again.
+void forget_registrations(epoll_poller&) noexcept;
 
 /// For an event: the state, if that life of it still goes on.
 io_state* find_io_state(std::uint64_t event_data) noexcept;

@@ -106,10 +106,9 @@ namespace {
 
 void delivery::enqueue_groups(fiber& host) noexcept { // under the host's lock
     for (group_state* group = host.open_groups; group != nullptr; group = group_walk::next_open(*group)) {
-        if (group_walk::queued(*group).load(std::memory_order_relaxed) || // under delivery
-            group_walk::hidden(*group, host))
-            continue;
-        group_walk::queued(*group).store(true, std::memory_order_relaxed); // host's lock: try_close()
+        std::atomic<bool>& marked = group_walk::queued(*group);
+        if (marked.load(std::memory_order_relaxed) || group_walk::hidden(*group, host)) continue; // delivery
+        marked.store(true, std::memory_order_relaxed); // under the host's lock
         group_walk::next(*group) = queued;
         queued = group;
     }
@@ -135,8 +134,7 @@ void delivery::walk_all() noexcept {
     while (group_state* const group = queued) {
         queued = group_walk::next(*group);
         walk(*group);
-        // I6: it may close from here on. The last access; pairs with try_close().
-        group_walk::queued(*group).store(false, std::memory_order_release);
+        group_walk::queued(*group).store(false, std::memory_order_release); // I6: the last access
     }
 }
 

@@ -18,17 +18,19 @@ namespace {
 } // namespace
 
 void group_state::check_new() const {
-    if (opened_) throw std::logic_error("a task group cannot be entered more than once");
+    if (was_opened()) throw std::logic_error("a task group cannot be entered more than once");
 }
 
-void group_state::open_as_root() noexcept {
-    opened_ = open_ = true;
+void group_state::open_as_root(runtime& run) noexcept {
+    run_ = &run;
+    open_ = true;
 }
 
 void group_state::open(fiber& host) {
     scope_access::arm_deadlines(host); // children are bound by them even if the host never waits
-    opened_ = true;
+    run_ = host.runtime;
     host_ = &host;
+    host_id_ = host.id;
     {
         std::lock_guard const guard(lock_);
         open_ = true;
@@ -162,7 +164,7 @@ bool group_state::try_close(fiber& host) {
         while (*link != this)
             link = &(*link)->next_open_;
         *link = next_open_;
-        queued = queued_.load(std::memory_order_acquire); // pairs with the end of the walk
+        queued = queued_.load(std::memory_order_acquire); // pairs with the end of its walk
     }
     // A delivery is about to walk the children that are gone: it must have let go of us first.
     if (queued) std::lock_guard const delivered(delivery_mutex());
@@ -194,9 +196,18 @@ void start_record::check_not_started() const {
 void start_record::started() {
     if (called_.exchange(true, std::memory_order_relaxed)) check_not_started(); // decides only that
     phase expected = phase::pending;
-    if (!phase_.compare_exchange_strong(expected, phase::moved, std::memory_order_acq_rel)) // start()
-        return; // the caller was cancelled: the child stays where it is (S10)
+    if (!phase_.compare_exchange_strong(expected, phase::moving, std::memory_order_acq_rel)) // start()
+        return; // the caller was cancelled: the child stays where it is (S10). Or it has ended
     move_child();
+}
+
+void start_record::child_ends() noexcept {
+    phase seen = phase::pending;
+    if (phase_.compare_exchange_strong(seen, phase::ended, std::memory_order_acq_rel)) return; // started()
+    while (seen == phase::moving) { // another task says started() for the child at this moment
+        pause_cpu();
+        seen = phase_.load(std::memory_order_acquire); // pairs with move_child()
+    }
 }
 
 // From here on the destination's cancellation counts and the caller's does not (S4).
@@ -220,11 +231,12 @@ void start_record::move_child() {
         destination_->link(child); // what hold() counted is now the child
         std::lock_guard const own(child.scopes);
         child.group = destination_;
-        child.parent_id = destination_->host_->id;
+        child.parent_id = destination_->host_id_;
         if (destination_->hint_)
             child.attention.fetch_or(attention::cancel, std::memory_order_seq_cst); // a canceller came
     }
     deliver_locked(child); // what was cancelled there before it came
+    phase_.store(phase::moved, std::memory_order_release); // pairs with start() and child_ends()
     std::lock_guard const guard(group.lock_);
     group.settle(1); // the caller goes on
 }
@@ -250,7 +262,7 @@ void start_record::start(new_task& task, group_state& destination) {
     bool cut_short = false;
     try {
         child_ = &task.block(); // before it runs: it may say started() before launch() returns
-        task.launch(group, *this);
+        task.launch(group, this);
     } catch (...) {
         group.try_close(caller);
         throw;

@@ -9,6 +9,7 @@
 #include <stdexcept>
 #include <system_error>
 
+#include <sched.h>
 #include <sys/prctl.h>
 
 namespace weft::detail {
@@ -39,6 +40,22 @@ unsigned class_of_stacks(run_options const& options) {
     return found;
 }
 
+// A thread that is not a worker of the run is inside it.
+class visit {
+public:
+    explicit visit(std::atomic<unsigned>* count) noexcept : count_(count) {
+        if (count_ != nullptr) count_->fetch_add(1, std::memory_order_relaxed); // before the push
+    }
+    ~visit() {
+        if (count_ != nullptr) count_->fetch_sub(1, std::memory_order_release); // pairs with run()
+    }
+    visit(visit const&) = delete;
+    visit& operator=(visit const&) = delete;
+
+private:
+    std::atomic<unsigned>* count_;
+};
+
 run_options checked(run_options const& options) {
     auto const backends = all_backends();
     if (std::find(backends.begin(), backends.end(), options.backend) == backends.end())
@@ -59,11 +76,11 @@ runtime::runtime(run_options const& given)
     : options(checked(given)), stack_class(class_of_stacks(given)),
       sim(given.backend == "sim" ? std::make_unique<sim_schedule>(given.seed, count_of_workers(given))
                                  : nullptr),
-      injection(sim ? 1 : count_of_workers(given)), single_cpu(usable_cpus() < 2) {
+      injection(injection_queue::producers::many), single_cpu(usable_cpus() < 2) {
     unsigned const count = sim ? 1 : count_of_workers(given);
     for (unsigned number = 0; number < count; ++number)
         workers.push_back(std::make_unique<worker>(*this, number));
-    root_group.open_as_root();
+    root_group.open_as_root(*this);
     std::lock_guard const guard(runs_mutex);
     runs.push_back(this);
 }
@@ -100,12 +117,14 @@ void runtime::run(new_task& first_task) {
             thread.join();
         throw;
     }
-    first_task.launch(*this, root_group, nullptr, 0);
+    first_task.launch(root_group, nullptr);
     become_worker(*workers.front());
     for (std::thread& thread : threads_)
         thread.join();
     watcher.reset();
     services.close_all();
+    while (visitors_.load(std::memory_order_acquire) != 0) // pairs with ~visit()
+        ::sched_yield();
     workers.clear(); // their stocks go to the next run
     stack_depot::release_idle_memory(true);
 }
@@ -131,6 +150,8 @@ void runtime::schedule(fiber& runnable) noexcept {
     worker* const here = this_worker();
     bool const at_home = here != nullptr && &here->run_of == this;
     std::uint16_t const pin = runnable.pinned_to.load(std::memory_order_relaxed); // it does not run
+    // Once it is in a queue it may run, and with it the whole run may end while we still wake a worker.
+    visit const visiting(at_home ? nullptr : &visitors_);
     if (pin < fiber::first_worker && !sim) {
         workers[pin]->push_pinned(runnable);
         if (!at_home || here->index != pin) wake_worker(pin);

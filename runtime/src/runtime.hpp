@@ -80,6 +80,7 @@ private:
     void become_worker(worker&) noexcept;
 
     std::vector<std::thread> threads_;
+    std::atomic<unsigned> visitors_ = 0; // threads from outside that are making something runnable
     std::atomic<std::uint64_t> foreign_ids_ = 1;
 };
 

@@ -66,6 +66,8 @@ void wake_joiners(fiber& of) noexcept { // under its lock
 group_state* end_task(fiber& of, outcome how, std::exception_ptr error,
                       bool cancellation_escaped) noexcept {
     group_state* group = nullptr;
+    if (of.base != nullptr && scope_access::is_of_start(*of.base))
+        static_cast<start_record*>(of.base)->child_ends();
     if (how == outcome::failed) {
         if ((of.flags & fiber::body_on_heap) == 0) of.body = nullptr; // the place is the error's now
         new (of.storage) std::exception_ptr(error);
@@ -273,21 +275,26 @@ void new_task::keep_for_handle() {
 }
 
 fiber& new_task::launch(group_state& group) {
-    return launch(group, group.scope());
+    return launch(group, &group.scope());
 }
 
-fiber& new_task::launch(group_state& group, cancel_scope& base) {
-    fiber* const host = group.host();
-    if (host == nullptr) group.check_open();
-    return launch(*host->runtime, group, &base, host->id);
-}
-
-fiber& new_task::launch(runtime& run, group_state& group, cancel_scope* base,
-                        std::uint64_t parent_id) {
+fiber& new_task::launch(group_state& group, cancel_scope* base) {
     fiber& made = *fiber_;
     worker* const here = this_worker();
+    if (!group.was_opened()) group.check_open();
+    runtime& run = group.run_of();
     bool const at_home = here != nullptr && &here->run_of == &run;
-    if (!at_home) group.check_open(); // else its run may be gone
+    // From outside, the run may be ending: the group holds it open while we are at work here.
+    struct hold {
+        group_state* group;
+        ~hold() {
+            if (group != nullptr) group->release_hold();
+        }
+    } held{nullptr};
+    if (!at_home) {
+        group.hold();
+        held.group = &group;
+    }
     made.runtime = &run;
     made.context = nullptr;
     made.stack = nullptr;
@@ -306,7 +313,7 @@ fiber& new_task::launch(runtime& run, group_state& group, cancel_scope* base,
     made.suspension_bans = made.migration_bans = 0;
     if (made.stack_class == stack_classes::count) made.stack_class = std::uint8_t(run.stack_class);
     made.id = at_home ? here->next_id++ : run.new_task_id();
-    made.parent_id = parent_id;
+    made.parent_id = group.host_id();
     fiber* const spawner = at_home ? here->current : nullptr;
     made.context_variables = inherit_context(spawner);
     made.state.store(task_state::ready, std::memory_order_release); // pairs with dumps

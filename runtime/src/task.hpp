@@ -19,8 +19,8 @@ public:
         group_ = &group;
         ended_[count_++] = &ended;
     }
-    bool must_flush_before(fiber const* next) const noexcept {
-        return count_ == most || next == nullptr || next->is_started() || next->group != group_;
+    bool must_flush_before(fiber const& next) const noexcept {
+        return count_ == most || next.group != group_;
     }
     void flush() noexcept;
 

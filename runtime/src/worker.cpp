@@ -19,6 +19,7 @@ constexpr std::int64_t poll_interval = 100'000;          // ns, while busy
 constexpr std::int64_t time_before_slot_is_stolen = 3'000; // ns
 constexpr std::int64_t spin_before_sleep = 20'000;       // ns: waking a sleeping core costs 30,000
 constexpr std::size_t injected_at_once = ready_ring::capacity / 2;
+constexpr std::size_t turned_over_at_once = 64;
 constexpr std::uint32_t spawns_stolen_at_once = 32;
 constexpr std::int16_t budget_of_a_turn = 128;
 
@@ -125,11 +126,12 @@ void worker::run_new_stack(void* from) noexcept {
             here->current = nullptr;
             if (group != nullptr) ended.add(*group, *task);
             task = here->next_fiber();
-            if (ended.must_flush_before(task)) ended.flush();
-            if (task == nullptr || task->is_started() || task->stack_class != own->size_class) break;
+            bool const fits_here =
+                task != nullptr && !task->is_started() && task->stack_class == own->size_class;
+            if (!fits_here || ended.must_flush_before(*task)) ended.flush();
+            if (!fits_here) break;
             task->stack = own;
         }
-        ended.flush(); // a sibling that needs another size of stack runs elsewhere
         task = here->with_stack(task);
         here->after = after_switch::keep_stack;
         here->left_stack = own;
@@ -177,6 +179,8 @@ fiber* worker::next_fiber() noexcept {
     if (now % ticks_between_clock_reads == 0) service();
     if (now % ticks_between_injection_looks == 0) {
         if (fiber* const injected = take_injected()) return injected;
+        // What is left over takes turns with the ring, whose oldest make room for it.
+        if (fiber* const waiting = take_from(overflow, turned_over_at_once)) return waiting;
         if (fiber* const oldest = spawned.pop_oldest()) return oldest;
     }
     // Turns: pinned fibers that yield all the time must not keep the others away.
@@ -196,6 +200,7 @@ fiber* worker::next_fiber() noexcept {
         prefer_new = true;
         return first;
     }
+    if (fiber* const waiting = take_from(overflow, injected_at_once)) return waiting;
     if (fiber* const newest = spawned.pop_newest()) return newest;
     if (fiber* const woken = next_slot.exchange(nullptr, std::memory_order_acq_rel)) return woken;
     if (pinned_wait)
@@ -208,7 +213,7 @@ void worker::push_ready(fiber& runnable) noexcept {
     while (!ready.push(runnable)) {
         std::array<fiber*, ready_ring::capacity / 2> older;
         std::uint32_t const count = ready.take_half(older);
-        if (count != 0) run_of.injection.push_bulk(index, older.data(), count);
+        if (count != 0) overflow.push_bulk(older.data(), count);
     }
 }
 
@@ -249,10 +254,10 @@ fiber* worker::take_pinned() noexcept {
     return first;
 }
 
-fiber* worker::take_injected() noexcept {
+// The first of a batch; the others go to the own ring.
+fiber* worker::take_from(injection_queue& queue, std::size_t most) noexcept {
     std::array<fiber*, injected_at_once> batch;
-    // A share of what is there: the rest is for the others.
-    std::size_t const count = run_of.injection.take(batch.data(), injected_at_once);
+    std::size_t const count = queue.take(batch.data(), most);
     if (count == 0) return nullptr;
     for (std::size_t step = 1; step < count; ++step) {
         if (step + 4 < count) __builtin_prefetch(batch[step + 4]);
@@ -262,8 +267,12 @@ fiber* worker::take_injected() noexcept {
     return batch[0];
 }
 
+fiber* worker::take_injected() noexcept {
+    return take_from(run_of.injection, injected_at_once);
+}
+
 bool worker::has_work() const noexcept {
-    return !ready.empty() || !spawned.empty() ||
+    return !ready.empty() || !spawned.empty() || !overflow.empty() ||
            next_slot.load(std::memory_order_acquire) != nullptr || // pairs with push_woken()
            pinned_count.load(std::memory_order_seq_cst) != 0;      // pairs with push_pinned()
 }
@@ -370,6 +379,7 @@ fiber* worker::steal() noexcept {
 // What was just woken is last to be taken: its waker is about to run it, with everything still warm.
 fiber* worker::steal_for(worker& thief, bool desperate) noexcept {
     if (fiber* const stolen = ready.steal_into(thief.ready)) return stolen;
+    if (fiber* const stolen = thief.take_from(overflow, injected_at_once)) return stolen;
     if (fiber* const stolen = spawned.steal_into(thief.spawned, spawns_stolen_at_once)) return stolen;
     if (!desperate || next_slot.load(std::memory_order_relaxed) == nullptr) return nullptr; // a hint
     // Give the owner the time of a cache miss or two; a pair that plays ping-pong is left alone.

@@ -16,6 +16,7 @@ void mutex_uncontended(settings const&);
 void mutex_contended(settings const&);
 void timers(settings const&);
 void timeout_ready(settings const&);
+void timeout_armed(settings const&);
 void parked(settings const&);
 void parked_never_started(settings const&);
 void scope_enter_exit(settings const&);

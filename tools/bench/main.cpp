@@ -22,19 +22,16 @@ constexpr line lines[] = {
     {"spawn_join_b1000", bench::spawn_join_b1000},
     {"spawn_join_all", bench::spawn_join_all},
     {"skynet", bench::skynet},
-#if __has_include(<weft/streams/memory.hpp>)
     {"pingpong", bench::pingpong},
     {"chan_mpmc", bench::chan_mpmc},
-#endif
-#if __has_include(<weft/sync/event.hpp>)
     {"mutex_uncontended", bench::mutex_uncontended},
     {"mutex_contended", bench::mutex_contended},
     {"parked", bench::parked},
     {"parked_never_started", bench::parked_never_started},
     {"event_broadcast", bench::event_broadcast},
-#endif
     {"timers", bench::timers},
     {"timeout_ready", bench::timeout_ready},
+    {"timeout_armed", bench::timeout_armed},
     {"scope_enter_exit", bench::scope_enter_exit},
     {"cancel_parked", bench::cancel_parked},
 };

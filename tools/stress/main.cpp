@@ -33,16 +33,10 @@ constexpr mode modes[] = {
     {"cancel", cancel_storm, "cancellations from everywhere, shields, deadlines, unwinding"},
     {"timer", timer_storm, "sleeps and deadlines that race with what they limit"},
     {"group", group_storm, "nested groups, start(), failures: all are reported once"},
-#if __has_include(<weft/sync/event.hpp>)
     {"event", event_storm, "broadcasts, late and impatient waiters, events that end at once"},
     {"mutex", mutex_storm, "exclusion, fairness, waiters that leave"},
-#endif
-#if __has_include(<weft/streams/memory.hpp>)
     {"channel", channel_storm, "items arrive once and in order, or not at all"},
-#endif
-#if __has_include(<weft/streams/tcp.hpp>)
     {"socket", socket_storm, "echoes, cancelled transfers, abrupt ends"},
-#endif
 };
 
 struct arguments {
@@ -163,6 +157,7 @@ void run_mode(mode const& chosen, std::uint64_t seed, arguments const& given, wa
 
 int main(int argc, char** argv) {
     arguments const given = parse({argv, std::size_t(argc) + 1});
+    report_crashes();
     watchdog dog(given.patience, isatty(STDERR_FILENO) != 0);
     random_source seeds(given.seed ? *given.seed : std::random_device()());
     bool first = true;

@@ -3,9 +3,13 @@
 #include <weft/runtime/inspect.hpp>
 
 #include <chrono>
+#include <csignal>
 #include <cstdio>
 #include <cstdlib>
+#include <cstring>
 #include <iostream>
+#include <unistd.h>
+#include <utility>
 
 namespace stress {
 
@@ -13,12 +17,44 @@ namespace {
 
 std::atomic<std::uint64_t> operations = 0;
 std::atomic<trial const*> current_round = nullptr;
+char last_words[256]; // the replay line, ready for a signal handler
+
+void say_last_words() {
+    (void)!write(STDERR_FILENO, last_words, strnlen(last_words, sizeof last_words));
+}
+
+// The first line of a crash; then whatever was there before, for its own report or a core.
+extern "C" void report_crash(int signal) {
+    say_last_words();
+    std::signal(signal, SIG_DFL);
+    std::raise(signal);
+}
 
 } // namespace
 
+#if defined(__SANITIZE_THREAD__) || defined(__SANITIZE_ADDRESS__)
+extern "C" void __sanitizer_set_death_callback(void (*)());
+#endif
+
+void report_crashes() {
+#if defined(__SANITIZE_THREAD__) || defined(__SANITIZE_ADDRESS__)
+    __sanitizer_set_death_callback(say_last_words);
+#else
+    for (int const signal : {SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGABRT}) {
+        struct sigaction action {};
+        action.sa_handler = report_crash;
+        action.sa_flags = SA_ONSTACK;
+        sigaction(signal, &action, nullptr);
+    }
+#endif
+}
+
 void progress(std::uint64_t more) noexcept { operations.fetch_add(more, std::memory_order_relaxed); }
 std::uint64_t operations_done() { return operations; }
-void set_current_round(trial const* now) { current_round = now; }
+void set_current_round(trial const* now) {
+    current_round = now;
+    std::snprintf(last_words, sizeof last_words, "\nreplay: %s\n", replay_line().c_str());
+}
 
 std::string replay_line() {
     trial const* const now = current_round;

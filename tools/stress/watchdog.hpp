@@ -14,6 +14,9 @@ void set_current_round(trial const*);
 /// The command that repeats the current round.
 std::string replay_line();
 
+/// From now on a crash, too, prints the replay line.
+void report_crashes();
+
 /// Operations that all storms reported so far.
 std::uint64_t operations_done();
 

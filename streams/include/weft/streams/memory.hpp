@@ -124,6 +124,8 @@ public:
         return detail::carrier<T>::unwrap(*std::move(slot));
     }
 
+    auto begin() { return detail::received_items<memory_object_receive_stream, T>(*this); }
+
     memory_object_receive_stream clone() const {
         return memory_object_receive_stream(channel_ptr(), &end_);
     }

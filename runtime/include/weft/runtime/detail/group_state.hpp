@@ -36,7 +36,7 @@ public:
     /// Errors: std::logic_error (opened before)
     void check_new() const;
     /// The group of a run's first task, which nobody hosts.
-    void open_as_root() noexcept;
+    void open_as_root(runtime&) noexcept;
     /// From now on children can come. The host stands in the scope.
     void open(fiber& host);
 
@@ -65,7 +65,9 @@ public:
     bool cancellation_escaped() const { return cancellation_escaped_; }
 
     cancel_scope& scope() { return scope_; }
-    fiber* host() const { return host_; }
+    bool was_opened() const { return run_ != nullptr; }
+    runtime& run_of() const { return *run_; }
+    std::uint64_t host_id() const { return host_id_; } // 0: nobody hosts it
 
 private:
     friend class group_walk;
@@ -77,13 +79,14 @@ private:
     void settle(std::size_t fewer) noexcept; // under lock_: less is pending; wakes the host at 0
 
     cancel_scope& scope_;
+    runtime* run_ = nullptr;
     fiber* host_ = nullptr;
+    std::uint64_t host_id_ = 0;
     spinlock<lock_rank::group> lock_;
     bool open_ = false;                 // under lock_
-    bool opened_ = false;
     bool cancellation_escaped_ = false; // under lock_
     bool hint_ = false;                 // a cancellation came by: children look. Under lock_
-    std::atomic<bool> queued_ = false;  // in a delivery's list: must not close. Set under the host's lock
+    std::atomic<bool> queued_ = false;  // in a delivery's list: must not close
     fiber* children_ = nullptr;         // a ring through siblings. Under lock_
     std::size_t pending_ = 0;           // under lock_
     wait_node* host_waiting_ = nullptr; // under lock_
@@ -111,8 +114,7 @@ public:
     /// Makes it a child of the group, in whose scope it runs, and runnable. Errors: std::logic_error.
     fiber& launch(group_state&);
     /// Makes it runnable in a scope and under a group that are not those of a task group.
-    fiber& launch(group_state&, cancel_scope& base);
-    fiber& launch(runtime&, group_state&, cancel_scope* base, std::uint64_t parent_id);
+    fiber& launch(group_state&, cancel_scope* base);
 
 private:
     fiber* fiber_;
@@ -156,14 +158,17 @@ public:
     void start(new_task& task, group_state& destination);
     /// The child's half; the value is in its place already. Errors: std::logic_error (twice).
     void started();
+    /// From now on started() changes nothing. By the child, before its group is told of its end.
+    void child_ends() noexcept;
     /// Errors: std::logic_error (started() was called before)
     void check_not_started() const;
 
     group_state group; // while the caller supervises
 
 private:
-    /// pending -> moved (started()) or abandoned (the caller was cancelled), by CAS (S16).
-    enum class phase : std::uint8_t { pending, moved, abandoned };
+    /// pending -> moving -> moved (started()), abandoned (the caller was cancelled) or ended (the child,
+    /// without started()); out of pending by CAS, so that one of them wins (S16).
+    enum class phase : std::uint8_t { pending, moving, moved, abandoned, ended };
 
     void move_child();
 

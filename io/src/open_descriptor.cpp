@@ -1,0 +1,117 @@
+#include <weft/io/detail/open_descriptor.hpp>
+
+#include "io_state.hpp"
+
+#include <weft/io/error.hpp>
+
+#include <system_error>
+
+#include <unistd.h>
+
+// Why a receive may skip its first system call (expects_nothing()).
+//
+//   reader                                            kernel, poller
+//   Q1  prepare(): READY consumed                     K1  data arrives: an edge
+//   Q2  read gives less than was asked for: at that   K2  dispatch: hung_up, then READY
+//       moment the queue was empty
+//   Q3  next receive: not READY? wait at once
+//
+//   What arrives after Q2 makes an edge after Q2, hence READY after Q1: Q3 sees it, or publish() does.
+//   Before the first registration there are no edges; then EPOLL_CTL_ADD tells what is ready.
+//   Not to be trusted: the end of the stream, which may come with the data and has then no edge of its
+//   own (hung_up, set before the READY that Q1 consumed); TCP's urgent mark, where reading stops with
+//   more behind it (EPOLLPRI counts as hung_up); UNIX sockets, where it stops between messages with
+//   descriptors or from different senders; anything else than TCP. A recv that would find nothing costs
+//   0.3 us of 7 us for a request and its answer (runtime.md, 5.2).
+
+namespace weft::detail {
+
+namespace {
+
+void leave(io_state& state, access how) noexcept {
+    if (!state.users.leave(descriptor_word<>::word(how))) return;
+    unregister(state); // close(2) alone would not, if the descriptor was duplicated
+    ::close(state.fd);
+    release_io_state(state);
+}
+
+} // namespace
+
+open_descriptor::open_descriptor(unique_fd fd, bool stops_only_when_empty)
+    : state_(take_io_state(fd.get())) {
+    if (state_ == nullptr)
+        throw std::system_error(ENOMEM, std::system_category(), "no memory for a descriptor's state");
+    fd.release();
+    state_->trusts_short_reads = stops_only_when_empty;
+}
+
+void open_descriptor::close() noexcept {
+    if (state_ == nullptr || !state_->users.begin_close()) return; // D1
+    wake_waiters(*state_, wake_reason::closed);                    // D2
+    leave(*state_, access::look);                                  // D3
+}
+
+void open_descriptor::give_up() noexcept {
+    if (state_ == nullptr) return;
+    close();
+    release_io_state(*std::exchange(state_, nullptr));
+}
+
+descriptor_use::descriptor_use(open_descriptor const& of, access how, char const* action)
+    : state_(of.state_), fd_(-1), access_(how) {
+    if (state_ == nullptr) throw closed_resource_error();
+    switch (state_->users.enter(descriptor_word<>::word(how))) { // O1
+    case descriptor_word<>::entry::closed:
+        throw closed_resource_error();
+    case descriptor_word<>::entry::busy:
+        throw busy_resource_error(action);
+    case descriptor_word<>::entry::entered:
+        fd_ = state_->fd;
+    }
+}
+
+descriptor_use::~descriptor_use() {
+    leave(*state_, access_); // O3
+}
+
+// A close sets `closing` before it signals: who consumes its signal sees it, and who does not is found
+// waiting by it.
+void descriptor_use::prepare() {
+    if (access_ == access::read) state_->read.consume(); // R1
+    if (access_ == access::write) state_->write.consume();
+    if (state_->users.is_closing()) throw closed_resource_error();
+}
+
+void descriptor_use::wait(char const* what) {
+    readiness_word<>& word = access_ == access::read ? state_->read : state_->write;
+    register_once(*state_);
+    parking wait(what); // R2
+    auto const reference = wait.reference().encode();
+    if (!word.publish(reference)) { // R3
+        if (!wait.withdraw() && wait.reason() == wake_reason::cancelled) throw_cancelled(wait.owner());
+        return;
+    }
+    wake_reason const why = wait.suspend(); // R4
+    word.withdraw(reference);               // R5
+    if (why == wake_reason::cancelled) throw_cancelled(wait.owner());
+    if (why == wake_reason::closed) throw closed_resource_error();
+}
+
+bool descriptor_use::expects_nothing() const noexcept {
+    return state_->read_was_short && !state_->read.is_ready(); // Q3
+}
+
+void descriptor_use::note_read(std::size_t asked, std::size_t got) noexcept {
+    state_->read_was_short = state_->trusts_short_reads && got != 0 && got < asked &&
+                             !state_->hung_up.load(std::memory_order_relaxed); // came with READY, Q1
+}
+
+int descriptor_use::broken() const noexcept {
+    return state_->broken.load(std::memory_order_relaxed); // a value
+}
+
+void descriptor_use::set_broken(int error) noexcept {
+    state_->broken.store(error, std::memory_order_relaxed); //  "
+}
+
+} // namespace weft::detail

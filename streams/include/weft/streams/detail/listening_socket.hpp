@@ -1,0 +1,31 @@
+#pragma once
+
+#include <weft/io/address.hpp>
+#include <weft/io/detail/open_descriptor.hpp>
+#include <weft/streams/typed_attributes.hpp>
+
+namespace weft::detail {
+
+struct accepted_socket {
+    unique_fd fd;
+    int family;
+    socket_address remote;
+};
+
+/// A socket that accepts, what TCP and UNIX listeners have in common.
+class listening_socket {
+public:
+    listening_socket(unique_fd, int family);
+    static listening_socket adopt(unique_fd&&, bool is_unix); // Errors: std::invalid_argument
+
+    accepted_socket accept();             // Errors: std::system_error
+    accepted_socket accept_or_back_off(); // waits when there are no descriptors left
+    void close() noexcept { descriptor_.close(); }
+    attribute_map attributes() const;
+
+private:
+    open_descriptor descriptor_;
+    int family_;
+};
+
+} // namespace weft::detail

@@ -1,0 +1,128 @@
+#pragma once
+
+#include <weft/io/resource.hpp>
+#include <weft/runtime/inspect.hpp>
+#include <weft/runtime/task_group.hpp>
+#include <weft/runtime/time.hpp>
+#include <weft/streams/detail/connection_gate.hpp>
+#include <weft/streams/typed_attributes.hpp>
+
+#include <chrono>
+#include <concepts>
+#include <cstddef>
+#include <functional>
+#include <limits>
+#include <memory>
+#include <type_traits>
+#include <utility>
+#include <vector>
+
+namespace weft {
+
+struct serve_options;
+
+/// What serve() does with a connection, whatever its type was: for those who implement a listener.
+///
+///     handler.wait_for_room(); // while there are too many connections
+///     Stream accepted = ...;
+///     handler.start(group, std::move(accepted));
+///
+/// Threads       a value; any task
+/// Cancellation  both are cancellation points; start() waits only where several accept at once
+template <class Stream> class connection_handler {
+public:
+    template <class Handler>
+        requires(std::invocable<std::decay_t<Handler>&, Stream> &&
+                 !std::same_as<std::decay_t<Handler>, connection_handler>)
+    explicit connection_handler(Handler&& handler, detail::connection_gate* gate = nullptr)
+        : handle_([own = std::make_shared<std::decay_t<Handler>>(std::forward<Handler>(handler))](
+                      Stream stream) { std::invoke(*own, std::move(stream)); }),
+          gate_(gate) {}
+
+    /// The handler of another kind of connection that ends in this one: `before` gets the other
+    /// connection in its task, and passes what it makes of it to operator().
+    template <class Other, class Before>
+    connection_handler<Other> after(Before before) const {
+        return connection_handler<Other>(
+            [inner = *this, before](Other stream) { before(std::move(stream), inner); }, gate_);
+    }
+
+    void operator()(Stream stream) const { handle_(std::move(stream)); }
+
+    void wait_for_room() const { detail::connection_place{gate_}; }
+
+    /// Handles the connection in a task of the group.
+    void start(task_group& group, Stream stream) const {
+        group.start_soon(
+            [handle = handle_, own = detail::connection_place(gate_)](Stream accepted) {
+                auto const counted = own.count_this_task();
+                handle(std::move(accepted));
+            },
+            std::move(stream));
+    }
+
+private:
+    std::function<void(Stream)> handle_;
+    detail::connection_gate* gate_;
+};
+
+/// Where connections come from.
+///
+/// serve() accepts for ever and gives each connection to handler(Stream) in a task of its own, which owns
+/// it: in the given group, or in one of its own, whose tasks end with serve(). It ends by cancellation,
+/// or when accepting fails. Implementations override serve_connections().
+///
+/// Threads       any task
+/// Cancellation  serve() is a cancellation point; with its own group, the handlers are cancelled, too
+/// Errors        closed_resource_error (close() by another task) and what accepting throws; with its own
+///               group those and what handlers throw, as exception_group
+/// Source        AnyIO Listener
+template <class Stream>
+class listener : public virtual resource, public virtual typed_attribute_provider {
+public:
+    template <class Handler>
+        requires std::invocable<std::decay_t<Handler>&, Stream>
+    void serve(Handler&& handler, task_group* group = nullptr) {
+        serve_with(connection_handler<Stream>(std::forward<Handler>(handler)), group);
+    }
+
+    /// serve() for those who wrap a listener.
+    void serve_with(connection_handler<Stream> const& handler, task_group* group) {
+        if (group != nullptr) return serve_connections(handler, *group);
+        with_task_group([&](task_group& own) { serve_connections(handler, own); });
+    }
+
+protected:
+    virtual void serve_connections(connection_handler<Stream> const&, task_group&) = 0;
+};
+
+struct serve_options {
+    duration drain = std::chrono::seconds(10); ///< what handlers get to finish, once cancelled
+    std::size_t max_connections = std::numeric_limits<std::size_t>::max();
+    std::function<void(std::vector<task_info>)> on_stragglers{}; ///< empty: to standard error
+};
+
+namespace detail {
+void run_server(connection_gate&, serve_options const&,
+                std::function<void(task_group&)> const& accept_all);
+} // namespace detail
+
+/// A server: accepts until it is cancelled or accepting fails, then lets the handlers finish, and when
+/// the time to drain is over names those left and cancels them.
+///
+/// Not more than max_connections are handled at a time; the next one waits to be accepted.
+///
+/// Cancellation  a cancellation point; it returns only after the last handler
+/// Errors        exception_group of what accepting and handlers threw; a handler that fails cancels all;
+///               std::invalid_argument (max_connections of 0)
+/// Source        Trio serve_listeners
+template <class Stream, class Handler>
+    requires std::invocable<std::decay_t<Handler>&, Stream>
+void serve(listener<Stream>& from, Handler&& handler, serve_options options = {}) {
+    detail::connection_gate gate(options.max_connections);
+    connection_handler<Stream> const counted(std::forward<Handler>(handler), &gate);
+    detail::run_server(gate, options,
+                       [&](task_group& handlers) { from.serve_with(counted, &handlers); });
+}
+
+} // namespace weft

@@ -1,0 +1,132 @@
+#pragma once
+
+#include <weft/streams/byte_stream.hpp>
+#include <weft/streams/listener.hpp>
+
+#include <exception>
+#include <memory>
+#include <span>
+#include <utility>
+#include <vector>
+
+namespace weft {
+
+/// A byte stream made of two, one for each direction.
+///
+/// send_eof() closes the sending one. close() closes both, the sending one first, also if that fails.
+/// Of attributes that both have, the receiving one's count.
+///
+/// Threads, cancellation, errors  as the two streams
+/// Source                         AnyIO StapledByteStream
+class stapled_byte_stream final : public byte_stream {
+public:
+    stapled_byte_stream(any_byte_send_stream send, any_byte_receive_stream receive)
+        : send_(std::move(send)), receive_(std::move(receive)) {}
+
+    std::size_t receive_some(buffer target) override { return receive_.receive_some(target); }
+    void send(bytes_view data) override { send_.send(data); }
+    void send(std::span<bytes_view const> parts) override { send_.send(parts); }
+    void send_eof() override { send_.close(); }
+    void close() override;
+    attribute_map extra_attributes() const override {
+        return send_.extra_attributes().update(receive_.extra_attributes());
+    }
+
+private:
+    any_byte_send_stream send_;
+    any_byte_receive_stream receive_;
+};
+
+namespace detail {
+/// Closes both, then throws what the first one threw, else the second.
+void close_both(resource& first, resource& second);
+} // namespace detail
+
+/// An object stream made of two, one for each direction. Takes lvalues to borrow, rvalues and unique_ptrs
+/// to own; the rest as stapled_byte_stream. Source: AnyIO StapledObjectStream
+template <class T> class stapled_object_stream final : public object_stream<T> {
+public:
+    template <class Send, class Receive>
+    stapled_object_stream(Send&& send, Receive&& receive)
+        : send_(hold<object_send_stream<T>>(std::forward<Send>(send))),
+          receive_(hold<object_receive_stream<T>>(std::forward<Receive>(receive))) {}
+
+    T receive() override { return receive_->receive(); }
+    void send(T item) override { send_->send(std::move(item)); }
+    void send_eof() override { send_->close(); }
+    void close() override { detail::close_both(*send_.operator->(), *receive_.operator->()); }
+    attribute_map extra_attributes() const override {
+        return send_->extra_attributes().update(receive_->extra_attributes());
+    }
+
+private:
+    template <class Interface, class Given> static detail::held_stream<Interface> hold(Given&& given) {
+        if constexpr (std::is_lvalue_reference_v<Given>)
+            return detail::held_stream<Interface>(given);
+        else
+            return detail::held_stream<Interface>(std::make_unique<Given>(std::move(given)));
+    }
+    template <class Interface, class Stream>
+    static detail::held_stream<Interface> hold(std::unique_ptr<Stream> owned) {
+        return detail::held_stream<Interface>(std::move(owned));
+    }
+
+    detail::held_stream<object_send_stream<T>> send_;
+    detail::held_stream<object_receive_stream<T>> receive_;
+};
+
+/// Several listeners as one. Those that are multi_listeners themselves are taken apart.
+///
+/// serve() serves all of them; the first that fails ends it. Of attributes that several have, the last
+/// one's count.
+///
+/// Threads, cancellation  as listener
+/// Errors                 serve(): exception_group, also with a given group; close() closes all and throws
+///                        what the first one threw
+/// Source                 AnyIO MultiListener
+template <class Stream> class multi_listener final : public listener<Stream> {
+public:
+    explicit multi_listener(std::vector<std::unique_ptr<listener<Stream>>> listeners) {
+        for (std::unique_ptr<listener<Stream>>& each : listeners) {
+            if (auto* const several = dynamic_cast<multi_listener*>(each.get()))
+                for (std::unique_ptr<listener<Stream>>& inner : several->listeners_)
+                    listeners_.push_back(std::move(inner));
+            else
+                listeners_.push_back(std::move(each));
+        }
+    }
+
+    std::span<std::unique_ptr<listener<Stream>> const> listeners() const { return listeners_; }
+
+    void close() override {
+        std::exception_ptr first;
+        for (std::unique_ptr<listener<Stream>> const& each : listeners_) {
+            try {
+                each->close();
+            } catch (...) { // thrown when all are closed
+                if (!first) first = std::current_exception();
+            }
+        }
+        if (first) std::rethrow_exception(first);
+    }
+
+    attribute_map extra_attributes() const override {
+        attribute_map all;
+        for (std::unique_ptr<listener<Stream>> const& each : listeners_)
+            all.update(each->extra_attributes());
+        return all;
+    }
+
+protected:
+    void serve_connections(connection_handler<Stream> const& handler, task_group& group) override {
+        with_task_group([&](task_group& accepting) {
+            for (std::unique_ptr<listener<Stream>> const& each : listeners_)
+                accepting.start_soon([&handler, &group, &each] { each->serve_with(handler, &group); });
+        });
+    }
+
+private:
+    std::vector<std::unique_ptr<listener<Stream>>> listeners_;
+};
+
+} // namespace weft

@@ -1,0 +1,221 @@
+#include <weft/streams/detail/connected_socket.hpp>
+
+#include <weft/io/detail/raw_address.hpp>
+#include <weft/runtime/detail/parking.hpp>
+#include <weft/streams/error.hpp>
+#include <weft/streams/socket.hpp>
+
+#include <algorithm>
+#include <array>
+#include <exception>
+#include <stdexcept>
+#include <string>
+#include <system_error>
+
+#include <fcntl.h>
+#include <netinet/in.h>
+#include <sys/socket.h>
+#include <sys/uio.h>
+
+namespace weft::detail {
+
+namespace {
+
+constexpr std::size_t parts_at_once = 64; // of at most IOV_MAX = 1024; on the stack
+constexpr int send_flags = MSG_NOSIGNAL | MSG_DONTWAIT;
+
+bool is_tcp(int fd) {
+    int protocol = 0;
+    ::socklen_t length = sizeof protocol;
+    return ::getsockopt(fd, SOL_SOCKET, SO_PROTOCOL, &protocol, &length) == 0 &&
+           protocol == IPPROTO_TCP;
+}
+
+// EPIPE says nothing about receiving: it may be our own send_eof(), or what came after a clean end.
+[[noreturn]] void fail_send(descriptor_use& use, int error) {
+    if (error != EPIPE && error != ENOBUFS && error != ENOMEM) use.set_broken(error);
+    throw_socket_error("send", error);
+}
+
+void skip(::msghdr& message, std::size_t count) {
+    while (message.msg_iovlen != 0 && count >= message.msg_iov->iov_len) {
+        count -= message.msg_iov->iov_len;
+        ++message.msg_iov;
+        --message.msg_iovlen;
+    }
+    if (message.msg_iovlen == 0) return;
+    message.msg_iov->iov_base = static_cast<char*>(message.msg_iov->iov_base) + count;
+    message.msg_iov->iov_len -= count;
+}
+
+void send_vector(descriptor_use& use, std::span<::iovec> vector) {
+    ::msghdr message{};
+    message.msg_iov = vector.data();
+    message.msg_iovlen = vector.size();
+    skip(message, 0);
+    while (message.msg_iovlen != 0) {
+        ssize_t const sent = use.retry(
+            "socket send", [&](int fd) { return ::sendmsg(fd, &message, send_flags); });
+        if (sent < 0) fail_send(use, int(-sent));
+        skip(message, std::size_t(sent));
+    }
+}
+
+} // namespace
+
+connected_socket::connected_socket(unique_fd fd, int family, socket_address remote)
+    : family_(family), remote_(std::move(remote)) {
+    bool const tcp = family_ != AF_UNIX && is_tcp(fd.get());
+    descriptor_ = open_descriptor(std::move(fd), tcp);
+}
+
+connected_socket::connected_socket(open_descriptor descriptor, int family, socket_address remote)
+    : descriptor_(std::move(descriptor)), family_(family), remote_(std::move(remote)) {}
+
+std::size_t connected_socket::receive_some(buffer target) {
+    static constexpr char const* call = "socket receive";
+    if (target.empty()) throw std::invalid_argument("there is no room in the buffer");
+    descriptor_use use(descriptor_, access::read, "reading from");
+    enter_blocking_call(call);
+    if (use.expects_nothing()) use.wait(call);
+    ssize_t const count = use.retry(call, [target](int fd) {
+        return ::recv(fd, target.data(), target.size(), MSG_DONTWAIT);
+    });
+    if (count > 0) {
+        use.note_read(target.size(), std::size_t(count));
+        return std::size_t(count);
+    }
+    use.note_read(target.size(), 0);
+    int const before = use.broken();
+    if (count == 0 && before == 0) return 0;
+    int const error = count == 0 ? before : int(-count); // the kernel tells a reset once, we each time
+    if (error != ENOBUFS && error != ENOMEM) use.set_broken(error);
+    throw_socket_error("receive", error);
+}
+
+void connected_socket::send(bytes_view data) {
+    static constexpr char const* call = "socket send";
+    descriptor_use use(descriptor_, access::write, "writing to");
+    enter_blocking_call(call);
+    while (!data.empty()) {
+        ssize_t const sent = use.retry(
+            call, [data](int fd) { return ::send(fd, data.data(), data.size(), send_flags); });
+        if (sent < 0) fail_send(use, int(-sent));
+        data = data.subview(std::size_t(sent));
+    }
+}
+
+void connected_socket::send(std::span<bytes_view const> parts) {
+    descriptor_use use(descriptor_, access::write, "writing to");
+    enter_blocking_call("socket send");
+    while (!parts.empty()) {
+        std::array<::iovec, parts_at_once> vector;
+        std::size_t const count = std::min(parts.size(), vector.size());
+        for (std::size_t part = 0; part < count; ++part)
+            vector[part] = {const_cast<std::byte*>(parts[part].data()), parts[part].size()};
+        send_vector(use, std::span(vector).first(count));
+        parts = parts.subspan(count);
+    }
+}
+
+void connected_socket::send_eof() {
+    descriptor_use const use(descriptor_, access::write, "writing to");
+    if (::shutdown(use.fd(), SHUT_WR) == 0 || errno == ENOTCONN) return; // gone already
+    throw_socket_error("shutdown", errno);
+}
+
+attribute_map connected_socket::attributes() const {
+    return socket_attributes(descriptor_, family_, &remote_);
+}
+
+attribute_map socket_attributes(open_descriptor const& of, int family,
+                                socket_address const* remote) {
+    auto const local = [&of] {
+        descriptor_use const use(of, access::look, "looking at");
+        return local_address_of(use.fd());
+    };
+    attribute_map result{
+        {socket_attribute::family, [family] { return family; }},
+        {socket_attribute::raw_socket,
+         [&of] { return descriptor_use(of, access::look, "looking at").fd(); }},
+        {socket_attribute::local_address, local},
+    };
+    if (family != AF_UNIX)
+        result.update({{socket_attribute::local_port, [local] { return local().port(); }}});
+    if (remote == nullptr) return result;
+    result.update({{socket_attribute::remote_address, [remote] { return *remote; }}});
+    if (family != AF_UNIX)
+        result.update({{socket_attribute::remote_port, [remote] { return remote->port(); }}});
+    return result;
+}
+
+void check_socket(int fd, expected_socket const& expected) {
+    int type = 0;
+    ::socklen_t length = sizeof type;
+    if (::getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &length) != 0)
+        throw std::invalid_argument("the file descriptor does not refer to a socket");
+    int const family = family_of(fd);
+    if (std::ranges::find(expected.families, family) == expected.families.end())
+        throw std::invalid_argument("address family mismatch: expected " +
+                                    std::to_string(expected.families.front()) + ", got " +
+                                    std::to_string(family));
+    if (type != expected.type)
+        throw std::invalid_argument("socket type mismatch: expected " +
+                                    std::to_string(expected.type) + ", got " +
+                                    std::to_string(type));
+    raw_address address;
+    if (expected.must_be == expected_socket::state::connected) {
+        if (::getpeername(fd, address.get(), &address.length) != 0)
+            throw std::invalid_argument("the socket must be connected");
+        return;
+    }
+    bool const is_bound = ::getsockname(fd, address.get(), &address.length) == 0 &&
+                          (family == AF_UNIX ? address.length > sizeof(::sa_family_t)
+                                             : address.to_address().port() != 0);
+    if (!is_bound) throw std::invalid_argument("the socket must be bound to a local address");
+}
+
+void make_non_blocking(int fd) {
+    int const flags = ::fcntl(fd, F_GETFL);
+    if (flags < 0 || ::fcntl(fd, F_SETFL, flags | O_NONBLOCK) != 0 ||
+        ::fcntl(fd, F_SETFD, FD_CLOEXEC) != 0)
+        throw std::system_error(errno, std::system_category(), "fcntl");
+}
+
+int family_of(int fd) {
+    int family = AF_UNSPEC;
+    ::socklen_t length = sizeof family;
+    ::getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &family, &length);
+    return family;
+}
+
+socket_address local_address_of(int fd) {
+    raw_address address;
+    if (::getsockname(fd, address.get(), &address.length) != 0)
+        throw std::system_error(errno, std::system_category(), "getsockname");
+    return address.to_address();
+}
+
+socket_address remote_address_of(int fd) {
+    raw_address address;
+    if (::getpeername(fd, address.get(), &address.length) != 0)
+        throw std::system_error(errno, std::system_category(), "getpeername");
+    return address.to_address();
+}
+
+void throw_broken(char const* call, int error) {
+    try {
+        throw std::system_error(error, std::system_category(), call);
+    } catch (std::system_error const& cause) {
+        std::throw_with_nested(
+            broken_resource_error(std::string("the connection is broken: ") + cause.what()));
+    }
+}
+
+void throw_socket_error(char const* call, int error) {
+    if (error == ENOBUFS || error == ENOMEM)
+        throw std::system_error(error, std::system_category(), call);
+    throw_broken(call, error);
+}
+
+} // namespace weft::detail

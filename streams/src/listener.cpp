@@ -1,0 +1,136 @@
+#include <weft/streams/listener.hpp>
+
+#include <weft/runtime/lowlevel.hpp>
+#include <weft/runtime/this_task.hpp>
+
+#include <algorithm>
+#include <iostream>
+#include <sstream>
+#include <stdexcept>
+
+namespace weft::detail {
+
+connection_gate::connection_gate(std::size_t most) : most_(most) {
+    if (most == 0) throw std::invalid_argument("max_connections must not be 0");
+}
+
+void connection_gate::enter() {
+    queue_.lock();
+    bool const free = queue_.waiters.empty() && inside_ < most_;
+    if (free) ++inside_;
+    queue_.unlock();
+    if (!free) wait_in(queue_.waiters, "serve: a connection to end");
+}
+
+void connection_gate::leave() noexcept {
+    queue_.lock();
+    wait_node* const next = queue_.claim_front(); // gets the place
+    if (next == nullptr && --inside_ == 0)
+        while (wait_node* const node = empty_.pop_front()) {
+            fiber& waiter = *node->waiter;
+            std::uint64_t const epoch = node->epoch; // the node may be gone once the wait is won
+            wake(waiter, epoch, wake_reason::event);
+        }
+    queue_.unlock();
+    if (next != nullptr) wait_queue::deliver(*next);
+}
+
+void connection_gate::wait_until_empty() {
+    enter_blocking_call("serve: the last connections to end");
+    wait_in(empty_, "serve: the last connections to end");
+}
+
+void connection_gate::wait_in(wait_list& list, char const* what) {
+    parking wait(what);
+    wait_node node(wait);
+    queue_.lock();
+    if (is_free_for(list)) {
+        if (&list != &empty_) ++inside_;
+        queue_.unlock();
+        wait.withdraw(); // a canceller that is first changes nothing: the place is ours
+        return;
+    }
+    list.push_back(node);
+    queue_.unlock();
+    if (wait.suspend() != wake_reason::cancelled) return;
+    queue_.lock();
+    list.remove(node);
+    queue_.unlock();
+    throw_cancelled(wait.owner());
+}
+
+void connection_gate::add_task(std::uint64_t id) {
+    std::lock_guard const guard(mutex_);
+    tasks_.insert(id);
+}
+
+void connection_gate::remove_task(std::uint64_t id) noexcept {
+    std::lock_guard const guard(mutex_);
+    tasks_.erase(id);
+}
+
+std::vector<std::uint64_t> connection_gate::tasks() const {
+    std::lock_guard const guard(mutex_);
+    return {tasks_.begin(), tasks_.end()};
+}
+
+connection_place::counted_task::counted_task(connection_gate* gate) : gate_(gate) {
+    if (gate_ == nullptr) return;
+    id_ = this_task::id();
+    gate_->add_task(id_);
+}
+
+connection_place::counted_task::~counted_task() {
+    if (gate_ != nullptr) gate_->remove_task(id_);
+}
+
+namespace {
+
+void report_stragglers(connection_gate const& gate, serve_options const& options) {
+    std::vector<std::uint64_t> const left = gate.tasks();
+    std::vector<task_info> stragglers = get_running_tasks();
+    std::erase_if(stragglers, [&left](task_info const& task) {
+        return !std::ranges::binary_search(left, task.id);
+    });
+    if (options.on_stragglers) return options.on_stragglers(std::move(stragglers));
+    std::ostringstream text;
+    text << "weft: serve() cancels " << stragglers.size() << " connections that did not end in time\n";
+    for (task_info const& task : stragglers)
+        text << "  task " << task.id << " '" << task.name << "', waiting in " << task.waiting_on << '\n';
+    std::cerr << text.str() << std::flush;
+}
+
+// Until accepting has ended, by whatever way. The loop uses the group that we are in, so nothing leaves
+// before it has.
+void wait_for(task_handle<void> const& accepting) {
+    try {
+        accepting.wait();
+    } catch (task_cancelled const&) { // the server was cancelled: the reason to be here
+    } catch (task_failed const&) {    // leaves with the group of the loop
+    } catch (...) {                   // a handler failed
+        accepting.cancel();
+        shielded([&accepting] { wait_for(accepting); });
+        throw;
+    }
+}
+
+} // namespace
+
+// Three scopes: the loop that accepts sees the cancellation from around; the handlers are behind a
+// shield until the time to drain is over; and whoever fails takes the rest along.
+void run_server(connection_gate& gate, serve_options const& options,
+                std::function<void(task_group&)> const& accept_all) {
+    with_task_group([&](task_group& server) {
+        shielded([&] {
+            with_task_group([&](task_group& handlers) {
+                wait_for(server.create_task([&] { accept_all(handlers); }));
+                if (move_on_after(options.drain, [&gate] { gate.wait_until_empty(); })) return;
+                report_stragglers(gate, options);
+                handlers.cancel("the time to drain is over");
+            });
+        });
+    });
+    lowlevel::checkpoint_if_cancelled();
+}
+
+} // namespace weft::detail

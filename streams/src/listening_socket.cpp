@@ -1,0 +1,110 @@
+#include <weft/streams/detail/listening_socket.hpp>
+
+#include <weft/io/detail/raw_address.hpp>
+#include <weft/runtime/detail/parking.hpp>
+#include <weft/runtime/time.hpp>
+#include <weft/streams/detail/connected_socket.hpp>
+
+#include <array>
+#include <chrono>
+#include <cstdio>
+#include <optional>
+#include <string>
+#include <system_error>
+
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <sys/socket.h>
+
+namespace weft::detail {
+
+namespace {
+
+using namespace std::chrono_literals;
+
+constexpr duration back_off = 100ms; // as Trio's serve_listeners
+constexpr int largest_backlog = 65536;
+
+// accept(2) hands over errors of the connection that it would have accepted: that one is gone, the next
+// may be fine.
+bool concerns_the_connection(int error) {
+    switch (error) {
+    case ECONNABORTED:
+    case EPERM:
+    case EPROTO:
+    case ENETDOWN:
+    case ENOPROTOOPT:
+    case EHOSTDOWN:
+    case ENONET:
+    case EHOSTUNREACH:
+    case ENETUNREACH:
+        return true;
+    default:
+        return false;
+    }
+}
+
+bool is_shortage(std::error_code code) {
+    return code.category() == std::system_category() &&
+           (code.value() == EMFILE || code.value() == ENFILE || code.value() == ENOBUFS ||
+            code.value() == ENOMEM);
+}
+
+} // namespace
+
+listening_socket::listening_socket(unique_fd fd, int family)
+    : descriptor_(std::move(fd)), family_(family) {}
+
+listening_socket listening_socket::adopt(unique_fd&& fd, bool is_unix) {
+    static constexpr std::array ip{AF_INET, AF_INET6};
+    static constexpr std::array local{AF_UNIX};
+    check_socket(fd.get(), {.families = is_unix ? std::span<int const>(local) : ip,
+                            .type = SOCK_STREAM,
+                            .must_be = expected_socket::state::bound});
+    make_non_blocking(fd.get());
+    int listens = 0;
+    ::socklen_t length = sizeof listens;
+    ::getsockopt(fd.get(), SOL_SOCKET, SO_ACCEPTCONN, &listens, &length);
+    if (listens == 0 && ::listen(fd.get(), largest_backlog) != 0)
+        throw std::system_error(errno, std::system_category(), "listen");
+    int const family = family_of(fd.get());
+    int const on = 1;
+    if (family != AF_UNIX) // what is accepted inherits it
+        ::setsockopt(fd.get(), IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+    return {std::move(fd), family};
+}
+
+accepted_socket listening_socket::accept() {
+    static constexpr char const* call = "accept";
+    descriptor_use use(descriptor_, access::read, "accepting connections from");
+    enter_blocking_call(call);
+    raw_address remote;
+    ssize_t const accepted = use.retry(call, [&remote](int fd) {
+        remote.length = sizeof remote.storage;
+        int const result =
+            ::accept4(fd, remote.get(), &remote.length, SOCK_NONBLOCK | SOCK_CLOEXEC);
+        if (result < 0 && concerns_the_connection(errno)) errno = EINTR; // again
+        return result;
+    });
+    if (accepted < 0) throw std::system_error(int(-accepted), std::system_category(), call);
+    unique_fd fd{int(accepted)};
+    return {std::move(fd), family_, remote.to_address()};
+}
+
+accepted_socket listening_socket::accept_or_back_off() {
+    for (bool told = false;; told = true) {
+        try {
+            return accept();
+        } catch (std::system_error const& failure) {
+            if (!is_shortage(failure.code())) throw;
+            if (!told) std::fprintf(stderr, "weft: %s; trying again\n", failure.what());
+        }
+        sleep(back_off);
+    }
+}
+
+attribute_map listening_socket::attributes() const {
+    return socket_attributes(descriptor_, family_, nullptr);
+}
+
+} // namespace weft::detail

@@ -1,0 +1,271 @@
+#pragma once
+
+#include <weft/runtime/lowlevel.hpp>
+#include <weft/runtime/task_group.hpp>
+#include <weft/sync/semaphore.hpp>
+
+#include <algorithm>
+#include <atomic>
+#include <concepts>
+#include <cstddef>
+#include <deque>
+#include <exception>
+#include <functional>
+#include <iterator>
+#include <mutex>
+#include <optional>
+#include <ranges>
+#include <stdexcept>
+#include <tuple>
+#include <type_traits>
+#include <utility>
+#include <variant>
+#include <vector>
+
+namespace weft {
+
+namespace detail {
+
+template <class F> using plain_result = std::decay_t<std::invoke_result_t<std::decay_t<F>>>;
+
+/// What a callable gives, where nothing must be something.
+template <class R>
+using something = std::conditional_t<std::is_void_v<R>, std::monostate, std::decay_t<R>>;
+template <class F> using gathered = something<plain_result<F>>;
+
+template <class Call> auto invoke_for_something(Call&& call) {
+    if constexpr (std::is_void_v<decltype(std::forward<Call>(call)())>) {
+        std::forward<Call>(call)();
+        return std::monostate();
+    } else {
+        return std::forward<Call>(call)();
+    }
+}
+
+/// How an element of a range goes to a task: by reference if it stays in the range, else by value.
+template <class Range> class element {
+public:
+    using reference = std::ranges::range_reference_t<Range>;
+    static constexpr bool stays =
+        std::ranges::forward_range<Range> && std::is_lvalue_reference_v<reference>;
+
+    explicit element(reference&& from) : value_(std::forward<reference>(from)) {}
+    reference&& get() { return static_cast<reference&&>(value_); }
+
+private:
+    std::conditional_t<stays, reference, std::remove_cvref_t<reference>> value_;
+};
+
+/// Starts a task for each element, no more than `limit` at a time. make_call(element) gives its body.
+template <class Range, class MakeCall>
+void run_limited(Range&& range, std::size_t limit, MakeCall make_call) {
+    if (limit == 0) throw std::invalid_argument("a limit of 0 lets nothing run");
+    semaphore permits(std::min(limit, std::size_t(-1) / 4));
+    with_task_group([&](task_group& group) {
+        for (auto&& each : range) {
+            permits.acquire();
+            struct permit {
+                semaphore* of;
+                explicit permit(semaphore& from) : of(&from) {}
+                permit(permit&& other) noexcept : of(std::exchange(other.of, nullptr)) {}
+                permit& operator=(permit&&) = delete;
+                ~permit() {
+                    if (of != nullptr) of->release();
+                }
+            } held(permits);
+            group.start_soon([held = std::move(held),
+                              element = element<Range>(std::forward<decltype(each)>(each)),
+                              call = make_call()]() mutable { call(element.get()); });
+        }
+    });
+}
+
+template <class... R, std::size_t... Index>
+std::tuple<R...> take_all(std::tuple<std::optional<R>...>& slots, std::index_sequence<Index...>) {
+    if (!(std::get<Index>(slots).has_value() && ...))
+        throw_cut_short("a callable of gather() was cancelled");
+    return std::tuple<R...>(*std::move(std::get<Index>(slots))...);
+}
+
+/// The outcome of a race: the first to come decides.
+template <class... F> class race_outcome {
+public:
+    using value = std::variant<gathered<F>...>;
+
+    template <std::size_t Index, class Call> void run(task_group& racers, Call& call) {
+        try {
+            auto result = invoke_for_something(std::move(call));
+            if (!decide(racers)) return;
+            winner_.emplace(std::in_place_index<Index>, std::move(result));
+        } catch (cancelled const&) {
+            throw;
+        } catch (...) { // what losers throw is dropped
+            if (decide(racers)) error_ = std::current_exception();
+        }
+    }
+    value take() {
+        if (error_ != nullptr) std::rethrow_exception(error_);
+        if (!winner_) throw_cut_short("every callable of race() was cancelled");
+        return *std::move(winner_);
+    }
+
+private:
+    bool decide(task_group& racers) {
+        if (decided_.exchange(true, std::memory_order_relaxed)) return false; // the group's end publishes
+        racers.cancel("the race is decided");
+        return true;
+    }
+
+    std::atomic<bool> decided_ = false;
+    std::optional<value> winner_;
+    std::exception_ptr error_;
+};
+
+/// The order in which tasks have ended. Room for all is made first: announcing does not allocate.
+class completion_order {
+public:
+    explicit completion_order(std::size_t tasks) { finished_.reserve(tasks); }
+
+    void announce(std::size_t task) {
+        {
+            std::lock_guard const guard(lock_);
+            finished_.push_back(task);
+        }
+        arrivals_.release();
+    }
+    std::size_t next() { // waits
+        arrivals_.acquire();
+        std::lock_guard const guard(lock_);
+        return finished_[taken_++];
+    }
+
+private:
+    semaphore arrivals_{0};
+    std::mutex lock_; // never across a wait
+    std::vector<std::size_t> finished_;
+    std::size_t taken_ = 0;
+};
+
+} // namespace detail
+
+/// Runs the callables side by side and gives their results in order of the arguments; nothing becomes
+/// std::monostate.
+///
+/// Cancellation  a cancellation point; the callables are cancelled and joined
+/// Errors        exception_group with what the callables threw, after the others were cancelled and
+///               joined; task_cancelled (one let a cancellation of its own escape)
+/// Source        AnyIO gather
+template <class... F>
+    requires(std::invocable<std::decay_t<F>> && ...)
+auto gather(F&&... f) -> std::tuple<detail::gathered<F>...> {
+    std::tuple<std::optional<detail::gathered<F>>...> slots;
+    std::apply(
+        [&](auto&... slot) {
+            with_task_group([&](task_group& group) {
+                (group.start_soon([&slot, call = std::decay_t<F>(std::forward<F>(f))]() mutable {
+                    slot.emplace(detail::invoke_for_something(std::move(call)));
+                }),
+                 ...);
+            });
+        },
+        slots);
+    return detail::take_all(slots, std::index_sequence_for<F...>());
+}
+
+/// Runs the callables side by side; the first to finish decides, with its value or its error. The rest
+/// are cancelled and joined, and what they throw is dropped.
+///
+/// Cancellation  a cancellation point; the callables are cancelled and joined
+/// Errors        what the first threw; task_cancelled (all let cancellations of their own escape)
+/// Source        Trio's idiom of a nursery that is cancelled by the first result
+template <class... F>
+    requires(sizeof...(F) > 0 && (std::invocable<std::decay_t<F>> && ...))
+auto race(F&&... f) -> std::variant<detail::gathered<F>...> {
+    detail::race_outcome<F...> outcome;
+    [&]<std::size_t... Index>(std::index_sequence<Index...>) {
+        with_task_group([&](task_group& group) {
+            (group.start_soon(
+                 [&outcome, &group, call = std::decay_t<F>(std::forward<F>(f))]() mutable {
+                     outcome.template run<Index>(group, call);
+                 }),
+             ...);
+        });
+    }(std::index_sequence_for<F...>());
+    return outcome.take();
+}
+
+/// f of each element, `limit` at a time; the results in order of the elements. The callable is shared by
+/// the tasks that run at once.
+///
+/// Cancellation  a cancellation point; the calls under way are cancelled and joined
+/// Errors        exception_group with what f threw; std::invalid_argument (a limit of 0);
+///               task_cancelled (a call let a cancellation of its own escape)
+/// Source        AnyIO amap
+template <std::ranges::input_range Range, class F>
+    requires std::invocable<F&, std::ranges::range_reference_t<Range>>
+auto map_concurrent(Range&& range, std::size_t limit, F&& f) {
+    using result = std::decay_t<std::invoke_result_t<F&, std::ranges::range_reference_t<Range>>>;
+    static_assert(!std::is_void_v<result>, "for_each_concurrent() is for callables without result");
+    std::deque<std::optional<result>> slots; // its elements stay where they are
+    detail::run_limited(range, limit, [&] {
+        return [&f, &slot = slots.emplace_back()]<class Element>(Element&& each) {
+            slot.emplace(std::invoke(f, std::forward<Element>(each)));
+        };
+    });
+    std::vector<result> results;
+    results.reserve(slots.size());
+    for (std::optional<result>& slot : slots) {
+        if (!slot) detail::throw_cut_short("a call of map_concurrent() was cancelled");
+        results.push_back(*std::move(slot));
+    }
+    return results;
+}
+
+/// f of each element, `limit` at a time. As map_concurrent(), without results.
+template <std::ranges::input_range Range, class F>
+    requires std::invocable<F&, std::ranges::range_reference_t<Range>>
+void for_each_concurrent(Range&& range, std::size_t limit, F&& f) {
+    detail::run_limited(range, limit, [&f] {
+        return [&f]<class Element>(Element&& each) {
+            std::invoke(f, std::forward<Element>(each));
+        };
+    });
+}
+
+/// Runs the callables side by side and calls sink(task_handle<R>) here, for each as it ends. A callable
+/// that fails cancels the rest, as does a sink that throws.
+///
+/// Cancellation  a cancellation point; the callables are cancelled and joined
+/// Errors        exception_group with what the callables or the sink threw
+/// Source        AnyIO as_completed
+template <std::ranges::input_range Range, class Sink>
+    requires std::invocable<std::ranges::range_value_t<Range>>
+void as_completed(Range&& callables, Sink&& sink) {
+    using callable = std::ranges::range_value_t<Range>;
+    using result = detail::plain_result<callable>;
+    std::vector<callable> calls;
+    for (auto&& each : callables)
+        calls.emplace_back(std::forward<decltype(each)>(each));
+    detail::completion_order order(calls.size());
+    std::vector<task_handle<result>> handles;
+    handles.reserve(calls.size());
+    with_task_group([&](task_group& group) {
+        for (std::size_t task = 0; task < calls.size(); ++task)
+            handles.push_back(group.create_task([&order, task, call = std::move(calls[task])]() mutable {
+                struct announcement {
+                    detail::completion_order& order;
+                    std::size_t task;
+                    ~announcement() { order.announce(task); }
+                } const at_the_end{order, task};
+                return std::invoke(std::move(call));
+            }));
+        for (std::size_t count = 0; count < calls.size(); ++count) {
+            task_handle<result> const& ended = handles[order.next()];
+            while (!ended.done()) // it has announced its end, and is a few instructions from it
+                lowlevel::cancel_shielded_checkpoint();
+            std::invoke(sink, ended);
+        }
+    });
+}
+
+} // namespace weft

@@ -1,0 +1,62 @@
+#include <weft/sync/condition_variable.hpp>
+
+#include "claimed_waiters.hpp"
+
+#include <limits>
+#include <mutex>
+#include <stdexcept>
+#include <string>
+
+namespace weft {
+
+void condition_variable::check_held(char const* call) const {
+    if (!mutex_->is_owned_by(detail::require_fiber(call)))
+        throw std::logic_error(std::string(call) + ": the current task does not hold the mutex");
+}
+
+// The waiter is in the queue before it lets the mutex go, so that no notification passes in between.
+// Rejected: moving notified waiters to the mutex's queue. They would have to be armed anew there, since a
+// cancellation no longer counts (CD4); each passes through once, by order, with or without that.
+void condition_variable::wait() {
+    detail::fiber& self = detail::enter_blocking_call("condition_variable.wait");
+    check_held("condition_variable.wait");
+    detail::parking wait("condition_variable.wait");
+    detail::wait_node node(wait);
+    {
+        std::lock_guard const guard(queue_);
+        queue_.waiters.push_back(node);
+    }
+    mutex_->unlock();
+    detail::wake_reason const why = wait.suspend();
+    if (why == detail::wake_reason::cancelled) queue_.leave(node);
+    mutex_->lock_uncancellably();
+    if (why == detail::wake_reason::cancelled) detail::throw_cancelled(self);
+}
+
+void condition_variable::notify(std::size_t how_many) {
+    check_held("condition_variable.notify");
+    detail::claimed_waiters woken;
+    {
+        std::lock_guard const guard(queue_);
+        for (; how_many > 0; --how_many) {
+            detail::wait_node* const node = queue_.claim_front();
+            if (node == nullptr) break;
+            woken.add(*node);
+        }
+    }
+    woken.deliver_all();
+}
+
+void condition_variable::notify_all() {
+    notify(std::numeric_limits<std::size_t>::max());
+}
+
+condition_statistics condition_variable::statistics() const {
+    condition_statistics seen;
+    seen.lock_statistics = mutex_->statistics();
+    std::lock_guard const guard(queue_);
+    seen.tasks_waiting = queue_.waiters.size();
+    return seen;
+}
+
+} // namespace weft

@@ -1,0 +1,135 @@
+#include <weft/sync/detail/future_state.hpp>
+
+#include "claimed_waiters.hpp"
+
+#include <weft/sync/error.hpp>
+
+#include <algorithm>
+#include <stdexcept>
+#include <utility>
+
+namespace weft::detail {
+
+bool future_state::begin_setting() noexcept {
+    state expected = state::pending;
+    return now_.compare_exchange_strong(expected, state::setting, std::memory_order_relaxed); // CAS decides
+}
+
+void future_state::begin_setting_or_throw() {
+    if (begin_setting()) return;
+    if (now() == state::cancelled) throw future_cancelled();
+    throw std::logic_error("the promise has been kept already");
+}
+
+void future_state::fail(std::exception_ptr error) noexcept {
+    error_ = std::move(error);
+    finish(state::failed);
+}
+
+bool future_state::cancel() {
+    if (!begin_setting()) return false;
+    on_cancel();
+    finish(state::cancelled);
+    return true;
+}
+
+// The caller holds the state: whoever is woken may drop the last other reference.
+void future_state::finish(state outcome) noexcept {
+    now_.store(outcome, std::memory_order_release); // pairs with now()
+    claimed_waiters woken;
+    std::unique_ptr<callback> to_call;
+    {
+        std::lock_guard const guard(fibers_);
+        woken.claim_all(fibers_);
+        to_call = std::move(callbacks_);
+    }
+    woken.deliver_all();
+    {
+        std::lock_guard const guard(threads_);
+        if (threads_waiting_ != 0) thread_wake_.notify_all();
+    }
+    std::unique_ptr<callback> in_order; // the last one added is the first in the list
+    while (to_call != nullptr) {
+        std::unique_ptr<callback> rest = std::move(to_call->next);
+        to_call->next = std::move(in_order);
+        in_order = std::exchange(to_call, std::move(rest));
+    }
+    while (in_order != nullptr) {
+        (*in_order)();
+        in_order = std::move(in_order->next);
+    }
+}
+
+void future_state::add_callback(std::unique_ptr<callback> added) {
+    {
+        std::lock_guard const guard(fibers_);
+        if (!is_done()) { // else finish() may have taken the list
+            added->next = std::move(callbacks_);
+            callbacks_ = std::move(added);
+            return;
+        }
+    }
+    (*added)();
+}
+
+void future_state::wait_for_value(char const* call) {
+    wait_until_done(duration::max(), call);
+    switch (now()) {
+    case state::failed:
+        std::rethrow_exception(error_);
+    case state::cancelled:
+        throw future_cancelled();
+    case state::pending:
+    case state::setting:
+    case state::value:
+        return;
+    }
+}
+
+bool future_state::wait_until_done(duration at_most, char const* call) {
+    if (current_fiber() == nullptr) return wait_in_thread(at_most);
+    enter_blocking_call(call);
+    if (is_done()) return true;
+    if (at_most <= duration::zero()) return false;
+    time_point const now = current_time();
+    return wait_in_fiber(at_most < time_point::max() - now ? now + at_most : time_point::max(), call);
+}
+
+bool future_state::wait_in_fiber(time_point deadline, char const* call) {
+    parking wait(call);
+    wait_node node(wait);
+    {
+        std::lock_guard const guard(fibers_);
+        if (is_done()) {
+            wait.withdraw(); // if a canceller was first: it finds the task at its next call (M3)
+            return true;
+        }
+        fibers_.waiters.push_back(node);
+    }
+    wake_reason why;
+    try {
+        why = wait.suspend_until(deadline);
+    } catch (...) { // no memory for the timer
+        fibers_.leave(node);
+        throw;
+    }
+    if (why == wake_reason::event) return true;
+    fibers_.leave(node);
+    if (why == wake_reason::cancelled) throw_cancelled(wait.owner());
+    return is_done();
+}
+
+bool future_state::wait_in_thread(duration at_most) {
+    constexpr duration longest = std::chrono::hours(24 * 365); // the clock's sum must not overflow
+    std::unique_lock guard(threads_);
+    ++threads_waiting_;
+    auto const done = [this] { return is_done(); };
+    if (at_most == duration::max())
+        thread_wake_.wait(guard, done);
+    else
+        thread_wake_.wait_for(guard, std::clamp(at_most, duration::zero(), longest), done);
+    --threads_waiting_;
+    return is_done();
+}
+
+} // namespace weft::detail
