@@ -5,6 +5,7 @@
 #include "runtime/src/this_thread.hpp"
 #include "runtime/src/worker.hpp"
 
+#include <weft/runtime/detail/parking.hpp>
 #include <weft/runtime/lowlevel.hpp>
 #include <weft/runtime/run.hpp>
 #include <weft/runtime/task_group.hpp>
@@ -35,15 +36,38 @@ namespace {
     return number;
 }
 
-// Suspends until it has come to another thread, with deadline.
-bool migrate() {
-    int const here = thread_number();
-    for (int time = 0; time < 100'000; ++time) {
-        lowlevel::checkpoint();
-        if (thread_number() != here) return true;
+// Where a task waits for a helper on another thread: that one takes it over when it wakes it.
+struct ferry {
+    std::atomic<detail::fiber*> waiter{nullptr};
+    std::atomic<std::uint64_t> epoch{0};
+    std::atomic<int> thread{0};
+    std::atomic<int> helpers{0};
+    std::atomic<bool> stop{false};
+
+    bool migrate() {
+        int const here = thread_number();
+        for (int time = 0; time < 10'000; ++time) {
+            detail::parking wait("ferry");
+            epoch = wait.epoch();
+            thread = thread_number();
+            waiter = &wait.owner();
+            wait.suspend();
+            if (thread_number() != here) return true;
+        }
+        return false;
     }
-    return false;
-}
+    void help() { // pinned, on two workers
+        ++helpers;
+        while (helpers < 2) {} // keeps its worker, so that the other helper gets another one
+        while (!stop) {
+            detail::fiber* waiting = waiter;
+            if (waiting != nullptr && thread != thread_number() &&
+                waiter.compare_exchange_strong(waiting, nullptr))
+                detail::wake(*waiting, epoch, detail::wake_reason::event);
+            lowlevel::checkpoint();
+        }
+    }
+};
 
 std::string output_of(std::string const& command) {
     std::string text;
@@ -61,13 +85,10 @@ TEST_SUITE("runtime.thread_local") {
     TEST_CASE("TR75: after a migration worker, errno and exception globals are the new thread's") {
         std::atomic<int> migrated{0};
         run_test({.workers = {2, 4}, .seeds = {}, .times = 3}, [&] {
-            std::atomic<bool> stop{false};
+            ferry across;
             with_task_group([&](task_group& group) {
-                for (int task = 0; task < 4; ++task) // keeps both workers busy, so that thieves come
-                    group.start_soon([&] {
-                        while (!stop)
-                            lowlevel::checkpoint();
-                    });
+                for (int task = 0; task < 2; ++task)
+                    group.start_soon({.pinned = true}, [&] { across.help(); });
                 group.start_soon([&] {
                     for (int time = 0; time < 20; ++time) {
                         // All in one function: a compiler that cached an address would use the old one.
@@ -76,7 +97,7 @@ TEST_SUITE("runtime.thread_local") {
                         auto* const globals_before = detail::this_thread_exception_globals();
                         errno = 77;
                         int* const errno_before = &errno;
-                        if (!migrate()) break;
+                        if (!across.migrate()) break;
                         check(detail::this_worker() != worker_before, "the worker is another one");
                         check(detail::this_worker()->current == detail::current_fiber(), "and runs us");
                         check(detail::this_thread_exception_globals() != globals_before,
@@ -89,7 +110,7 @@ TEST_SUITE("runtime.thread_local") {
                         check(errno == 77, "its value came along");
                         ++migrated;
                     }
-                    stop = true;
+                    across.stop = true;
                 });
             });
         });
