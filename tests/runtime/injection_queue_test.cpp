@@ -14,7 +14,7 @@ using weft::test::slowdown;
 TEST_SUITE("runtime.injection_queue") {
     TEST_CASE("TR80: what is pushed comes out once, and empty() knows") {
         std::vector<fiber> fibers(100);
-        injection_queue queue(2);
+        injection_queue queue(injection_queue::producers::many);
         fiber* out[128];
         CHECK(queue.empty());
         CHECK(queue.take(out, 128) == 0);
@@ -23,13 +23,22 @@ TEST_SUITE("runtime.injection_queue") {
         CHECK(queue.take(out, 128) == 1);
         CHECK(out[0] == &fibers[0]);
         CHECK(queue.empty());
+    }
+
+    TEST_CASE("M11: what a ring has no room for comes out once, in the order in which it went in") {
+        std::vector<fiber> fibers(100);
+        injection_queue overflow(injection_queue::producers::one);
+        fiber* out[128];
         std::vector<fiber*> many;
         for (fiber& each : fibers)
             many.push_back(&each);
-        queue.push_bulk(1, many.data(), many.size());
+        overflow.push_bulk(many.data(), 60);
+        overflow.push_bulk(many.data() + 60, 40);
         std::size_t taken = 0;
-        while (!queue.empty()) {
-            std::size_t const count = queue.take(out, 7);
+        while (!overflow.empty()) {
+            std::size_t const count = overflow.take(out, 7);
+            for (std::size_t place = 0; place < count; ++place)
+                CHECK(out[place] == &fibers[taken + place]);
             CHECK(count <= 7);
             taken += count;
         }
@@ -44,7 +53,7 @@ TEST_SUITE("runtime.injection_queue") {
         std::vector<std::atomic<int>> seen(count);
         for (unsigned number = 0; number < count; ++number)
             fibers[number].index = number;
-        injection_queue queue(2);
+        injection_queue queue(injection_queue::producers::many);
         std::atomic<unsigned> taken{0};
         std::vector<std::thread> threads;
         for (unsigned producer = 0; producer < producers; ++producer)
