@@ -101,8 +101,8 @@ void group_state::settle(std::size_t fewer) noexcept {
 void group_state::record(std::exception_ptr error, std::string origin) noexcept {
     try {
         std::lock_guard const guard(lock_);
-        errors_.reserve(errors_.size() + 1);
-        origins_.reserve(errors_.size() + 1);
+        if (errors_.size() == errors_.capacity()) errors_.reserve(2 * errors_.size() + 4);
+        origins_.reserve(errors_.capacity()); // so that both grow, or none
         errors_.push_back(std::move(error));
         origins_.push_back(std::move(origin));
     } catch (std::bad_alloc const&) {

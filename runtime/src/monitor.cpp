@@ -22,7 +22,11 @@ constexpr unsigned quiet_looks_before_doze = 20; // then all that are kept ready
 //   dozes = true                  (seq_cst)     idle word: own bit gone         (seq_cst)
 //   all asleep? wait              (seq_cst)     dozes? rouse                    (seq_cst)
 
-monitor::monitor(runtime& run) : run_(run), thread_([this] { watch(); }) {}
+monitor::monitor(runtime& run) : run_(run) {}
+
+void monitor::start() {
+    thread_ = std::thread([this] { watch(); });
+}
 
 monitor::~monitor() {
     {
@@ -30,7 +34,7 @@ monitor::~monitor() {
         ending_ = true;
     }
     changed_.notify_one();
-    thread_.join();
+    if (thread_.joinable()) thread_.join();
 }
 
 void monitor::rouse() noexcept {

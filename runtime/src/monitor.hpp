@@ -17,6 +17,8 @@ public:
     monitor(monitor const&) = delete;
     monitor& operator=(monitor const&) = delete;
 
+    void start(); // once it can be found by the workers. Errors: std::system_error
+
     /// A worker woke up while the monitor dozed.
     void rouse() noexcept;
 

@@ -131,12 +131,13 @@ void runtime::run(new_task& first_task) {
 
 void runtime::start_threads() {
     if (sim) return;
+    watcher = std::make_unique<monitor>(*this);
     for (std::size_t number = 1; number < workers.size(); ++number)
         threads_.emplace_back([this, number] {
             ::prctl(PR_SET_NAME, ("weft-" + std::to_string(number)).c_str());
             become_worker(*workers[number]);
         });
-    watcher = std::make_unique<monitor>(*this);
+    watcher->start();
 }
 
 void runtime::stop() noexcept {
