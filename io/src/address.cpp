@@ -19,7 +19,8 @@ namespace {
 
 constexpr std::string_view path_prefix = "unix:";
 constexpr std::string_view abstract_prefix = "unix-abstract:";
-constexpr std::size_t longest_path = sizeof(::sockaddr_un::sun_path) - 1; // with its NUL, as bind() wants
+constexpr std::size_t longest_path =
+    sizeof(::sockaddr_un::sun_path) - 1; // with its NUL, as bind() wants
 
 [[noreturn]] void refuse(char const* what, std::string_view text) {
     throw std::invalid_argument(std::string(what) + ": '" + std::string(text) + "'");
@@ -118,7 +119,8 @@ socket_address socket_address::parse(std::string_view text) {
         nameless.kind_ = kind::path;
         return nameless;
     }
-    if (text.starts_with(path_prefix)) return unix_path(std::string(text.substr(path_prefix.size())));
+    if (text.starts_with(path_prefix))
+        return unix_path(std::string(text.substr(path_prefix.size())));
     std::size_t const colon = text.rfind(':');
     if (colon == std::string_view::npos) refuse("not a socket address, there is no port", text);
     std::string_view host = text.substr(0, colon);

@@ -14,7 +14,8 @@ namespace weft::detail {
 
 namespace {
 
-constexpr std::uint64_t wakeup_data = ~std::uint64_t(0); // no descriptor's: generations are odd there
+constexpr std::uint64_t wakeup_data =
+    ~std::uint64_t(0); // no descriptor's: generations are odd there
 
 [[noreturn]] void fail(char const* call) {
     throw std::system_error(errno, std::system_category(), call);
@@ -71,7 +72,8 @@ unsigned epoll_poller::collect(duration at_most, caller who) {
     for (int number = 0; number < count; ++number) {
         if (events_[number].data.u64 != wakeup_data)
             events_[count_++] = events_[number];
-        else if (interrupted_.exchange(false, std::memory_order_acq_rel) && // pairs with interrupt()
+        else if (interrupted_.exchange(false,
+                                       std::memory_order_acq_rel) && // pairs with interrupt()
                  who == caller::visitor)
             interrupt(); // meant for the owner, who may be about to sleep
     }
@@ -87,7 +89,8 @@ void epoll_poller::dispatch() noexcept {
         io_state* const state = find_io_state(events_[number].data.u64);
         if (state == nullptr) continue; // closed meanwhile
         std::uint32_t const what = events_[number].events;
-        if ((what & over) != 0) state->hung_up.store(true, std::memory_order_relaxed); // before signal
+        if ((what & over) != 0)
+            state->hung_up.store(true, std::memory_order_relaxed); // before signal
         if ((what & reading) != 0)
             if (auto const waiter = state->read.signal(); waiter != readiness_word<>::nothing)
                 wake(wait_ref::decode(waiter), wake_reason::event);

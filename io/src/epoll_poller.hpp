@@ -11,8 +11,8 @@
 
 namespace weft::detail {
 
-/// epoll behind the poller's contract: edge-triggered, each descriptor registered once, in the poller
-/// of the worker that first waited on it.
+/// epoll behind the poller's contract: edge-triggered, each descriptor registered once, in the
+/// poller of the worker that first waited on it.
 class epoll_poller final : public poller {
 public:
     epoll_poller();

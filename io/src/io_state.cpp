@@ -30,8 +30,8 @@ io_state* make_state() noexcept { // under the lock
     if (slab == most_slabs) return nullptr;
     io_state* memory = slabs[slab].load(std::memory_order_relaxed); // written under the lock
     if (memory == nullptr) {
-        void* const mapped = ::mmap(nullptr, states_per_slab * sizeof(io_state), PROT_READ | PROT_WRITE,
-                                    MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+        void* const mapped = ::mmap(nullptr, states_per_slab * sizeof(io_state),
+                                    PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
         if (mapped == MAP_FAILED) return nullptr;
         memory = static_cast<io_state*>(mapped);
         slabs[slab].store(memory, std::memory_order_release); // pairs with find_io_state()
@@ -65,15 +65,18 @@ io_state* take_io_state(int fd) noexcept {
     state->trusts_short_reads = false;
     state->broken.store(0, std::memory_order_relaxed);     // nobody else knows it
     state->references.store(2, std::memory_order_relaxed); //  "
-    state->generation.fetch_add(1, std::memory_order_release); // pairs with find_io_state(); odd now
+    state->generation.fetch_add(1,
+                                std::memory_order_release); // pairs with find_io_state(); odd now
     state->users.open();
     open_count.fetch_add(1, std::memory_order_relaxed); // only counts
     return state;
 }
 
 void release_io_state(io_state& state) noexcept {
-    if (state.references.fetch_sub(1, std::memory_order_acq_rel) != 1) return; // the other's last use
-    state.generation.fetch_add(1, std::memory_order_release); // pairs with find_io_state(); even now
+    if (state.references.fetch_sub(1, std::memory_order_acq_rel) != 1)
+        return; // the other's last use
+    state.generation.fetch_add(1,
+                               std::memory_order_release); // pairs with find_io_state(); even now
     open_count.fetch_sub(1, std::memory_order_relaxed);       // only counts
     slab_lock.lock();
     state.next_free = free_states;

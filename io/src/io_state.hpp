@@ -12,15 +12,16 @@ namespace weft::detail {
 class epoll_poller;
 
 /// What is known of one open descriptor: who waits for which direction, who is inside an operation,
-/// and where it is registered. In slabs that are never unmapped, so an event that comes late finds it.
+/// and where it is registered. In slabs that are never unmapped, so an event that comes late finds
+/// it.
 struct alignas(64) io_state {
     readiness_word<> read;
     readiness_word<> write;
     descriptor_word<> users;
     std::atomic<std::uint32_t> generation = 0;   // odd: in use. A late event carries an older one
     std::atomic<epoll_poller*> registered_with = nullptr;
-    std::atomic<bool> hung_up = false;           // the peer closed its half: never trust a short read
-    bool read_was_short = false;                 // the reader's: nothing more came with the last data
+    std::atomic<bool> hung_up = false; // the peer closed its half: never trust a short read
+    bool read_was_short = false;       // the reader's: nothing more came with the last data
     int fd = -1;
     std::uint32_t index = 0;                     // in the slabs; never changes
     std::atomic<std::uint32_t> references = 0;   // the open descriptor and the object that owns it

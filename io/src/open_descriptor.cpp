@@ -16,13 +16,13 @@
 //       moment the queue was empty
 //   Q3  next receive: not READY? wait at once
 //
-//   What arrives after Q2 makes an edge after Q2, hence READY after Q1: Q3 sees it, or publish() does.
-//   Before the first registration there are no edges; then EPOLL_CTL_ADD tells what is ready.
-//   Not to be trusted: the end of the stream, which may come with the data and has then no edge of its
-//   own (hung_up, set before the READY that Q1 consumed); TCP's urgent mark, where reading stops with
-//   more behind it (EPOLLPRI counts as hung_up); UNIX sockets, where it stops between messages with
-//   descriptors or from different senders; anything else than TCP. A recv that would find nothing costs
-//   0.3 us of 7 us for a request and its answer (runtime.md, 5.2).
+//   What arrives after Q2 makes an edge after Q2, hence READY after Q1: Q3 sees it, or publish()
+//   does. Before the first registration there are no edges; then EPOLL_CTL_ADD tells what is ready.
+//   Not to be trusted: the end of the stream, which may come with the data and has then no edge of
+//   its own (hung_up, set before the READY that Q1 consumed); TCP's urgent mark, where reading
+//   stops with more behind it (EPOLLPRI counts as hung_up); UNIX sockets, where it stops between
+//   messages with descriptors or from different senders; anything else than TCP. A recv that would
+//   find nothing costs 0.3 us of 7 us for a request and its answer.
 
 namespace weft::detail {
 
@@ -40,7 +40,8 @@ void leave(io_state& state, access how) noexcept {
 open_descriptor::open_descriptor(unique_fd fd, bool stops_only_when_empty)
     : state_(take_io_state(fd.get())) {
     if (state_ == nullptr)
-        throw std::system_error(ENOMEM, std::system_category(), "no memory for a descriptor's state");
+        throw std::system_error(ENOMEM, std::system_category(),
+                                "no memory for a descriptor's state");
     fd.release();
     state_->trusts_short_reads = stops_only_when_empty;
 }
@@ -74,8 +75,8 @@ descriptor_use::~descriptor_use() {
     leave(*state_, access_); // O3
 }
 
-// A close sets `closing` before it signals: who consumes its signal sees it, and who does not is found
-// waiting by it.
+// A close sets `closing` before it signals: who consumes its signal sees it, and who does not is
+// found waiting by it.
 void descriptor_use::prepare() {
     if (access_ == access::read) state_->read.consume(); // R1
     if (access_ == access::write) state_->write.consume();
@@ -88,7 +89,8 @@ void descriptor_use::wait(char const* what) {
     parking wait(what); // R2
     auto const reference = wait.reference().encode();
     if (!word.publish(reference)) { // R3
-        if (!wait.withdraw() && wait.reason() == wake_reason::cancelled) throw_cancelled(wait.owner());
+        if (!wait.withdraw() && wait.reason() == wake_reason::cancelled)
+            throw_cancelled(wait.owner());
         return;
     }
     wake_reason const why = wait.suspend(); // R4
@@ -102,8 +104,9 @@ bool descriptor_use::expects_nothing() const noexcept {
 }
 
 void descriptor_use::note_read(std::size_t asked, std::size_t got) noexcept {
-    state_->read_was_short = state_->trusts_short_reads && got != 0 && got < asked &&
-                             !state_->hung_up.load(std::memory_order_relaxed); // came with READY, Q1
+    state_->read_was_short =
+        state_->trusts_short_reads && got != 0 && got < asked &&
+        !state_->hung_up.load(std::memory_order_relaxed); // came with READY, Q1
 }
 
 int descriptor_use::broken() const noexcept {

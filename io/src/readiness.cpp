@@ -28,10 +28,10 @@ bool is_ready(int fd, short events) {
     return count > 0;
 }
 
-// Who waits for descriptors that are not ours. A descriptor is registered only while somebody waits:
-// its number may have another meaning the next time. An entry belongs to the table; the wait that is
-// last to leave takes it out and unregisters it, under the lock, so that notify_closing() has nothing
-// left behind in the kernel when it returns.
+// Who waits for descriptors that are not ours. A descriptor is registered only while somebody
+// waits: its number may have another meaning the next time. An entry belongs to the table; the wait
+// that is last to leave takes it out and unregisters it, under the lock, so that notify_closing()
+// has nothing left behind in the kernel when it returns.
 class waiting_table {
 public:
     io_state& enter(detail::runtime const* run, int fd, unsigned direction) {
@@ -46,8 +46,8 @@ public:
         }
         io_state& state = *place;
         if (state.users.enter(direction) != detail::descriptor_word<>::entry::entered)
-            throw busy_resource_error(direction == detail::descriptor_word<>::reading ? "reading from"
-                                                                                     : "writing to");
+            throw busy_resource_error(
+                direction == detail::descriptor_word<>::reading ? "reading from" : "writing to");
         state.references.fetch_add(1, std::memory_order_relaxed); // under the lock
         return state;
     }

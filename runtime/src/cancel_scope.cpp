@@ -46,33 +46,33 @@ static bool pop(detail::fiber& self, cancel_scope& scope, bool cancelled_left) n
                   detail::visible_cancellation(scope_access::outer(scope), self, unwinding,
                                                open_end) == nullptr;
     };
+    std::unique_lock<std::mutex> delivery;
     self.scopes.lock();
     bool open_end = false;
     decide(&open_end);
     if (open_end) { // rare: inside a start() that is under way
         self.scopes.unlock();
-        std::lock_guard const delivery(detail::delivery_mutex());
+        delivery = std::unique_lock(detail::delivery_mutex());
         self.scopes.lock();
         swallow = false;
         decide(nullptr);
-        scope_access::unlink(scope, self, swallow);
-        self.scopes.unlock();
-        return swallow;
     }
     scope_access::unlink(scope, self, swallow);
+    // Nobody arms it from here on: the owner is gone. A deadline may have been set by others until now.
+    bool const timed = scope_access::is_timed(scope);
     self.scopes.unlock();
+    if (delivery.owns_lock()) delivery.unlock(); // a timer under way may need it
+    if (timed) scope_access::disarm(scope, self);
     return swallow;
 }
 
 void cancel_scope::leave() noexcept {
     detail::fiber& self = *owner_.load(std::memory_order_relaxed); // our own
-    if ((flags_.load(std::memory_order_relaxed) & timed) != 0) scope_access::disarm(*this); // owner's
     pop(self, *this, false);
 }
 
 bool cancel_scope::leave_cancelled() noexcept {
     detail::fiber& self = *owner_.load(std::memory_order_relaxed); // our own
-    if ((flags_.load(std::memory_order_relaxed) & timed) != 0) scope_access::disarm(*this); // owner's
     return pop(self, *this, true);
 }
 
@@ -134,7 +134,7 @@ void cancel_scope::set_deadline(time_point when) {
         std::lock_guard const guard(owner->scopes);
         deadline_.store(when.time_since_epoch().count(), std::memory_order_relaxed); // by itself
         std::uint32_t const flags = scope_access::flags(*this);
-        if (scope_access::owner(*this) != owner || (flags & (called | closing)) != 0) return;
+        if (scope_access::owner(*this) != owner || (flags & called) != 0) return;
         reached = when <= owner->runtime->now();
         if ((flags & timed) != 0) scope_access::timers_of(*this, *owner).remove(*this);
         if (!reached && when != time_point::max()) scope_access::arm(*this, *owner, when);
@@ -216,13 +216,9 @@ timer_heap& scope_access::timers_of(cancel_scope& of, fiber& owner) noexcept {
     return owner.runtime->workers[of.timer_heap_]->timers;
 }
 
-void scope_access::disarm(cancel_scope& scope) noexcept {
-    fiber& self = *scope.owner_.load(std::memory_order_relaxed); // our own
-    self.scopes.lock();
-    scope.flags_.fetch_or(cancel_scope::closing, std::memory_order_relaxed); // under the lock
-    self.scopes.unlock();
+void scope_access::disarm(cancel_scope& scope, fiber& self) noexcept {
     timers_of(scope, self).remove(scope);
-    while (scope.firing_.load(std::memory_order_acquire)) // pairs with deadline_reached()
+    while (scope.firing_.load(std::memory_order_acquire) != 0) // pairs with deadline_reached()
         pause_cpu();
 }
 
@@ -259,7 +255,7 @@ void scope_access::deadline_reached(cancel_scope& scope, time_point now) noexcep
         owner->scopes.unlock();
         if (marked) deliver_cancellation(*owner);
     }
-    scope.firing_.store(false, std::memory_order_release); // pairs with disarm(): the last access
+    scope.firing_.fetch_sub(1, std::memory_order_release); // pairs with disarm(): the last access
 }
 
 time_point scope_access::effective_deadline(fiber& self) noexcept {

@@ -77,7 +77,7 @@ public:
     }
     static group_state*& next(group_state& of) { return of.next_queued_; }
     static group_state* next_open(group_state& of) { return of.next_open_; }
-    static bool& queued(group_state& of) { return of.queued_; }
+    static std::atomic<bool>& queued(group_state& of) { return of.queued_; }
 
     /// Visits children in turns; each becomes the last. Gives how many are left to visit.
     template <class Visit>
@@ -106,8 +106,9 @@ namespace {
 
 void delivery::enqueue_groups(fiber& host) noexcept { // under the host's lock
     for (group_state* group = host.open_groups; group != nullptr; group = group_walk::next_open(*group)) {
-        if (group_walk::queued(*group) || group_walk::hidden(*group, host)) continue;
-        group_walk::queued(*group) = true;
+        std::atomic<bool>& marked = group_walk::queued(*group);
+        if (marked.load(std::memory_order_relaxed) || group_walk::hidden(*group, host)) continue; // delivery
+        marked.store(true, std::memory_order_relaxed); // under the host's lock
         group_walk::next(*group) = queued;
         queued = group;
     }
@@ -133,7 +134,7 @@ void delivery::walk_all() noexcept {
     while (group_state* const group = queued) {
         queued = group_walk::next(*group);
         walk(*group);
-        group_walk::queued(*group) = false; // I6: it may close once the delivery lock is released
+        group_walk::queued(*group).store(false, std::memory_order_release); // I6: the last access
     }
 }
 

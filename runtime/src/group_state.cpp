@@ -164,7 +164,7 @@ bool group_state::try_close(fiber& host) {
         while (*link != this)
             link = &(*link)->next_open_;
         *link = next_open_;
-        queued = queued_;
+        queued = queued_.load(std::memory_order_acquire); // pairs with the end of its walk
     }
     // A delivery is about to walk the children that are gone: it must have let go of us first.
     if (queued) std::lock_guard const delivered(delivery_mutex());
@@ -180,7 +180,7 @@ std::exception_ptr group_state::close(fiber& host) {
         }
         if (waited) wait_until_settled("task_group::run", cancellable::no);
     } while (!try_close(host));
-    if (!waited) yield_current(); // leaving always lets others run (G6)
+    if (!waited) yield_current("task_group::run"); // leaving always lets others run (G6)
     if (errors_.empty()) return nullptr;
     return std::make_exception_ptr(exception_group("unhandled errors in a task group",
                                                    std::move(errors_), std::move(origins_)));
@@ -196,9 +196,18 @@ void start_record::check_not_started() const {
 void start_record::started() {
     if (called_.exchange(true, std::memory_order_relaxed)) check_not_started(); // decides only that
     phase expected = phase::pending;
-    if (!phase_.compare_exchange_strong(expected, phase::moved, std::memory_order_acq_rel)) // start()
-        return; // the caller was cancelled: the child stays where it is (S10)
+    if (!phase_.compare_exchange_strong(expected, phase::moving, std::memory_order_acq_rel)) // start()
+        return; // the caller was cancelled: the child stays where it is (S10). Or it has ended
     move_child();
+}
+
+void start_record::child_ends() noexcept {
+    phase seen = phase::pending;
+    if (phase_.compare_exchange_strong(seen, phase::ended, std::memory_order_acq_rel)) return; // started()
+    while (seen == phase::moving) { // another task says started() for the child at this moment
+        pause_cpu();
+        seen = phase_.load(std::memory_order_acquire); // pairs with move_child()
+    }
 }
 
 // From here on the destination's cancellation counts and the caller's does not (S4).
@@ -227,6 +236,7 @@ void start_record::move_child() {
             child.attention.fetch_or(attention::cancel, std::memory_order_seq_cst); // a canceller came
     }
     deliver_locked(child); // what was cancelled there before it came
+    phase_.store(phase::moved, std::memory_order_release); // pairs with start() and child_ends()
     std::lock_guard const guard(group.lock_);
     group.settle(1); // the caller goes on
 }

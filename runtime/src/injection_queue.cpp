@@ -39,34 +39,31 @@ void take_over(fiber* item) noexcept {
 } // namespace
 
 struct injection_queue::queue {
-    explicit queue(unsigned workers) {
-        for (unsigned worker = 0; worker < workers; ++worker)
-            own.emplace_back(items);
-        for (unsigned number = 0; number < shared_producers; ++number)
-            shared.push_back(std::make_unique<shared_token>(items));
-    }
-    struct shared_token {
-        explicit shared_token(fibers& of) : token(of) {}
+    struct producer {
+        explicit producer(fibers& of) : token(of) {}
         spinlock<lock_rank::run_queue> lock;
         moodycamel::ProducerToken token;
     };
 
     fibers items;
-    std::vector<moodycamel::ProducerToken> own;
-    std::vector<std::unique_ptr<shared_token>> shared;
+    std::vector<std::unique_ptr<producer>> shared;
     std::atomic<unsigned> next_shared = 0;
 };
 
-injection_queue::injection_queue(unsigned workers) : queue_(std::make_unique<queue>(workers)) {}
+injection_queue::injection_queue(producers who) : queue_(std::make_unique<queue>()) {
+    for (unsigned number = 0; number < (who == producers::one ? 1 : shared_producers); ++number)
+        queue_->shared.push_back(std::make_unique<queue::producer>(queue_->items));
+}
+
 injection_queue::~injection_queue() = default;
 
 void injection_queue::push(fiber& item) noexcept {
     count_.fetch_add(1, std::memory_order_seq_cst); // pairs with empty(): before the item is there
     hand_over(&item);
     unsigned turn = queue_->next_shared.fetch_add(1, std::memory_order_relaxed); // spreads, no more
-    queue::shared_token* token = nullptr;
+    queue::producer* token = nullptr;
     for (unsigned look = 0; token == nullptr; ++look, ++turn) {
-        queue::shared_token& candidate = *queue_->shared[turn % shared_producers];
+        queue::producer& candidate = *queue_->shared[turn % shared_producers];
         if (candidate.lock.try_lock()) token = &candidate;
         if (look % shared_producers == shared_producers - 1) pause_cpu();
     }
@@ -75,11 +72,11 @@ void injection_queue::push(fiber& item) noexcept {
     if (!accepted) push_aside(item);
 }
 
-void injection_queue::push_bulk(unsigned worker, fiber* const* first, std::size_t count) noexcept {
+void injection_queue::push_bulk(fiber* const* first, std::size_t count) noexcept {
     count_.fetch_add(count, std::memory_order_seq_cst); // pairs with empty(): before the items
     for (std::size_t step = 0; step < count; ++step)
         hand_over(first[step]);
-    if (queue_->items.enqueue_bulk(queue_->own[worker], first, count)) return;
+    if (queue_->items.enqueue_bulk(queue_->shared[0]->token, first, count)) return;
     for (std::size_t step = 0; step < count; ++step)
         push_aside(*first[step]);
 }

@@ -9,18 +9,19 @@
 
 namespace weft::detail {
 
-/// Runnable fibers from outside: of OS threads, of other runs, and what no longer fits into a worker's
-/// ring. moodycamel::ConcurrentQueue with a counter of our own: its "empty" is no proof, and asking it
-/// costs more the more producers there are.
-///
-/// Each worker has a producer of its own; other threads share a few, one at a time each.
+/// Runnable fibers in any number: of OS threads and other runs, for all workers; or what no longer fits
+/// into a worker's ring. moodycamel::ConcurrentQueue with a counter of our own: its "empty" is no proof,
+/// and asking it costs more the more producers there are.
 class injection_queue {
 public:
-    explicit injection_queue(unsigned workers);
+    /// Who pushes: threads that come and go, which share a few producers, one at a time each; or one.
+    enum class producers : bool { many, one };
+
+    explicit injection_queue(producers);
     ~injection_queue();
 
-    void push(fiber&) noexcept;                                               // any thread
-    void push_bulk(unsigned worker, fiber* const* first, std::size_t count) noexcept; // that worker
+    void push(fiber&) noexcept;                                        // many: any thread
+    void push_bulk(fiber* const* first, std::size_t count) noexcept;  // one: that thread
 
     /// Up to `most`; 0: nothing to be had just now. Any thread.
     std::size_t take(fiber** out, std::size_t most) noexcept;

@@ -90,9 +90,10 @@ void dump_tasks(std::ostream& out) {
     for (seen_task const& task : tasks) {
         // A parent that has ended meanwhile, or belongs to another run: shown at the top.
         std::uint64_t const parent = task.info.parent_id.value_or(0);
-        bool const known = std::any_of(tasks.begin(), tasks.end(), [&](seen_task const& other) {
-            return other.info.id == parent;
-        });
+        auto const place = std::lower_bound(
+            tasks.begin(), tasks.end(), parent,
+            [](seen_task const& other, std::uint64_t id) { return other.info.id < id; });
+        bool const known = place != tasks.end() && place->info.id == parent;
         children.emplace(known ? parent : 0, &task);
     }
     out << tasks.size() << " tasks\n";

@@ -42,10 +42,8 @@ inline fiber& required(char const* call) {
     if ((self.attention.load(std::memory_order_relaxed) & attention::cancel) != 0 && // a hint
         nearest_cancelled(self) != nullptr)
         throw_cancelled(self);
-    if (self.budget < 0) {
-        check_may_suspend(self, call);
-        yield_current();
-    }
+    // What completes at once may be called inside no_suspend; the budget waits for its end.
+    if (self.budget < 0 && self.suspension_bans == 0) yield_current(call);
 }
 
 } // namespace
@@ -148,8 +146,9 @@ service_list& current_services(char const* call) {
     return here->run_of.services;
 }
 
-void yield_current() noexcept {
+void yield_current(char const* call) noexcept {
     worker& here = *this_worker();
+    check_may_suspend(*here.current, call);
     here.service_timers();
     here.current->state.store(task_state::ready, std::memory_order_relaxed); // for reports
     here.leave_current(after_switch::yield);
@@ -161,9 +160,8 @@ namespace weft::lowlevel {
 
 void checkpoint() {
     detail::fiber& self = detail::check_cancellation("lowlevel::checkpoint");
-    detail::check_may_suspend(self, "lowlevel::checkpoint");
     detail::scope_access::arm_deadlines(self); // so that those that have passed are noticed now
-    detail::yield_current();
+    detail::yield_current("lowlevel::checkpoint");
     if (self.attention.load(std::memory_order_relaxed) != 0 && // a hint
         detail::nearest_cancelled(self) != nullptr)
         detail::throw_cancelled(self);
@@ -178,9 +176,8 @@ void checkpoint_if_cancelled() {
 }
 
 void cancel_shielded_checkpoint() {
-    detail::fiber& self = detail::require_fiber("lowlevel::cancel_shielded_checkpoint");
-    detail::check_may_suspend(self, "lowlevel::cancel_shielded_checkpoint");
-    detail::yield_current();
+    detail::require_fiber("lowlevel::cancel_shielded_checkpoint");
+    detail::yield_current("lowlevel::cancel_shielded_checkpoint");
 }
 
 } // namespace weft::lowlevel

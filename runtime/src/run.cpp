@@ -38,7 +38,7 @@ struct first_body {
 } // namespace
 
 void run_first_task(run_options const& options, body_operations const& operations, void* body,
-                    void const* call_site) {
+                    void const* function, void const* call_site) {
     if (this_worker() != nullptr)
         throw std::logic_error("run() was called inside a run() of the same thread");
     runtime run(options);
@@ -48,7 +48,7 @@ void run_first_task(run_options const& options, body_operations const& operation
     {
         new_task task({}, sizeof(first_body*), alignof(first_body*));
         *static_cast<first_body**>(task.place()) = &first;
-        task.set_body(wrapped, nullptr, call_site);
+        task.set_body(wrapped, function, call_site);
         run.run(task);
     }
     if (first.failure != nullptr) std::rethrow_exception(first.failure);

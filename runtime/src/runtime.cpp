@@ -76,7 +76,7 @@ runtime::runtime(run_options const& given)
     : options(checked(given)), stack_class(class_of_stacks(given)),
       sim(given.backend == "sim" ? std::make_unique<sim_schedule>(given.seed, count_of_workers(given))
                                  : nullptr),
-      injection(sim ? 1 : count_of_workers(given)), single_cpu(usable_cpus() < 2) {
+      injection(injection_queue::producers::many), single_cpu(usable_cpus() < 2) {
     unsigned const count = sim ? 1 : count_of_workers(given);
     for (unsigned number = 0; number < count; ++number)
         workers.push_back(std::make_unique<worker>(*this, number));

@@ -34,7 +34,7 @@ struct scope_access {
     static unsigned unwinding(cancel_scope const& of) noexcept { return of.unwinding_; }
     static std::uint32_t& timer_slot(cancel_scope& of) noexcept { return of.timer_slot_; }
     static std::uint16_t& timer_heap_number(cancel_scope& of) noexcept { return of.timer_heap_; }
-    static std::atomic<bool>& firing(cancel_scope& of) noexcept { return of.firing_; }
+    static std::atomic<std::uint32_t>& firing(cancel_scope& of) noexcept { return of.firing_; }
 
     static void set_flag(cancel_scope& of, flag set) noexcept {
         of.flags_.fetch_or(set, std::memory_order_seq_cst); // pairs with flags()
@@ -72,7 +72,11 @@ struct scope_access {
             (innermost->flags_.load(std::memory_order_relaxed) & cancel_scope::armed) == 0) // our own
             arm_all(of);
     }
-    static void disarm(cancel_scope&) noexcept; // waits for a timer that is being delivered
+    static bool is_timed(cancel_scope const& of) noexcept { // under the owner's lock
+        return (of.flags_.load(std::memory_order_relaxed) & cancel_scope::timed) != 0;
+    }
+    /// Of a scope that was left: waits for timers that are being delivered.
+    static void disarm(cancel_scope&, fiber& self) noexcept;
     static time_point effective_deadline(fiber& of) noexcept;
 
     static void unlink(cancel_scope&, fiber& self, bool swallowed) noexcept; // under its lock

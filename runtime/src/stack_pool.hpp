@@ -38,6 +38,7 @@ public:
 /// What is reserved for a request of so many bytes: sanitizers make frames several times larger.
 constexpr std::size_t scaled_stack_size(std::size_t bytes) noexcept {
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+    if (bytes > stack_classes::largest) return bytes; // refused there, too
     return bytes <= stack_classes::largest / 4 ? bytes * 4 : stack_classes::largest;
 #else
     return bytes;

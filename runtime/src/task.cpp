@@ -66,6 +66,8 @@ void wake_joiners(fiber& of) noexcept { // under its lock
 group_state* end_task(fiber& of, outcome how, std::exception_ptr error,
                       bool cancellation_escaped) noexcept {
     group_state* group = nullptr;
+    if (of.base != nullptr && scope_access::is_of_start(*of.base))
+        static_cast<start_record*>(of.base)->child_ends();
     if (how == outcome::failed) {
         if ((of.flags & fiber::body_on_heap) == 0) of.body = nullptr; // the place is the error's now
         new (of.storage) std::exception_ptr(error);

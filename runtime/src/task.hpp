@@ -44,6 +44,6 @@ std::string describe_address(void const*); // symbol and offset
 task_info describe(fiber&);
 
 /// Lets others run; no cancellation point.
-void yield_current() noexcept;
+void yield_current(char const* call) noexcept;
 
 } // namespace weft::detail

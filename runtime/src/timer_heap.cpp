@@ -73,7 +73,7 @@ unsigned timer_heap::expire(time_point now) noexcept {
         // again. A scope is marked, and does not go away before the mark does.
         std::uint64_t epoch = 0;
         if (is_scope(timer))
-            scope_access::firing(scope_of(timer)).store(true, std::memory_order_relaxed); // lock_
+            scope_access::firing(scope_of(timer)).fetch_add(1, std::memory_order_relaxed); // lock_
         else
             epoch = wait_word<>::epoch_of(fiber_of(timer).wait.load());
         remove_at(0);

@@ -21,6 +21,7 @@ constexpr std::uint32_t much_ready = 64;                 // what comes now would
 constexpr std::int64_t time_before_slot_is_stolen = 3'000; // ns
 constexpr std::int64_t spin_before_sleep = 20'000;       // ns: waking a sleeping core costs 30,000
 constexpr std::size_t injected_at_once = ready_ring::capacity / 2;
+constexpr std::size_t turned_over_at_once = 64;
 constexpr std::uint32_t spawns_stolen_at_once = 32;
 constexpr std::int16_t budget_of_a_turn = 128;
 
@@ -171,15 +172,23 @@ fiber* worker::next_fiber() noexcept {
     tick.store(now, std::memory_order_relaxed);                          //  "
     if (run_of.sim) {
         if (current != nullptr && run_of.sim->on_suspension) run_of.sim->on_suspension(*current);
-        if (now % ticks_between_injection_looks == 0) service();
+        if (now % ticks_between_injection_looks == 0) {
+            service();
+            if (fiber* const injected = take_injected()) run_of.sim->push(*injected);
+        }
         return run_of.sim->pop();
     }
     if (now % ticks_between_clock_reads == 0) service();
     if (now % ticks_between_injection_looks == 0) {
         if (fiber* const injected = take_injected()) return injected;
+        // What is left over takes turns with the ring, whose oldest make room for it.
+        if (fiber* const waiting = take_from(overflow, turned_over_at_once)) return waiting;
         if (fiber* const oldest = spawned.pop_oldest()) return oldest;
     }
-    if (pinned_count.load(std::memory_order_relaxed) != 0) // exact for what we pushed ourselves
+    // Turns: pinned fibers that yield all the time must not keep the others away.
+    bool const pinned_wait = pinned_count.load(std::memory_order_relaxed) != 0; // exact for our own pushes
+    if (pinned_wait) pinned_turn = !pinned_turn;
+    if (pinned_wait && pinned_turn)
         if (fiber* const pinned = take_pinned()) return pinned;
     if (next_slot.load(std::memory_order_relaxed) != nullptr) { // the exchange decides
         if (++slot_streak <= most_slot_uses_in_a_row || (ready.empty() && spawned.empty()))
@@ -193,8 +202,11 @@ fiber* worker::next_fiber() noexcept {
         prefer_new = true;
         return first;
     }
+    if (fiber* const waiting = take_from(overflow, injected_at_once)) return waiting;
     if (fiber* const newest = spawned.pop_newest()) return newest;
     if (fiber* const woken = next_slot.exchange(nullptr, std::memory_order_acq_rel)) return woken;
+    if (pinned_wait)
+        if (fiber* const pinned = take_pinned()) return pinned;
     return run_of.injection.empty() ? nullptr : take_injected();
 }
 
@@ -203,7 +215,7 @@ void worker::push_ready(fiber& runnable) noexcept {
     while (!ready.push(runnable)) {
         std::array<fiber*, ready_ring::capacity / 2> older;
         std::uint32_t const count = ready.take_half(older);
-        if (count != 0) run_of.injection.push_bulk(index, older.data(), count);
+        if (count != 0) overflow.push_bulk(older.data(), count);
     }
 }
 
@@ -244,10 +256,10 @@ fiber* worker::take_pinned() noexcept {
     return first;
 }
 
-fiber* worker::take_injected() noexcept {
+// The first of a batch; the others go to the own ring.
+fiber* worker::take_from(injection_queue& queue, std::size_t most) noexcept {
     std::array<fiber*, injected_at_once> batch;
-    // A share of what is there: the rest is for the others.
-    std::size_t const count = run_of.injection.take(batch.data(), injected_at_once);
+    std::size_t const count = queue.take(batch.data(), most);
     if (count == 0) return nullptr;
     for (std::size_t step = 1; step < count; ++step) {
         if (step + 4 < count) __builtin_prefetch(batch[step + 4]);
@@ -257,8 +269,12 @@ fiber* worker::take_injected() noexcept {
     return batch[0];
 }
 
+fiber* worker::take_injected() noexcept {
+    return take_from(run_of.injection, injected_at_once);
+}
+
 bool worker::has_work() const noexcept {
-    return !ready.empty() || !spawned.empty() ||
+    return !ready.empty() || !spawned.empty() || !overflow.empty() ||
            next_slot.load(std::memory_order_acquire) != nullptr || // pairs with push_woken()
            pinned_count.load(std::memory_order_seq_cst) != 0;      // pairs with push_pinned()
 }
@@ -367,6 +383,7 @@ fiber* worker::steal() noexcept {
 // What was just woken is last to be taken: its waker is about to run it, with everything still warm.
 fiber* worker::steal_for(worker& thief, bool desperate) noexcept {
     if (fiber* const stolen = ready.steal_into(thief.ready)) return stolen;
+    if (fiber* const stolen = thief.take_from(overflow, injected_at_once)) return stolen;
     if (fiber* const stolen = spawned.steal_into(thief.spawned, spawns_stolen_at_once)) return stolen;
     if (!desperate || next_slot.load(std::memory_order_relaxed) == nullptr) return nullptr; // a hint
     // Give the owner the time of a cache miss or two; a pair that plays ping-pong is left alone.

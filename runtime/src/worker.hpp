@@ -1,6 +1,7 @@
 #pragma once
 
 #include "fiber_slab.hpp"
+#include "injection_queue.hpp"
 #include "ready_ring.hpp"
 #include "spawn_list.hpp"
 #include "stack_pool.hpp"
@@ -87,6 +88,7 @@ struct alignas(128) worker {
     std::atomic<std::uint32_t> tick = 0;           // one writer; others see whether it moves
     std::uint32_t slot_streak = 0;                 // times in a row that the next-slot was used
     bool prefer_new = false;                       // ready and new fibers take turns
+    bool pinned_turn = false;                      // and so do pinned fibers and all others
     bool searching = false;                        // counted in the idle word
     bool dispatching = false;                      // events are being turned into ready fibers
     bool woken_by_injection = false;               // the last sleep ended by work from outside
@@ -95,6 +97,7 @@ struct alignas(128) worker {
     std::int64_t last_poll = 0;                    // ns
 
     ready_ring ready;
+    injection_queue overflow{injection_queue::producers::one}; // ready ones that the ring has no room for
     alignas(64) std::atomic<fiber*> next_slot = nullptr;
     spawn_list spawned;
     alignas(64) spinlock<lock_rank::run_queue> pinned_lock;
@@ -110,6 +113,7 @@ struct alignas(128) worker {
 
 private:
     fiber* take_pinned() noexcept;
+    fiber* take_from(injection_queue&, std::size_t most) noexcept;
     fiber* take_injected() noexcept;
     fiber* find_elsewhere() noexcept;
     fiber* steal() noexcept;

@@ -88,7 +88,8 @@ std::size_t connected_socket::receive_some(buffer target) {
     use.note_read(target.size(), 0);
     int const before = use.broken();
     if (count == 0 && before == 0) return 0;
-    int const error = count == 0 ? before : int(-count); // the kernel tells a reset once, we each time
+    int const error =
+        count == 0 ? before : int(-count); // the kernel tells a reset once, we each time
     if (error != ENOBUFS && error != ENOMEM) use.set_broken(error);
     throw_socket_error("receive", error);
 }

@@ -94,14 +94,16 @@ void report_stragglers(connection_gate const& gate, serve_options const& options
     });
     if (options.on_stragglers) return options.on_stragglers(std::move(stragglers));
     std::ostringstream text;
-    text << "weft: serve() cancels " << stragglers.size() << " connections that did not end in time\n";
+    text << "weft: serve() cancels " << stragglers.size()
+         << " connections that did not end in time\n";
     for (task_info const& task : stragglers)
-        text << "  task " << task.id << " '" << task.name << "', waiting in " << task.waiting_on << '\n';
+        text << "  task " << task.id << " '" << task.name << "', waiting in " << task.waiting_on
+             << '\n';
     std::cerr << text.str() << std::flush;
 }
 
-// Until accepting has ended, by whatever way. The loop uses the group that we are in, so nothing leaves
-// before it has.
+// Until accepting has ended, by whatever way. The loop uses the group that we are in, so nothing
+// leaves before it has.
 void wait_for(task_handle<void> const& accepting) {
     try {
         accepting.wait();

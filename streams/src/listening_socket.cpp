@@ -8,7 +8,6 @@
 #include <array>
 #include <chrono>
 #include <cstdio>
-#include <optional>
 #include <string>
 #include <system_error>
 
@@ -25,8 +24,8 @@ using namespace std::chrono_literals;
 constexpr duration back_off = 100ms; // as Trio's serve_listeners
 constexpr int largest_backlog = 65536;
 
-// accept(2) hands over errors of the connection that it would have accepted: that one is gone, the next
-// may be fine.
+// accept(2) hands over errors of the connection that it would have accepted: that one is gone, the
+// next may be fine.
 bool concerns_the_connection(int error) {
     switch (error) {
     case ECONNABORTED:
@@ -44,10 +43,12 @@ bool concerns_the_connection(int error) {
     }
 }
 
-bool is_shortage(std::error_code code) {
-    return code.category() == std::system_category() &&
-           (code.value() == EMFILE || code.value() == ENFILE || code.value() == ENOBUFS ||
-            code.value() == ENOMEM);
+bool is_shortage(int error) {
+    return error == EMFILE || error == ENFILE || error == ENOBUFS || error == ENOMEM;
+}
+
+[[noreturn]] void fail(int error) {
+    throw std::system_error(error, std::system_category(), "accept");
 }
 
 } // namespace
@@ -74,7 +75,7 @@ listening_socket listening_socket::adopt(unique_fd&& fd, bool is_unix) {
     return {std::move(fd), family};
 }
 
-accepted_socket listening_socket::accept() {
+int listening_socket::try_accept(accepted_socket& into) {
     static constexpr char const* call = "accept";
     descriptor_use use(descriptor_, access::read, "accepting connections from");
     enter_blocking_call(call);
@@ -86,19 +87,28 @@ accepted_socket listening_socket::accept() {
         if (result < 0 && concerns_the_connection(errno)) errno = EINTR; // again
         return result;
     });
-    if (accepted < 0) throw std::system_error(int(-accepted), std::system_category(), call);
-    unique_fd fd{int(accepted)};
-    return {std::move(fd), family_, remote.to_address()};
+    if (accepted < 0) return int(-accepted);
+    into.fd.reset(int(accepted));
+    into.family = family_;
+    into.remote = remote.to_address();
+    return 0;
+}
+
+accepted_socket listening_socket::accept() {
+    accepted_socket accepted;
+    if (int const error = try_accept(accepted)) fail(error);
+    return accepted;
 }
 
 accepted_socket listening_socket::accept_or_back_off() {
+    accepted_socket accepted;
     for (bool told = false;; told = true) {
-        try {
-            return accept();
-        } catch (std::system_error const& failure) {
-            if (!is_shortage(failure.code())) throw;
-            if (!told) std::fprintf(stderr, "weft: %s; trying again\n", failure.what());
-        }
+        int const error = try_accept(accepted);
+        if (error == 0) return accepted;
+        if (!is_shortage(error)) fail(error);
+        if (!told)
+            std::fprintf(stderr, "weft: accept: %s; trying again\n",
+                         std::system_category().message(error).c_str());
         sleep(back_off);
     }
 }

@@ -41,8 +41,8 @@ unique_fd make_socket(socket_address const& remote, socket_address const* local)
     return fd;
 }
 
-// Becoming writable says that connecting has ended, and SO_ERROR how; but a wake-up may be stale, and
-// then there is neither an error nor a peer.
+// Becoming writable says that connecting has ended, and SO_ERROR how; but a wake-up may be stale,
+// and then there is neither an error nor a peer.
 void finish_connecting(detail::descriptor_use& use, socket_address const& remote) {
     for (;;) {
         use.wait("connect_tcp");
@@ -146,6 +146,14 @@ std::optional<socket_address> local_address(connect_options const& options) {
     return std::nullopt;
 }
 
+// Of one attempt. When another one wins, this one may end before the caller hears of it.
+void wait_for_end(task_handle<void> const& attempt) {
+    try {
+        attempt.wait();
+    } catch (task_cancelled const&) { // another one won
+    }
+}
+
 } // namespace
 
 socket_stream connect_tcp(std::string host, std::uint16_t port, connect_options options) {
@@ -160,7 +168,7 @@ socket_stream connect_tcp(std::string host, std::uint16_t port, connect_options 
             auto const running = attempts.create_task(
                 [&contest, &attempts, &remote, from] { contest.attempt(attempts, remote, from); });
             if (&remote != &remotes.back())
-                move_on_after(options.happy_eyeballs_delay, [&running] { running.wait(); });
+                move_on_after(options.happy_eyeballs_delay, [&running] { wait_for_end(running); });
             if (contest.is_won()) break;
         }
     });

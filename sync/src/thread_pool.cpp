@@ -32,19 +32,22 @@ struct in_call {
     ~in_call() { call_of_this_thread = nullptr; }
 };
 
-// The end of a call: wakes the task, or learns that it has left. True: it has.
-bool finish(thread_call& call) noexcept {
-    wait_ref waiter;
-    {
+// The end of a call, and whom it concerns.
+struct ending {
+    bool abandoned = false;
+    wait_ref waiter; // none: the task looks before it waits
+
+    explicit ending(thread_call& call) {
         std::lock_guard const guard(call.lock);
-        if (call.now == thread_call::state::abandoned) return true;
+        abandoned = call.now == thread_call::state::abandoned;
+        if (abandoned) return;
         call.now = thread_call::state::finished;
-        if (!call.has_waiter) return false; // the task looks before it waits
-        waiter = call.waiter;
+        if (call.has_waiter) waiter = call.waiter;
     }
-    wake(waiter, wake_reason::event); // lost to a canceller: then the task looks, too
-    return false;
-}
+    void tell() const noexcept { // lost to a canceller: then the task looks, too
+        if (waiter.index != 0) wake(waiter, wake_reason::event);
+    }
+};
 
 bool begin(thread_call& call) {
     std::lock_guard const guard(call.lock);
@@ -53,24 +56,19 @@ bool begin(thread_call& call) {
     return true;
 }
 
-// True: nobody waits for it any more.
-bool perform(std::shared_ptr<thread_call> const& call) {
-    if (!begin(*call)) {
-        call->discard();
-        return true;
-    }
+void perform(std::shared_ptr<thread_call> const& call) {
+    if (!begin(*call)) return call->discard();
     in_call const mark(call);
     try {
         call->execute();
     } catch (abi::__forced_unwind const&) { // the thread is ending itself: it must go on with that
         call->error = std::make_exception_ptr(
             std::runtime_error("the thread ended itself in a call of to_thread::run_sync"));
-        finish(*call);
+        ending(*call).tell();
         throw;
     } catch (...) { // transported to the task
         call->error = std::current_exception();
     }
-    return finish(*call);
 }
 
 } // namespace
@@ -85,45 +83,48 @@ struct thread_pool::state {
     bool stopped = false;
 
     void serve(std::shared_ptr<pool_thread> const& self);
-    bool wait_for_call(pool_thread& self, std::shared_ptr<pool_thread> const& shared,
-                       std::unique_lock<std::mutex>&);
-    void finish_call(pool_thread& self, std::unique_lock<std::mutex>&);
+    bool wait_for_call(std::shared_ptr<pool_thread> const&, std::unique_lock<std::mutex>&);
+    void finish_call(std::shared_ptr<pool_thread> const&, std::unique_lock<std::mutex>&);
 };
 
-// Under the lock, before and after.
-void thread_pool::state::finish_call(pool_thread& self, std::unique_lock<std::mutex>& guard) {
-    std::shared_ptr<thread_call> call = self.call; // stays there: close() looks at it
+// Under the lock, before and after. The thread is in the idle list when the task is told, so that the
+// task's next call finds it.
+void thread_pool::state::finish_call(std::shared_ptr<pool_thread> const& self,
+                                     std::unique_lock<std::mutex>& guard) {
+    std::shared_ptr<thread_call> call = self->call; // stays there: close() looks at it
     guard.unlock();
-    bool const abandoned = perform(call);
+    perform(call);
     guard.lock();
-    self.call.reset(); // from here on close() waits for us
+    ending const end(*call);
+    self->call.reset(); // from here on close() waits for us
+    if (!stopped) idle.push_back(self);
     guard.unlock();
-    if (abandoned) call->limiter->release_on_behalf_of(call.get()); // it bounds threads, not waits (T5)
+    end.tell();
+    if (end.abandoned) // the token bounds threads, not waits (T5)
+        call->limiter->release_on_behalf_of(call.get());
     call.reset();
     guard.lock();
 }
 
 // False: the thread ends.
-bool thread_pool::state::wait_for_call(pool_thread& self, std::shared_ptr<pool_thread> const& shared,
+bool thread_pool::state::wait_for_call(std::shared_ptr<pool_thread> const& self,
                                        std::unique_lock<std::mutex>& guard) {
-    if (stopped) return false;
-    idle.push_back(shared);
     bool const called =
-        self.wake.wait_for(guard, idle_limit, [&] { return self.call != nullptr || stopped; });
+        self->wake.wait_for(guard, idle_limit, [&] { return self->call != nullptr || stopped; });
     if (!called) {
-        std::erase(idle, shared);
-        std::erase(all, shared);
-        retired.push_back(std::move(self.handle));
+        std::erase(idle, self);
+        std::erase(all, self);
+        retired.push_back(std::move(self->handle));
     }
-    return self.call != nullptr;
+    return self->call != nullptr;
 }
 
 void thread_pool::state::serve(std::shared_ptr<pool_thread> const& self) {
     ::pthread_setname_np(::pthread_self(), "weft-blocking");
     std::unique_lock guard(lock);
     do
-        finish_call(*self, guard);
-    while (wait_for_call(*self, self, guard));
+        finish_call(self, guard);
+    while (wait_for_call(self, guard));
 }
 
 thread_pool::thread_pool() : state_(std::make_shared<state>()) {}

@@ -6,7 +6,9 @@
 #include <weft/runtime/detail/parking.hpp>
 #include <weft/runtime/detail/service.hpp>
 
+#include <condition_variable>
 #include <mutex>
+#include <utility>
 
 namespace weft {
 
@@ -46,14 +48,21 @@ private:
     detail::thread_call* borrower_;
 };
 
-// Waits until the call has finished or the task is cancelled. True: it has finished.
-bool wait_for_thread(detail::thread_call& call, detail::cancellable how) {
+enum class reason { finished, request, cancelled };
+
+reason look(detail::thread_call const& call) { // under its lock
+    if (call.now == detail::thread_call::state::finished) return reason::finished;
+    return call.request != nullptr ? reason::request : reason::cancelled;
+}
+
+// Waits until the thread has finished, or wants something, or the task is cancelled.
+reason wait_for_thread(detail::thread_call& call, detail::cancellable how) {
     detail::parking wait(name_of_call, how);
     {
         std::lock_guard const guard(call.lock);
-        if (call.now == detail::thread_call::state::finished) {
-            wait.withdraw(); // whoever was first: it is done
-            return true;
+        if (look(call) != reason::cancelled) {
+            wait.withdraw(); // whoever was first: what there is comes first
+            return look(call);
         }
         call.waiter = wait.reference();
         call.has_waiter = true;
@@ -61,21 +70,59 @@ bool wait_for_thread(detail::thread_call& call, detail::cancellable how) {
     wait.suspend();
     std::lock_guard const guard(call.lock);
     call.has_waiter = false;
-    return call.now == detail::thread_call::state::finished;
+    return look(call);
 }
 
-bool wait_or_notice_cancellation(detail::thread_call& call, detail::cancellable how) {
+reason wait_or_notice_cancellation(detail::thread_call& call, detail::cancellable how) {
     try {
         return wait_for_thread(call, how);
     } catch (cancelled const&) { // on the way into the wait; thrown again later
-        return false;
+        std::lock_guard const guard(call.lock);
+        return look(call);
     }
+}
+
+// In the waiting task, under its scopes (F4). Where the task may leave the call on cancellation, what it
+// does for the thread is not to be cut short by that (F6).
+void answer(detail::thread_call& call) {
+    detail::task_request* request = nullptr;
+    {
+        std::lock_guard const guard(call.lock);
+        request = std::exchange(call.request, nullptr);
+    }
+    if (call.abandon_on_cancel)
+        shielded([&] { request->run(); });
+    else
+        request->run();
+    std::lock_guard const guard(call.lock); // the request is gone once the thread has seen `done`
+    request->done = true;
+    request->answered.notify_one();
+}
+
+std::exception_ptr make_cancellation(detail::fiber& self) {
+    try {
+        detail::throw_cancelled(self);
+    } catch (cancelled const&) { // for the thread, and for us
+        return std::current_exception();
+    }
+}
+
+// True: the call goes on without us.
+bool note_cancellation(detail::thread_call& call, detail::fiber& self) {
+    std::exception_ptr made = make_cancellation(self);
+    std::lock_guard const guard(call.lock);
+    call.cancellation = std::move(made);
+    if (!call.abandon_on_cancel || look(call) != reason::cancelled) return false;
+    call.now = detail::thread_call::state::abandoned;
+    return true;
 }
 
 } // namespace
 
-void detail::run_in_thread(std::shared_ptr<thread_call> const& call, bool abandon_on_cancel,
-                           capacity_limiter* limiter) {
+// The task waits until the call has finished, and does meanwhile what the thread asks for. A cancellation
+// ends the wait of a call that may be abandoned; of others it is noted for the thread, and raised by the
+// task's next cancellation point (T3).
+void detail::run_in_thread(std::shared_ptr<thread_call> const& call, capacity_limiter* limiter) {
     fiber& self = enter_blocking_call(name_of_call);
     if (limiter == nullptr) {
         call->kept_limiter = service_of_run<default_thread_limiter>(name_of_call).limiter;
@@ -84,17 +131,17 @@ void detail::run_in_thread(std::shared_ptr<thread_call> const& call, bool abando
     call->limiter = limiter;
     token borrowed(*call);
     service_of_run<thread_pool>(name_of_call).submit(call);
-    if (!wait_or_notice_cancellation(*call, cancellable::yes)) {
-        std::unique_lock guard(call->lock);
-        call->cancel_seen = true;
-        if (call->now != thread_call::state::finished && abandon_on_cancel) {
-            call->now = thread_call::state::abandoned;
-            guard.unlock();
-            borrowed.leave_to_thread();
-            throw_cancelled(self);
+    cancellable how = cancellable::yes;
+    for (reason why{}; (why = wait_or_notice_cancellation(*call, how)) != reason::finished;) {
+        if (why == reason::request) {
+            answer(*call);
+        } else if (how == cancellable::yes) {
+            if (note_cancellation(*call, self)) {
+                borrowed.leave_to_thread();
+                throw_cancelled(self);
+            }
+            if (!call->abandon_on_cancel) how = cancellable::no;
         }
-        guard.unlock();
-        while (!wait_for_thread(*call, cancellable::no)) {} // T3: raised by the next call
     }
     if (call->error != nullptr) std::rethrow_exception(std::exchange(call->error, nullptr));
 }

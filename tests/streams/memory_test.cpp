@@ -202,7 +202,8 @@ TEST_CASE("MS9, MS12, MS17: clones count, and closing one changes nothing for th
     CHECK(twin.statistics().open_send_streams == 1);
 }
 
-TEST_CASE("MS10, MS15, MS20: after the last sender what is buffered comes, then the end, repeatedly") {
+TEST_CASE(
+    "MS10, MS15, MS20: after the last sender what is buffered comes, then the end, repeatedly") {
     run_test([] {
         auto pipe = create_memory_object_stream<int>(5);
         for (int item = 0; item < 3; ++item)

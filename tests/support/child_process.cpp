@@ -5,6 +5,7 @@
 #include <cerrno>
 #include <cstdio>
 #include <cstring>
+#include <filesystem>
 #include <system_error>
 #include <utility>
 #include <vector>
@@ -56,12 +57,12 @@ child_end run_child(char const* name) {
     require(::posix_spawn_file_actions_init(&actions), "posix_spawn");
     require(::posix_spawn_file_actions_adddup2(&actions, ends[1], 1), "posix_spawn");
     require(::posix_spawn_file_actions_adddup2(&actions, ends[1], 2), "posix_spawn");
-    char program[] = "/proc/self/exe";
+    std::string program = std::filesystem::read_symlink("/proc/self/exe"); // by name, for reports
     char option[] = "--child";
     std::string which = name;
-    char* arguments[] = {program, option, which.data(), nullptr};
+    char* arguments[] = {program.data(), option, which.data(), nullptr};
     pid_t child = 0;
-    int const error = ::posix_spawn(&child, program, &actions, nullptr, arguments, environ);
+    int const error = ::posix_spawn(&child, program.c_str(), &actions, nullptr, arguments, environ);
     ::posix_spawn_file_actions_destroy(&actions);
     ::close(ends[1]);
     child_end end;

@@ -36,9 +36,7 @@ constexpr mode modes[] = {
     {"event", event_storm, "broadcasts, late and impatient waiters, events that end at once"},
     {"mutex", mutex_storm, "exclusion, fairness, waiters that leave"},
     {"channel", channel_storm, "items arrive once and in order, or not at all"},
-#if __has_include(<weft/streams/tcp.hpp>) && __has_include("socket.cpp")
     {"socket", socket_storm, "echoes, cancelled transfers, abrupt ends"},
-#endif
 };
 
 struct arguments {

@@ -13,11 +13,20 @@
 #include <weft/runtime/this_task.hpp>
 #include <weft/runtime/time.hpp>
 
+#include <weft/sync/barrier.hpp>
 #include <weft/sync/capacity_limiter.hpp>
+#include <weft/sync/combinators.hpp>
+#include <weft/sync/condition_variable.hpp>
 #include <weft/sync/error.hpp>
 #include <weft/sync/event.hpp>
+#include <weft/sync/future.hpp>
+#include <weft/sync/latch.hpp>
 #include <weft/sync/mutex.hpp>
+#include <weft/sync/resource_guard.hpp>
+#include <weft/sync/semaphore.hpp>
+#include <weft/sync/shared_mutex.hpp>
 #include <weft/sync/to_thread.hpp>
+#include <weft/sync/wait_group.hpp>
 
 #include <weft/io/address.hpp>
 #include <weft/io/bytes.hpp>
@@ -29,6 +38,7 @@
 
 #include <weft/streams/any_byte_stream.hpp>
 #include <weft/streams/byte_stream.hpp>
+#include <weft/streams/datagram.hpp>
 #include <weft/streams/error.hpp>
 #include <weft/streams/listener.hpp>
 #include <weft/streams/memory.hpp>
@@ -37,3 +47,4 @@
 #include <weft/streams/stapled.hpp>
 #include <weft/streams/tcp.hpp>
 #include <weft/streams/typed_attributes.hpp>
+#include <weft/streams/udp.hpp>

@@ -30,7 +30,8 @@ public:
     static ip_address any_v4() noexcept { return {}; }
     static ip_address any_v6() noexcept { return from_v6({}); }
     static ip_address from_v4(std::array<std::uint8_t, 4> octets) noexcept;
-    static ip_address from_v6(std::array<std::uint8_t, 16> octets, std::uint32_t scope = 0) noexcept;
+    static ip_address from_v6(std::array<std::uint8_t, 16> octets,
+                              std::uint32_t scope = 0) noexcept;
 
     /// parse() gives the same address again; a scope is shown as a number.
     std::string to_string() const;
@@ -38,7 +39,9 @@ public:
     int family() const noexcept; ///< AF_INET or AF_INET6
     bool is_v6() const noexcept { return is_v6_; }
     std::uint32_t scope() const noexcept { return scope_; }
-    std::array<std::uint8_t, 16> const& octets() const noexcept { return octets_; } ///< IPv4: first 4
+    std::array<std::uint8_t, 16> const& octets() const noexcept {
+        return octets_;
+    } ///< IPv4: first 4
 
     friend auto operator<=>(ip_address const&, ip_address const&) = default;
 
@@ -48,15 +51,15 @@ private:
     std::uint32_t scope_ = 0;
 };
 
-/// Where a socket is: an IP address and a port, a path, or a name in the abstract UNIX namespace. The
-/// default one is none of them.
+/// Where a socket is: an IP address and a port, a path, or a name in the abstract UNIX namespace.
+/// The default one is none of them.
 ///
-/// As text: "192.0.2.1:80", "[fe80::1%2]:80", "unix:/run/x.socket", "unix-abstract:x", "unix:" for a
-/// UNIX socket without a name, and "" for the default one.
+/// As text: "192.0.2.1:80", "[fe80::1%2]:80", "unix:/run/x.socket", "unix-abstract:x", "unix:" for
+/// a UNIX socket without a name, and "" for the default one.
 ///
 /// Threads  a value
-/// Errors   std::invalid_argument (parse(), a path or name that is too long or empty); std::logic_error
-///          (ip(), port(), path() of another kind of address)
+/// Errors   std::invalid_argument (parse(), a path or name that is too long or empty);
+///          std::logic_error (ip(), port(), path() of another kind of address)
 /// Source   AnyIO IPSockAddrType, UNIX addresses
 class socket_address {
 public:

@@ -34,8 +34,8 @@ concept char_array = std::is_array_v<std::remove_reference_t<R>> &&
 
 /// A look at octets that somebody else owns.
 ///
-/// Made from whatever holds octets in one piece. A `char const*` or an array of char ends at its first
-/// NUL, as a literal does; what contains NULs is given as a std::string_view or a span.
+/// Made from whatever holds octets in one piece. A `char const*` or an array of char ends at its
+/// first NUL, as a literal does; what contains NULs is given as a std::string_view or a span.
 ///
 /// Threads  a value
 /// Source   AnyIO bytes-like parameters
@@ -50,7 +50,8 @@ public:
         requires(detail::octet_range<Range const&> && !detail::char_array<Range> &&
                  !std::same_as<Range, bytes_view> && !std::same_as<Range, std::string_view>)
     bytes_view(Range const& range)
-        : text_(reinterpret_cast<char const*>(std::ranges::data(range)), std::ranges::size(range)) {}
+        : text_(reinterpret_cast<char const*>(std::ranges::data(range)), std::ranges::size(range)) {
+    }
 
     std::byte const* data() const { return reinterpret_cast<std::byte const*>(text_.data()); }
     constexpr std::size_t size() const { return text_.size(); }
@@ -59,7 +60,8 @@ public:
     std::byte const* end() const { return data() + size(); }
 
     constexpr std::string_view text() const { return text_; }
-    constexpr bytes_view subview(std::size_t from, std::size_t most = std::string_view::npos) const {
+    constexpr bytes_view subview(std::size_t from,
+                                 std::size_t most = std::string_view::npos) const {
         return text_.substr(from, most);
     }
     bytes to_bytes() const { return bytes(text_); }

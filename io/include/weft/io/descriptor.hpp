@@ -6,8 +6,8 @@ namespace weft {
 
 /// Owns a file descriptor, or none.
 ///
-/// It closes the descriptor and does nothing else with it: whoever waits for it elsewhere must be told
-/// first, by notify_closing().
+/// It closes the descriptor and does nothing else with it: whoever waits for it elsewhere must be
+/// told first, by notify_closing().
 ///
 /// Threads  a value
 /// Errors   none; what close(2) says is ignored

@@ -7,16 +7,16 @@
 
 namespace weft {
 
-/// The resource was closed on this side: before the call, or by another task during it. It wins over
-/// whatever else could be said about the resource. Source: AnyIO ClosedResourceError
+/// The resource was closed on this side: before the call, or by another task during it. It wins
+/// over whatever else could be said about the resource. Source: AnyIO ClosedResourceError
 class closed_resource_error : public error {
 public:
     closed_resource_error() : error("the resource is closed") {}
     using error::error;
 };
 
-/// Every attempt to connect failed. code() is that of the first failure, and an exception_group of all
-/// of them is nested. Source: AnyIO ConnectionFailed
+/// Every attempt to connect failed. code() is that of the first failure, and an exception_group of
+/// all of them is nested. Source: AnyIO ConnectionFailed
 class connection_failed : public std::system_error {
 public:
     using std::system_error::system_error;

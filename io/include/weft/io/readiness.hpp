@@ -2,12 +2,13 @@
 
 namespace weft {
 
-/// Waits until a descriptor can be read from, or written to, without blocking: there are data, the end,
-/// or an error to be told.
+/// Waits until a descriptor can be read from, or written to, without blocking: there are data, the
+/// end, or an error to be told.
 ///
-/// For descriptors that the program owns, not for those of weft's streams. Level-triggered: what is ready
-/// already is found at once. One task for each direction; regular files are always ready. Before the
-/// descriptor is closed elsewhere, notify_closing() must be called, else those who wait are not told.
+/// For descriptors that the program owns, not for those of weft's streams. Level-triggered: what is
+/// ready already is found at once. One task for each direction; regular files are always ready.
+/// Before the descriptor is closed elsewhere, notify_closing() must be called, else those who wait
+/// are not told.
 ///
 /// Cancellation  a cancellation point; nothing is left behind
 /// Errors        closed_resource_error (notify_closing() was called); busy_resource_error (a second

@@ -31,16 +31,16 @@ struct name_info {
     std::string service;
 };
 
-/// Looks a host and a service up, in the resolver's order. An empty host means the wildcard address or
-/// loopback, an empty service port 0, as getaddrinfo(3) has it. A host name beyond ASCII is encoded
-/// first (IDNA 2008).
+/// Looks a host and a service up, in the resolver's order. An empty host means the wildcard address
+/// or loopback, an empty service port 0, as getaddrinfo(3) has it. A host name beyond ASCII is
+/// encoded first (IDNA 2008).
 ///
 /// Addresses in numbers are answered at once; names are looked up in a thread, not counted by the
 /// default limiter.
 ///
 /// Cancellation  a cancellation point; the thread's late answer is dropped
-/// Errors        std::system_error of resolver_category() (EAI_NONAME and the like), or of the system;
-///               std::invalid_argument (not a host name)
+/// Errors        std::system_error of resolver_category() (EAI_NONAME and the like), or of the
+///               system; std::invalid_argument (not a host name)
 /// Source        AnyIO getaddrinfo
 std::vector<address_info> getaddrinfo(std::string host, std::string service,
                                       getaddrinfo_options options = {});

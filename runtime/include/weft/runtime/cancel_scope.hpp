@@ -146,7 +146,6 @@ private:
     static constexpr std::uint32_t provisional = 128;  // `outer_` may still change: start()
     static constexpr std::uint32_t armed = 256;        // this and outer own scopes need no timer more
     static constexpr std::uint32_t timed = 512;        // has been in a timer heap
-    static constexpr std::uint32_t closing = 1024;     // being left: no new timer
     static constexpr std::uint32_t in_future = 2048;   // the deadline was just computed, and is ahead
     static constexpr std::uint32_t of_start = 4096;    // the base of a child of start()
 
@@ -159,7 +158,7 @@ private:
     std::uint16_t unwinding_ = 0;                      // uncaught exceptions at entry
     std::uint16_t timer_heap_ = 0;                     // under that heap's lock
     std::uint32_t timer_slot_ = 0;                     //  "
-    std::atomic<bool> firing_ = false;                 // a timer is being delivered to this scope
+    std::atomic<std::uint32_t> firing_ = 0;            // timers that are being delivered to this scope
     std::atomic<detail::fiber*> owner_ = nullptr;      // while entered; changes under its lock
     cancel_scope* outer_ = nullptr;                    // set before `owner_`
     std::atomic<duration::rep> deadline_ = time_point::max().time_since_epoch().count();

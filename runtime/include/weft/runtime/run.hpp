@@ -27,7 +27,9 @@ std::vector<std::string> all_backends();
 
 namespace detail {
 /// Starts a runtime, runs the body in its first task and returns when every task has ended.
-void run_first_task(run_options const&, body_operations const&, void* body, void const* call_site);
+/// `function`: its address for the task's name, if it is one.
+void run_first_task(run_options const&, body_operations const&, void* body, void const* function,
+                    void const* call_site);
 
 template <class R> struct first_task_result {
     std::optional<R> value;
@@ -56,7 +58,8 @@ auto run(run_options const& options, F&& f, Args&&... args) {
                                                                     std::forward<Args>(args)...);
     auto body = [&slot, &call] { slot.fill([&call]() -> decltype(auto) { return call.invoke(); }); };
     detail::run_first_task(options, detail::borrowed_body<decltype(body), std::decay_t<F>>::operations,
-                           &body, __builtin_return_address(0));
+                           &body, detail::address_if_function(call.function),
+                           __builtin_return_address(0));
     return slot.take();
 }
 

@@ -105,7 +105,8 @@ template <class T> struct held_type<std::unique_ptr<T>> {
     using type = T;
 };
 
-/// What a holder takes: an lvalue to borrow, an rvalue or a unique_ptr to own, but not itself moved.
+/// What a holder takes: an lvalue to borrow, an rvalue or a unique_ptr to own, but not itself
+/// moved.
 template <class Given, class Interface, class Holder>
 concept held_as = fits_as<typename held_type<Given>::type, Interface> &&
                   !std::is_const_v<std::remove_reference_t<Given>> && !std::same_as<Given, Holder>;
@@ -114,9 +115,9 @@ concept held_as = fits_as<typename held_type<Given>::type, Interface> &&
 
 /// Any stream that octets can be received from, a byte stream or an object stream of `bytes`.
 ///
-/// An lvalue is borrowed and must stay where it is; an rvalue or a unique_ptr is owned. close() reaches
-/// either; destruction only what is owned. Of an object that is longer than what was asked for, the
-/// rest is given next.
+/// An lvalue is borrowed and must stay where it is; an rvalue or a unique_ptr is owned. close()
+/// reaches either; destruction only what is owned. Of an object that is longer than what was asked
+/// for, the rest is given next.
 ///
 /// Threads, cancellation, errors  as the stream that is held; closed_resource_error once moved from
 /// Source                         AnyIO AnyByteReceiveStream
@@ -156,8 +157,9 @@ public:
 
 /// Any stream of chunks of octets, reliable or not. Holds as any_byte_receive_stream does. Source:
 /// AnyIO AnyUnreliableByteReceiveStream
-class any_unreliable_byte_receive_stream final : public unreliable_object_receive_stream<bytes>,
-                                                 public detail::stream_holder<detail::bytes_source> {
+class any_unreliable_byte_receive_stream final
+    : public unreliable_object_receive_stream<bytes>,
+      public detail::stream_holder<detail::bytes_source> {
 public:
     template <detail::held_as<detail::bytes_source, any_unreliable_byte_receive_stream> Given>
     any_unreliable_byte_receive_stream(Given&& stream)
@@ -178,8 +180,8 @@ public:
     void send(bytes chunk) override { held_->send(std::move(chunk)); }
 };
 
-/// Any stream of chunks of octets in both directions. Holds as any_byte_receive_stream does. Source:
-/// AnyIO AnyUnreliableByteStream
+/// Any stream of chunks of octets in both directions. Holds as any_byte_receive_stream does.
+/// Source: AnyIO AnyUnreliableByteStream
 class any_unreliable_byte_stream final : public unreliable_object_stream<bytes>,
                                          public detail::stream_holder<detail::bytes_pair> {
 public:

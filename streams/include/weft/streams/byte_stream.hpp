@@ -15,16 +15,16 @@ namespace weft {
 /// receives until end_of_stream. An implementation provides receive_some() alone.
 ///
 /// Cancellation  both are cancellation points; cancelled, nothing was taken
-/// Errors        closed_resource_error (closed on this side); end_of_stream (receive(): the other side
-///               finished); broken_resource_error (the cause is nested); busy_resource_error;
+/// Errors        closed_resource_error (closed on this side); end_of_stream (receive(): the other
+///               side finished); broken_resource_error (the cause is nested); busy_resource_error;
 ///               std::invalid_argument (receive(0), an empty buffer)
 /// Source        AnyIO ByteReceiveStream
 class byte_receive_stream : public virtual resource, public virtual typed_attribute_provider {
 public:
     static constexpr std::size_t default_chunk = 65536;
 
-    /// Fills the front of the buffer with what there is and gives its length: at least 1, or 0 at the
-    /// end, each time it is asked. Allocates nothing.
+    /// Fills the front of the buffer with what there is and gives its length: at least 1, or 0 at
+    /// the end, each time it is asked. Allocates nothing.
     virtual std::size_t receive_some(buffer) = 0;
 
     /// The same as a string of its own, of 1 to max_bytes octets.

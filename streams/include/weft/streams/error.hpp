@@ -14,8 +14,8 @@ public:
     using error::error;
 };
 
-/// The stream ended before everything that was asked for had come; the cause is nested, and what did
-/// come is still in the buffer. Source: AnyIO IncompleteRead
+/// The stream ended before everything that was asked for had come; the cause is nested, and what
+/// did come is still in the buffer. Source: AnyIO IncompleteRead
 class incomplete_read : public error {
 public:
     incomplete_read() : error("the stream ended before the read could be completed") {}

@@ -68,14 +68,15 @@ private:
 
 /// Where connections come from.
 ///
-/// serve() accepts for ever and gives each connection to handler(Stream) in a task of its own, which owns
-/// it: in the given group, or in one of its own, whose tasks end with serve(). It ends by cancellation,
-/// or when accepting fails. Implementations override serve_connections().
+/// serve() accepts for ever and gives each connection to handler(Stream) in a task of its own,
+/// which owns it: in the given group, or in one of its own, whose tasks end with serve(). It ends
+/// by cancellation, or when accepting fails. Implementations override serve_connections().
 ///
 /// Threads       any task
-/// Cancellation  serve() is a cancellation point; with its own group, the handlers are cancelled, too
-/// Errors        closed_resource_error (close() by another task) and what accepting throws; with its own
-///               group those and what handlers throw, as exception_group
+/// Cancellation  serve() is a cancellation point; with its own group, the handlers are cancelled,
+///               too
+/// Errors        closed_resource_error (close() by another task) and what accepting throws; with
+///               its own group those and what handlers throw, as exception_group
 /// Source        AnyIO Listener
 template <class Stream>
 class listener : public virtual resource, public virtual typed_attribute_provider {
@@ -99,7 +100,7 @@ protected:
 struct serve_options {
     duration drain = std::chrono::seconds(10); ///< what handlers get to finish, once cancelled
     std::size_t max_connections = std::numeric_limits<std::size_t>::max();
-    std::function<void(std::vector<task_info>)> on_stragglers; ///< empty: to standard error
+    std::function<void(std::vector<task_info>)> on_stragglers{}; ///< empty: to standard error
 };
 
 namespace detail {
@@ -107,14 +108,14 @@ void run_server(connection_gate&, serve_options const&,
                 std::function<void(task_group&)> const& accept_all);
 } // namespace detail
 
-/// A server: accepts until it is cancelled or accepting fails, then lets the handlers finish, and when
-/// the time to drain is over names those left and cancels them.
+/// A server: accepts until it is cancelled or accepting fails, then lets the handlers finish, and
+/// when the time to drain is over names those left and cancels them.
 ///
 /// Not more than max_connections are handled at a time; the next one waits to be accepted.
 ///
 /// Cancellation  a cancellation point; it returns only after the last handler
-/// Errors        exception_group of what accepting and handlers threw; a handler that fails cancels all;
-///               std::invalid_argument (max_connections of 0)
+/// Errors        exception_group of what accepting and handlers threw; a handler that fails cancels
+///               all; std::invalid_argument (max_connections of 0)
 /// Source        Trio serve_listeners
 template <class Stream, class Handler>
     requires std::invocable<std::decay_t<Handler>&, Stream>

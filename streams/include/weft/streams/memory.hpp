@@ -13,12 +13,13 @@ template <class T> struct memory_object_stream;
 template <class T>
 memory_object_stream<T> create_memory_object_stream(double max_buffer_size = 0);
 
-/// The end of a memory object stream that objects go into. Clones share what they send to; each counts
-/// until it is closed or destroyed, and when the last one is, the receivers see the end.
+/// The end of a memory object stream that objects go into. Clones share what they send to; each
+/// counts until it is closed or destroyed, and when the last one is, the receivers see the end.
 ///
-/// send() returns when a receiver took the object or the buffer has room for it; senders that wait are
-/// served in order. Closing a clone wakes those that wait through it, their objects stay unsent.
-/// Objects are moved under the stream's lock: a move constructor must not wait, nor use the stream.
+/// send() returns when a receiver took the object or the buffer has room for it; senders that wait
+/// are served in order. Closing a clone wakes those that wait through it, their objects stay
+/// unsent. Objects are moved under the stream's lock: a move constructor must not wait, nor use the
+/// stream.
 ///
 /// Threads       any: send() needs a task, the rest never waits and may come from OS threads
 /// Cancellation  send() is a cancellation point; cancelled, nothing was sent
@@ -81,12 +82,12 @@ private:
     detail::channel_end end_;
 };
 
-/// The end of a memory object stream that objects come out of, in the order in which they were sent.
-/// Clones compete for them; each counts until it is closed or destroyed, and when the last one is, the
-/// senders get broken_resource_error.
+/// The end of a memory object stream that objects come out of, in the order in which they were
+/// sent. Clones compete for them; each counts until it is closed or destroyed, and when the last
+/// one is, the senders get broken_resource_error.
 ///
-/// Receivers that wait are served in order; one that is cancelled is passed over, and no object is lost.
-/// Closing a clone wakes those that wait through it.
+/// Receivers that wait are served in order; one that is cancelled is passed over, and no object is
+/// lost. Closing a clone wakes those that wait through it.
 ///
 /// Threads       any: receive() needs a task, the rest never waits and may come from OS threads
 /// Cancellation  receive() is a cancellation point; cancelled, it took nothing
@@ -159,10 +160,10 @@ template <class T> struct memory_object_stream {
     memory_object_receive_stream<T> receive;
 };
 
-/// Makes a stream of objects between tasks, of any number at each end. The buffer holds so many objects;
-/// 0: each is handed over; infinity: sending never waits. Any thread. Errors: std::invalid_argument (a
-/// size that is negative, or neither an integer nor infinity). Source: AnyIO
-/// create_memory_object_stream
+/// Makes a stream of objects between tasks, of any number at each end. The buffer holds so many
+/// objects; 0: each is handed over; infinity: sending never waits. Any thread. Errors:
+/// std::invalid_argument (a size that is negative, or neither an integer nor infinity). Source:
+/// AnyIO create_memory_object_stream
 template <class T> memory_object_stream<T> create_memory_object_stream(double max_buffer_size) {
     auto channel = std::make_shared<detail::memory_channel<T>>(max_buffer_size);
     return {memory_object_send_stream<T>(channel, nullptr),

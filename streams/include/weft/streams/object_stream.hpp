@@ -49,12 +49,12 @@ private:
 
 /// Where objects come from, some of which may be lost, doubled or out of order on their way.
 ///
-/// Any number of tasks may receive if the implementation says so, else a second one at the same time
-/// gets busy_resource_error. `for (T item : stream)` receives until end_of_stream.
+/// Any number of tasks may receive if the implementation says so, else a second one at the same
+/// time gets busy_resource_error. `for (T item : stream)` receives until end_of_stream.
 ///
 /// Cancellation  receive() is a cancellation point; cancelled, it took nothing
-/// Errors        closed_resource_error (closed on this side); end_of_stream (by the other, in order);
-///               broken_resource_error (of no use any more; the cause is nested)
+/// Errors        closed_resource_error (closed on this side); end_of_stream (by the other, in
+///               order); broken_resource_error (of no use any more; the cause is nested)
 /// Source        AnyIO UnreliableObjectReceiveStream
 template <class T>
 class unreliable_object_receive_stream : public virtual resource,

@@ -13,8 +13,9 @@
 
 namespace weft {
 
-/// What sockets can be asked for. Ports there are for IP only, remote ones for what is connected. The
-/// descriptor stays the socket's: whoever takes it must not close it. Source: AnyIO SocketAttribute
+/// What sockets can be asked for. Ports there are for IP only, remote ones for what is connected.
+/// The descriptor stays the socket's: whoever takes it must not close it. Source: AnyIO
+/// SocketAttribute
 namespace socket_attribute {
 inline constexpr typed_attribute<int> family{"family"};
 inline constexpr typed_attribute<socket_address> local_address{"local_address"};
@@ -26,12 +27,12 @@ inline constexpr typed_attribute<std::uint16_t> remote_port{"remote_port"};
 
 /// A TCP connection.
 ///
-/// Receiving and sending are independent of each other; each by one task at a time. What came before the
-/// end or a reset is received before it. Nothing is buffered outside of the kernel.
+/// Receiving and sending are independent of each other; each by one task at a time. What came
+/// before the end or a reset is received before it. Nothing is buffered outside of the kernel.
 ///
 /// Threads       any task; close() wakes those that wait in another one
-/// Cancellation  receive_some() took nothing; of send() an unknown part may be on its way, and the stream
-///               stays usable
+/// Cancellation  receive_some() took nothing; of send() an unknown part may be on its way, and the
+///               stream stays usable
 /// Errors        as byte_stream; closed_resource_error wins over all others
 /// Source        AnyIO SocketStream
 class socket_stream final : public byte_stream {
@@ -60,9 +61,9 @@ private:
 
 /// A socket that accepts connections.
 ///
-/// One task accepts at a time; for several there are listeners with reuse_port. A connection that was
-/// reset before it was accepted is passed over. serve() waits 100 ms when there are no descriptors or no
-/// memory left, and tries again; accept() throws.
+/// One task accepts at a time; for several there are listeners with reuse_port. A connection that
+/// was reset before it was accepted is passed over. serve() waits 100 ms when there are no
+/// descriptors or no memory left, and tries again; accept() throws.
 ///
 /// Threads       any task; close() wakes the one that waits in accept()
 /// Cancellation  accept() is a cancellation point; cancelled, it took no connection
@@ -70,7 +71,8 @@ private:
 /// Source        AnyIO SocketListener
 template <class Stream> class socket_listener final : public listener<Stream> {
 public:
-    /// Takes over a bound socket and listens. Errors: std::invalid_argument (not one; it is left alone)
+    /// Takes over a bound socket and listens. Errors: std::invalid_argument (not one; it is left
+    /// alone)
     static socket_listener from_socket(unique_fd&& fd) {
         return socket_listener(detail::listening_socket::adopt(std::move(fd), Stream::is_unix));
     }

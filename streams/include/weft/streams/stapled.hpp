@@ -13,8 +13,8 @@ namespace weft {
 
 /// A byte stream made of two, one for each direction.
 ///
-/// send_eof() closes the sending one. close() closes both, the sending one first, also if that fails.
-/// Of attributes that both have, the receiving one's count.
+/// send_eof() closes the sending one. close() closes both, the sending one first, also if that
+/// fails. Of attributes that both have, the receiving one's count.
 ///
 /// Threads, cancellation, errors  as the two streams
 /// Source                         AnyIO StapledByteStream
@@ -42,8 +42,8 @@ namespace detail {
 void close_both(resource& first, resource& second);
 } // namespace detail
 
-/// An object stream made of two, one for each direction. Takes lvalues to borrow, rvalues and unique_ptrs
-/// to own; the rest as stapled_byte_stream. Source: AnyIO StapledObjectStream
+/// An object stream made of two, one for each direction. Takes lvalues to borrow, rvalues and
+/// unique_ptrs to own; the rest as stapled_byte_stream. Source: AnyIO StapledObjectStream
 template <class T> class stapled_object_stream final : public object_stream<T> {
 public:
     template <class Send, class Receive>
@@ -60,7 +60,8 @@ public:
     }
 
 private:
-    template <class Interface, class Given> static detail::held_stream<Interface> hold(Given&& given) {
+    template <class Interface, class Given>
+    static detail::held_stream<Interface> hold(Given&& given) {
         if constexpr (std::is_lvalue_reference_v<Given>)
             return detail::held_stream<Interface>(given);
         else
@@ -77,12 +78,12 @@ private:
 
 /// Several listeners as one. Those that are multi_listeners themselves are taken apart.
 ///
-/// serve() serves all of them; the first that fails ends it. Of attributes that several have, the last
-/// one's count.
+/// serve() serves all of them; the first that fails ends it. Of attributes that several have, the
+/// last one's count.
 ///
 /// Threads, cancellation  as listener
-/// Errors                 serve(): exception_group, also with a given group; close() closes all and throws
-///                        what the first one threw
+/// Errors                 serve(): exception_group, also with a given group; close() closes all and
+///                        throws what the first one threw
 /// Source                 AnyIO MultiListener
 template <class Stream> class multi_listener final : public listener<Stream> {
 public:
@@ -121,7 +122,8 @@ protected:
     void serve_connections(connection_handler<Stream> const& handler, task_group& group) override {
         with_task_group([&](task_group& accepting) {
             for (std::unique_ptr<listener<Stream>> const& each : listeners_)
-                accepting.start_soon([&handler, &group, &each] { each->serve_with(handler, &group); });
+                accepting.start_soon(
+                    [&handler, &group, &each] { each->serve_with(handler, &group); });
         });
     }
 

@@ -18,13 +18,13 @@ struct connect_options {
 
 /// Connects to a host, given by name or address.
 ///
-/// Of a name's addresses the first IPv6 one and the first IPv4 one are tried first. The next attempt
-/// starts when the one before failed, or after a delay; the first that succeeds is taken, and the others
-/// are closed.
+/// Of a name's addresses the first IPv6 one and the first IPv4 one are tried first. The next
+/// attempt starts when the one before failed, or after a delay; the first that succeeds is taken,
+/// and the others are closed.
 ///
 /// Cancellation  a cancellation point; cancelled, nothing is left open
-/// Errors        connection_failed (all attempts failed; an exception_group of all failures is nested);
-///               std::system_error (the name cannot be resolved); std::invalid_argument
+/// Errors        connection_failed (all attempts failed; an exception_group of all failures is
+///               nested); std::system_error (the name cannot be resolved); std::invalid_argument
 /// Source        AnyIO connect_tcp
 socket_stream connect_tcp(std::string host, std::uint16_t port, connect_options options = {});
 

@@ -13,7 +13,8 @@
 
 namespace weft {
 
-/// The key of an attribute that holds a T. A key is itself: another one of the same name is another key.
+/// The key of an attribute that holds a T. A key is itself: another one of the same name is another
+/// key.
 ///
 /// Threads  immutable: any
 /// Source   AnyIO typed_attribute
@@ -29,7 +30,8 @@ private:
     char const* name_;
 };
 
-/// Keys and how to get their values: `{{key, getter}, ...}`. A getter is called each time it is asked.
+/// Keys and how to get their values: `{{key, getter}, ...}`. A getter is called each time it is
+/// asked.
 ///
 /// Threads  a value
 /// Source   AnyIO TypedAttributeProvider.extra_attributes
@@ -85,8 +87,8 @@ private:
 /// Something that can be asked for attributes, its own and those of what it wraps.
 ///
 /// Threads  extra() by any task, also while the object is in use
-/// Errors   typed_attribute_lookup_error (no such attribute, and no fallback given); whatever a getter
-///          throws, a fallback does not hide it
+/// Errors   typed_attribute_lookup_error (no such attribute, and no fallback given); whatever a
+///          getter throws, a fallback does not hide it
 /// Source   AnyIO TypedAttributeProvider
 class typed_attribute_provider {
 public:
@@ -101,7 +103,8 @@ public:
     template <class T> T extra(typed_attribute<T> const& key) const {
         attribute_map const attributes = extra_attributes();
         if (auto const* const getter = attributes.find(key)) return (*getter)();
-        throw typed_attribute_lookup_error(std::string("there is no attribute '") + key.name() + "'");
+        throw typed_attribute_lookup_error(std::string("there is no attribute '") + key.name() +
+                                           "'");
     }
 
     template <class T>

@@ -42,14 +42,18 @@ template <class Call> auto invoke_for_something(Call&& call) {
     }
 }
 
-/// How an element of a range goes to a task: elements that stay in the range by reference.
-template <class Reference> class element {
+/// How an element of a range goes to a task: by reference if it stays in the range, else by value.
+template <class Range> class element {
 public:
-    explicit element(Reference&& from) : value_(std::forward<Reference>(from)) {}
-    Reference&& get() { return std::forward<Reference>(value_); }
+    using reference = std::ranges::range_reference_t<Range>;
+    static constexpr bool stays =
+        std::ranges::forward_range<Range> && std::is_lvalue_reference_v<reference>;
+
+    explicit element(reference&& from) : value_(std::forward<reference>(from)) {}
+    reference&& get() { return static_cast<reference&&>(value_); }
 
 private:
-    Reference value_;
+    std::conditional_t<stays, reference, std::remove_cvref_t<reference>> value_;
 };
 
 /// Starts a task for each element, no more than `limit` at a time. make_call(element) gives its body.
@@ -69,8 +73,8 @@ void run_limited(Range&& range, std::size_t limit, MakeCall make_call) {
                     if (of != nullptr) of->release();
                 }
             } held(permits);
-            group.start_soon([held = std::move(held), element = element<decltype(each)>(
-                                                          std::forward<decltype(each)>(each)),
+            group.start_soon([held = std::move(held),
+                              element = element<Range>(std::forward<decltype(each)>(each)),
                               call = make_call()]() mutable { call(element.get()); });
         }
     });

@@ -42,7 +42,8 @@ auto run_sync(options const& how, F&& f, Args&&... args) {
     using call = detail::typed_thread_call<result, std::decay_t<F>, std::decay_t<Args>...>;
     auto const shared =
         std::make_shared<call>(std::in_place, std::forward<F>(f), std::forward<Args>(args)...);
-    detail::run_in_thread(shared, how.abandon_on_cancel, how.limiter);
+    shared->abandon_on_cancel = how.abandon_on_cancel;
+    detail::run_in_thread(shared, how.limiter);
     return shared->take();
 }
 

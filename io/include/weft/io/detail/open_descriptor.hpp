@@ -17,9 +17,9 @@ enum class access : std::uint8_t { look = 0, read = 2, write = 4, both = 6 };
 
 /// Owns a non-blocking descriptor that fibers wait on; the ground that sockets and pipes stand on.
 ///
-/// Operations enter by a descriptor_use. close() wakes those that wait with closed_resource_error; the
-/// last one out gives the number back to the kernel, so nobody ever uses a number that has a new owner.
-/// Once closed it stays so, and says so.
+/// Operations enter by a descriptor_use. close() wakes those that wait with closed_resource_error;
+/// the last one out gives the number back to the kernel, so nobody ever uses a number that has a
+/// new owner. Once closed it stays so, and says so.
 ///
 /// Threads  any; moved and destroyed by its owner, also while operations are on their way out
 /// Errors   std::system_error (ENOMEM: no memory; the descriptor is then closed)
@@ -67,8 +67,8 @@ public:
 
     int fd() const noexcept { return fd_; }
 
-    /// Repeats a system call until it is not interrupted and need not wait; gives its result, or minus
-    /// its errno. It waits for the direction that the access names.
+    /// Repeats a system call until it is not interrupted and need not wait; gives its result, or
+    /// minus its errno. It waits for the direction that the access names.
     template <class Call> ssize_t retry(char const* what, Call&& call) {
         for (;;) {
             prepare();
@@ -82,7 +82,8 @@ public:
         }
     }
 
-    /// Before a system call that may say EAGAIN: consumes what is known. Errors: closed_resource_error
+    /// Before a system call that may say EAGAIN: consumes what is known. Errors:
+    /// closed_resource_error
     void prepare();
     /// After EAGAIN: until it is worth while to prepare() and try again.
     void wait(char const* what);

@@ -3,6 +3,7 @@
 #include <weft/runtime/cancel_scope.hpp>
 #include <weft/runtime/detail/wait_queue.hpp>
 
+#include <atomic>
 #include <cstddef>
 #include <exception>
 #include <memory>
@@ -85,7 +86,7 @@ private:
     bool open_ = false;                 // under lock_
     bool cancellation_escaped_ = false; // under lock_
     bool hint_ = false;                 // a cancellation came by: children look. Under lock_
-    bool queued_ = false;               // in a delivery's list: must not close. Under delivery
+    std::atomic<bool> queued_ = false;  // in a delivery's list: must not close
     fiber* children_ = nullptr;         // a ring through siblings. Under lock_
     std::size_t pending_ = 0;           // under lock_
     wait_node* host_waiting_ = nullptr; // under lock_
@@ -157,14 +158,17 @@ public:
     void start(new_task& task, group_state& destination);
     /// The child's half; the value is in its place already. Errors: std::logic_error (twice).
     void started();
+    /// From now on started() changes nothing. By the child, before its group is told of its end.
+    void child_ends() noexcept;
     /// Errors: std::logic_error (started() was called before)
     void check_not_started() const;
 
     group_state group; // while the caller supervises
 
 private:
-    /// pending -> moved (started()) or abandoned (the caller was cancelled), by CAS (S16).
-    enum class phase : std::uint8_t { pending, moved, abandoned };
+    /// pending -> moving -> moved (started()), abandoned (the caller was cancelled) or ended (the child,
+    /// without started()); out of pending by CAS, so that one of them wins (S16).
+    enum class phase : std::uint8_t { pending, moving, moved, abandoned, ended };
 
     void move_child();
 

@@ -8,7 +8,7 @@ namespace weft::detail {
 
 struct accepted_socket {
     unique_fd fd;
-    int family;
+    int family = 0;
     socket_address remote;
 };
 
@@ -24,6 +24,8 @@ public:
     attribute_map attributes() const;
 
 private:
+    int try_accept(accepted_socket&); // 0, or the errno
+
     open_descriptor descriptor_;
     int family_;
 };

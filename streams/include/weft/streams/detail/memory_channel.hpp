@@ -16,7 +16,8 @@
 
 namespace weft {
 
-/// What is known of a memory object stream at one moment. Source: AnyIO MemoryObjectStreamStatistics
+/// What is known of a memory object stream at one moment. Source: AnyIO
+/// MemoryObjectStreamStatistics
 struct memory_object_stream_statistics {
     std::size_t current_buffer_used = 0;
     double max_buffer_size = 0;
@@ -56,14 +57,14 @@ struct channel_end {
 //    H1  lock                                        W1  arm the wait, node in the own frame
 //    H2  pop nodes until claim_to_fill() wins one    W2  lock; look again; link the node; unlock
 //    H3  unlock (buffered items: move first)         W3  suspend
-//    H4  move the item from or into that frame       W4  event: the item has gone or come, the node
-//    H5  deliver; the node may be gone                   is unlinked. Cancelled: lock, unlink, unlock
+//    H4  move the item from or into that frame       W4  event: the item has gone or come, the
+//    H5  deliver; the node may be gone                   node is unlinked. Cancelled: unlink it
 //
 //  I1  A node is unlinked by its waker, except after a cancellation: then by the waiter.
-//  I2  Whoever lost its wait to a cancellation is skipped in H2: its item stays with it, and no item is
-//      given to it (MS3).
-//  I3  Receivers wait only while nothing is buffered, senders only while the buffer is full; storage
-//      for all that the buffer may hold then exists, so refilling it in take() needs no memory.
+//  I2  Whoever lost its wait to a cancellation is skipped in H2: its item stays with it, and no
+//      item is given to it (MS3).
+//  I3  Receivers wait only while nothing is buffered, senders only while the buffer is full;
+//      storage for all that it may hold then exists, so refilling it in take() needs no memory.
 //  I4  Between H2 and H5 the frame of the waiter cannot go away: the claim owns the wait.
 //
 //  Moves into and out of the buffer happen under the lock. They cannot throw, since what could is
@@ -170,7 +171,8 @@ public:
             if (open_receivers_ == 0) return unlocked(channel_answer::gone);
             if (wait_node* const receiver = receivers_.claim_front()) {
                 lock_.unlock();
-                static_cast<std::optional<item>*>(receiver->payload)->emplace(std::move(given)); // H4
+                static_cast<std::optional<item>*>(receiver->payload)
+                    ->emplace(std::move(given)); // H4
                 wait_queue::deliver(*receiver);
                 return channel_answer::done;
             }
@@ -195,7 +197,8 @@ public:
     }
 
     /// Takes the oldest item; else the node waits for one, if there is one. Any thread.
-    channel_answer take(channel_end const& end, std::optional<item>& into, wait_node* node) noexcept {
+    channel_answer take(channel_end const& end, std::optional<item>& into,
+                        wait_node* node) noexcept {
         lock_.lock();
         if (end.is_closed) return unlocked(channel_answer::closed);
         if (get(buffered_) != 0) {
@@ -277,8 +280,8 @@ private:
         return answer;
     }
 
-    // A canceller that wins against the withdrawal changes nothing: the call was allowed to complete,
-    // and the next one throws.
+    // A canceller that wins against the withdrawal changes nothing: the call was allowed to
+    // complete, and the next one throws.
     template <class Try> static channel_answer queue_or_withdraw(parking& wait, Try attempt) {
         try {
             channel_answer const answer = attempt();

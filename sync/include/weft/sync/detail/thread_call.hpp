@@ -3,6 +3,7 @@
 #include <weft/runtime/detail/fiber.hpp>
 #include <weft/runtime/detail/task_body.hpp>
 
+#include <condition_variable>
 #include <exception>
 #include <memory>
 #include <mutex>
@@ -15,6 +16,16 @@ namespace weft {
 class capacity_limiter;
 
 namespace detail {
+
+/// Something that a thread wants done by the task that waits for it. On the thread's stack.
+class task_request {
+public:
+    virtual ~task_request() = default;
+    virtual void run() noexcept = 0; ///< keeps what it gives or throws
+
+    bool done = false; // under the call's lock
+    std::condition_variable answered;
+};
 
 /// One call that a task sent to a thread. Shared by both sides; neither relies on the other being there.
 ///
@@ -35,17 +46,18 @@ public:
 
     std::mutex lock;
     state now = state::queued;       // under lock
-    bool cancel_seen = false;        // the waiting task is, or was, to be cancelled. Under lock
+    std::exception_ptr cancellation; // the waiting task is, or was, to be cancelled. Under lock
+    task_request* request = nullptr; // for the waiting task. Under lock
     bool has_waiter = false;         // under lock
     wait_ref waiter;                 //  "
+    bool abandon_on_cancel = false;
     capacity_limiter* limiter = nullptr;              // where its token comes from
     std::shared_ptr<capacity_limiter> kept_limiter;   // the same, if it is the run's default
     std::exception_ptr error;        // by the thread, before `finished`
 };
 
 /// Sends the call to a thread of the run's pool and waits until it has finished. Throws what it threw.
-void run_in_thread(std::shared_ptr<thread_call> const&, bool abandon_on_cancel,
-                   capacity_limiter* or_default);
+void run_in_thread(std::shared_ptr<thread_call> const&, capacity_limiter* or_default);
 
 /// The call that the current OS thread executes, or null.
 std::shared_ptr<thread_call> current_thread_call();

@@ -1,0 +1,357 @@
+#pragma once
+
+#include <weft/runtime/run.hpp>
+#include <weft/runtime/task_group.hpp>
+#include <weft/sync/event.hpp>
+#include <weft/sync/future.hpp>
+
+#include <concepts>
+#include <exception>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <type_traits>
+#include <utility>
+
+namespace weft {
+
+namespace from_thread {
+class portal_handle;
+}
+
+namespace detail {
+
+/// The future of a portal's task: cancelling it cancels the task.
+template <class R> class portal_task final : public typed_future_state<R> {
+public:
+    ~portal_task() override = default;
+
+    /// The task's whole life. Nothing of what the function throws leaves, but for cancellations.
+    template <class Call> void run(Call&& call) {
+        cancel_scope own;
+        own.run([&] {
+            attached const in_reach(*this, own);
+            if (this->is_done()) return; // cancelled before it began
+            try {
+                perform(call);
+            } catch (cancelled const&) {
+                end_unset();
+                throw;
+            } catch (...) { // goes to the future
+                if (this->begin_setting()) this->fail(std::current_exception());
+            }
+        });
+    }
+    void end_unset() noexcept {
+        if (this->begin_setting()) this->finish(future_state::state::cancelled);
+    }
+
+private:
+    struct attached {
+        portal_task& task;
+        attached(portal_task& of, cancel_scope& scope) : task(of) {
+            std::lock_guard const guard(task.lock_);
+            task.scope_ = &scope;
+            if (task.cancel_requested_) scope.cancel("its future was cancelled");
+        }
+        ~attached() {
+            std::lock_guard const guard(task.lock_);
+            task.scope_ = nullptr;
+        }
+    };
+
+    template <class Call> void perform(Call& call) {
+        if constexpr (std::is_void_v<R>) {
+            call();
+            if (this->begin_setting()) this->finish(future_state::state::value);
+        } else {
+            R result = call();
+            if (!this->begin_setting()) return;
+            this->value.emplace(std::move(result));
+            this->finish(future_state::state::value);
+        }
+    }
+    void on_cancel() override {
+        std::lock_guard const guard(lock_);
+        cancel_requested_ = true;
+        if (scope_ != nullptr) scope_->cancel("its future was cancelled");
+    }
+
+    std::mutex lock_;
+    bool cancel_requested_ = false;
+    cancel_scope* scope_ = nullptr; // while the task runs
+};
+
+/// Held by the body of a portal's task: a task that ends without having run has no value.
+template <class R> class portal_task_reference {
+public:
+    explicit portal_task_reference(std::shared_ptr<portal_task<R>> of) : task_(std::move(of)) {}
+    portal_task_reference(portal_task_reference&&) noexcept = default;
+    portal_task_reference& operator=(portal_task_reference&&) = delete;
+    ~portal_task_reference() {
+        if (task_ != nullptr) task_->end_unset();
+    }
+    portal_task<R>* operator->() const { return task_.get(); }
+
+private:
+    std::shared_ptr<portal_task<R>> task_;
+};
+
+} // namespace detail
+
+/// A door into a run for OS threads: what they pass in runs in tasks of the run.
+///
+/// What a task throws goes to who asked for it, and to nobody else. The portal stays open until stop(),
+/// and the body that opened it returns when the tasks have ended.
+///
+/// Threads       call(), start_task_soon(), start_task(), wrap_scoped(): OS threads; stop(): any thread;
+///               sleep_until_stopped(): tasks of the run
+/// Cancellation  sleep_until_stopped() is a cancellation point; it leaves nothing behind
+/// Errors        std::logic_error (from a task of the portal's own run); run_finished_error (stopped);
+///               future_cancelled (the task was cancelled); what the function throws
+/// Source        AnyIO BlockingPortal
+class blocking_portal {
+public:
+    blocking_portal() = default;
+    blocking_portal(blocking_portal const&) = delete;
+    blocking_portal& operator=(blocking_portal const&) = delete;
+
+    /// Runs f(args...) in a task and waits for its end.
+    template <class F, class... Args>
+        requires std::invocable<std::decay_t<F>, std::decay_t<Args>...>
+    auto call(F&& f, Args&&... args) {
+        return start_task_soon(std::forward<F>(f), std::forward<Args>(args)...).get();
+    }
+
+    /// The same without waiting. Cancelling the future cancels the task.
+    template <class F, class... Args>
+        requires std::invocable<std::decay_t<F>, std::decay_t<Args>...>
+    auto start_task_soon(F&& f, Args&&... args) {
+        return start_task_soon(task_options{}, std::forward<F>(f), std::forward<Args>(args)...);
+    }
+    template <class F, class... Args>
+        requires std::invocable<std::decay_t<F>, std::decay_t<Args>...>
+    auto start_task_soon(task_options const& options, F&& f, Args&&... args) {
+        using result = std::decay_t<std::invoke_result_t<std::decay_t<F>, std::decay_t<Args>...>>;
+        using bound = detail::bound_call<std::decay_t<F>, std::decay_t<Args>...>;
+        auto const task = std::make_shared<detail::portal_task<result>>();
+        auto body = [reference = detail::portal_task_reference<result>(task),
+                     call = bound(std::forward<F>(f), std::forward<Args>(args)...)]() mutable {
+            reference->run([&]() -> result { return call.invoke(); });
+        };
+        spawn(options, std::move(body));
+        return future<result>(task);
+    }
+
+    /// Starts f(task_status<T>&, args...) and waits until it calls started(); gives its future with that
+    /// value, or alone for void. Errors: what f throws before that; std::logic_error (it never does)
+    template <class T = void, class F, class... Args>
+        requires std::invocable<std::decay_t<F>, task_status<T>&, std::decay_t<Args>...>
+    auto start_task(F&& f, Args&&... args) {
+        using result = std::decay_t<
+            std::invoke_result_t<std::decay_t<F>, task_status<T>&, std::decay_t<Args>...>>;
+        using bound = detail::bound_call<std::decay_t<F>, std::decay_t<Args>...>;
+        auto const task = std::make_shared<detail::portal_task<result>>();
+        future<result> const outcome(task);
+        auto body = [reference = detail::portal_task_reference<result>(task),
+                     call = bound(std::forward<F>(f), std::forward<Args>(args)...)](
+                        task_status<T>& status) mutable {
+            reference->run([&]() -> result {
+                return std::apply(
+                    [&](auto&... given) -> result {
+                        return std::invoke(std::move(call.function), status, std::move(given)...);
+                    },
+                    call.arguments);
+            });
+        };
+        // A helper task stands where group.start() must be called; it ends with it.
+        auto start = [this, outcome, given = std::move(body)]() mutable -> T {
+            try {
+                return group_.start<T>(std::move(given));
+            } catch (std::logic_error const&) { // it ended without started(): by its own error?
+                if (outcome.done()) rethrow_failure(outcome);
+                throw;
+            }
+        };
+        if constexpr (std::is_void_v<T>) {
+            call(std::move(start));
+            return outcome;
+        } else {
+            T value = call(std::move(start));
+            return std::pair<future<result>, T>(outcome, std::move(value));
+        }
+    }
+
+    /// What wrap_scoped() gives: the OS thread's access to an object that lives in a task. Destroyed, it
+    /// waits until the object is.
+    template <class Made> class scoped_handle {
+    public:
+        scoped_handle(scoped_handle&&) noexcept = default;
+        scoped_handle& operator=(scoped_handle&&) = delete;
+        ~scoped_handle() {
+            if (shared_ == nullptr) return;
+            shared_->release.set();
+            end_.wait_for(duration::max());
+        }
+        Made& operator*() const noexcept { return *shared_->object; }
+        Made* operator->() const noexcept { return shared_->object; }
+
+    private:
+        friend class blocking_portal;
+        struct shared {
+            event release;
+            Made* object = nullptr; // in the task's frame
+        };
+        scoped_handle(std::shared_ptr<shared> of, future<void> end)
+            : shared_(std::move(of)), end_(std::move(end)) {}
+        std::shared_ptr<shared> shared_;
+        future<void> end_;
+    };
+
+    /// Runs make() in a task, which keeps what it made until the handle is destroyed, and destroys it
+    /// then; neither cancellation nor stop() takes it away before.
+    template <class Make>
+        requires std::invocable<std::decay_t<Make>>
+    auto wrap_scoped(Make&& make) {
+        using made = std::decay_t<std::invoke_result_t<std::decay_t<Make>>>;
+        using handle = scoped_handle<made>;
+        auto const shared = std::make_shared<typename handle::shared>();
+        promise<void> made_promise; // goes with the task, whatever becomes of that
+        future<void> const is_made = made_promise.get_future();
+        future<void> const end = start_task_soon(
+            [shared, ready = std::move(made_promise),
+             make = std::decay_t<Make>(std::forward<Make>(make))]() mutable {
+                made object(std::invoke(std::move(make)));
+                shared->object = &object;
+                ready.set_value();
+                shielded([&] { shared->release.wait(); });
+            });
+        try {
+            is_made.get();
+        } catch (future_cancelled const&) {
+            end.get(); // says why
+            throw;
+        }
+        return handle(shared, end);
+    }
+
+    /// Waits until somebody calls stop().
+    void sleep_until_stopped() { stopped_.wait(); }
+
+    /// Takes no further calls. `cancel_remaining`: what runs is cancelled; else it is waited for.
+    void stop(bool cancel_remaining = false);
+
+private:
+    template <class Body>
+    friend auto with_blocking_portal(Body&&) -> detail::body_result<Body, blocking_portal>;
+    friend class from_thread::portal_handle;
+
+    /// The run's side: the portal is open while the body runs. The last lock waits for whoever is still
+    /// in a call of stop() or spawn(), after which the portal may be destroyed.
+    template <class Body> auto host(Body&& body) -> detail::body_result<Body, blocking_portal> {
+        struct closing {
+            blocking_portal& portal;
+            ~closing() { std::lock_guard const last(portal.lock_); }
+        } const at_the_end{*this};
+        struct stopping {
+            blocking_portal& portal;
+            ~stopping() { portal.stop(); }
+        };
+        return group_.run([&](task_group&) -> detail::body_result<Body, blocking_portal> {
+            open();
+            stopping const after_the_body{*this};
+            return detail::body_call<Body, blocking_portal>::call(body, *this);
+        });
+    }
+
+    template <class R> static void rethrow_failure(future<R> const& of) {
+        if (of.state_->now() != detail::future_state::state::value)
+            of.state_->wait_for_value("blocking_portal.start_task");
+    }
+
+    template <class Body> void spawn(task_options const& options, Body&& body) {
+        refuse_own_tasks();
+        std::lock_guard const guard(lock_);
+        refuse_if_stopped();
+        group_.start_soon(options, std::forward<Body>(body));
+    }
+    void refuse_own_tasks() const;
+    void refuse_if_stopped() const; // under lock_
+    void open();
+
+    std::mutex lock_;  // a call is either taken and waited for, or refused (B15)
+    bool open_ = false;              // under lock_
+    detail::runtime const* run_ = nullptr; // set by open()
+    event stopped_;
+    task_group group_;
+};
+
+/// Runs the body with a portal, in a task; returns when the portal's tasks have ended, too. Errors: as
+/// with_task_group(). Source: AnyIO BlockingPortal as a context manager
+template <class Body>
+auto with_blocking_portal(Body&& body) -> detail::body_result<Body, blocking_portal> {
+    blocking_portal portal;
+    return portal.host(std::forward<Body>(body));
+}
+
+namespace from_thread {
+
+/// A runtime on threads of its own, with a portal. Destroyed, it stops the portal, waits for its tasks
+/// and joins the threads; while an exception is in flight it cancels the tasks first.
+///
+/// Threads  one thread; the portal as it says
+class portal_handle {
+public:
+    portal_handle(portal_handle&&) noexcept;
+    portal_handle& operator=(portal_handle&&) = delete;
+    ~portal_handle();
+
+    blocking_portal& operator*() const noexcept;
+    blocking_portal* operator->() const noexcept;
+    void stop(bool cancel_remaining = false);
+
+private:
+    friend portal_handle start_blocking_portal(run_options const&);
+    struct running;
+    explicit portal_handle(std::unique_ptr<running>);
+    std::unique_ptr<running> running_;
+};
+
+/// Starts a runtime with a portal in a new thread. Errors: as run(). Source: AnyIO start_blocking_portal
+portal_handle start_blocking_portal(run_options const& = {});
+
+/// A portal that threads share: the first to come starts it, the last to leave stops it.
+///
+/// Threads  any OS thread
+/// Errors   acquire(): as start_blocking_portal()
+/// Source   AnyIO BlockingPortalProvider
+class blocking_portal_provider {
+    struct shared;
+
+public:
+    /// The portal, as long as this lives.
+    class lease {
+    public:
+        lease(lease&&) noexcept = default;
+        lease& operator=(lease&&) = delete;
+        ~lease();
+        blocking_portal& operator*() const noexcept;
+        blocking_portal* operator->() const noexcept;
+
+    private:
+        friend class blocking_portal_provider;
+        explicit lease(std::shared_ptr<shared>, portal_handle&);
+        std::shared_ptr<shared> shared_;
+        portal_handle* portal_;
+    };
+
+    explicit blocking_portal_provider(run_options = {});
+    auto acquire() -> lease;
+
+private:
+    std::shared_ptr<shared> shared_;
+};
+
+} // namespace from_thread
+} // namespace weft

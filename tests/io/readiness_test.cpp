@@ -1,0 +1,182 @@
+#include <weft/io/readiness.hpp>
+
+#include "support/run_test.hpp"
+
+#include <weft/io/descriptor.hpp>
+#include <weft/io/error.hpp>
+#include <weft/runtime/cancel_scope.hpp>
+#include <weft/runtime/inspect.hpp>
+#include <weft/runtime/task_group.hpp>
+
+#include <doctest/doctest.h>
+
+#include <atomic>
+#include <cerrno>
+#include <functional>
+#include <string>
+#include <system_error>
+
+#include <fcntl.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+TEST_SUITE_BEGIN("io.readiness");
+
+namespace {
+
+using weft::test::check;
+using weft::test::check_throws;
+using weft::test::run_test;
+
+void run_with_descriptors(std::function<void()> const& body, unsigned times = 1) {
+    run_test({.seeds = {}, .times = times}, body);
+}
+
+struct two_ends {
+    two_ends() {
+        int fds[2];
+        check(::socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, fds) == 0,
+              "fds");
+        here.reset(fds[0]);
+        there.reset(fds[1]);
+    }
+    void send() const { check(::send(here.get(), "x", 1, 0) == 1, "sent"); }
+    void receive() const {
+        char received;
+        check(::recv(there.get(), &received, 1, 0) == 1, "received");
+    }
+    weft::unique_fd here;
+    weft::unique_fd there;
+};
+
+} // namespace
+
+TEST_CASE("KW1: what is ready is found at once, what is not is waited for, again and again") {
+    run_with_descriptors([] {
+        two_ends const pair;
+        weft::wait_writable(pair.here.get());
+        weft::with_task_group([&](weft::task_group& group) {
+            group.start_soon([&] {
+                for (int round = 0; round < 50; ++round) {
+                    weft::wait_readable(pair.there.get());
+                    weft::wait_readable(pair.there.get()); // level-triggered
+                    pair.receive();
+                    pair.send();
+                    weft::wait_readable(pair.there.get());
+                    pair.receive();
+                }
+            });
+            for (int round = 0; round < 50; ++round) {
+                weft::wait_all_tasks_blocked();
+                pair.send();
+            }
+        });
+    });
+}
+
+TEST_CASE("KW1: the end and errors count as readable") {
+    run_with_descriptors([] {
+        two_ends pair;
+        weft::with_task_group([&](weft::task_group& group) {
+            group.start_soon([&] { weft::wait_readable(pair.there.get()); });
+            weft::wait_all_tasks_blocked();
+            pair.here.reset();
+        });
+        weft::wait_readable(pair.there.get());
+        weft::wait_writable(pair.there.get());
+    });
+}
+
+TEST_CASE("KW2: one waiter for each direction") {
+    run_with_descriptors([] {
+        two_ends const pair;
+        std::string const much(4'000'000, 'x');
+        (void)!::send(pair.there.get(), much.data(), much.size(), MSG_NOSIGNAL); // fills it
+        std::atomic<int> woken = 0;
+        weft::with_task_group([&](weft::task_group& group) {
+            group.start_soon([&] {
+                weft::wait_readable(pair.there.get());
+                ++woken;
+            });
+            group.start_soon([&] {
+                weft::wait_writable(pair.there.get());
+                ++woken;
+            });
+            weft::wait_all_tasks_blocked();
+            check_throws<weft::busy_resource_error>([&] { weft::wait_readable(pair.there.get()); },
+                                                    "a second reader");
+            check_throws<weft::busy_resource_error>([&] { weft::wait_writable(pair.there.get()); },
+                                                    "a second writer");
+            check(woken == 0, "both wait");
+            pair.send();
+            std::string space(much.size(), '\0');
+            (void)!::recv(pair.here.get(), space.data(), space.size(), 0);
+            (void)!::recv(pair.here.get(), space.data(), space.size(), MSG_DONTWAIT);
+        });
+        check(woken == 2, "both were woken");
+    });
+}
+
+TEST_CASE("KW3: notify_closing() wakes both, and the number may be used again") {
+    run_with_descriptors(
+        [] {
+            two_ends pair;
+            int const fd = pair.there.get();
+            std::atomic<int> told = 0;
+            weft::with_task_group([&](weft::task_group& group) {
+                group.start_soon([&] {
+                    check_throws<weft::closed_resource_error>([&] { weft::wait_readable(fd); },
+                                                              "r");
+                    ++told;
+                });
+                weft::wait_all_tasks_blocked();
+                weft::notify_closing(fd);
+                pair.there.reset();
+                two_ends const other; // most likely with that number
+                weft::with_task_group([&](weft::task_group& inner) {
+                    inner.start_soon([&] { weft::wait_readable(other.there.get()); });
+                    weft::wait_all_tasks_blocked();
+                    other.send();
+                });
+            });
+            check(told == 1, "told");
+            weft::notify_closing(fd); // nobody waits
+        },
+        10);
+}
+
+TEST_CASE("KW4: a descriptor that is not open is EBADF, a regular file is always ready") {
+    run_with_descriptors([] {
+        bool bad = false;
+        try {
+            weft::wait_readable(9999);
+        } catch (std::system_error const& failure) {
+            bad = failure.code().value() == EBADF;
+        }
+        check(bad, "EBADF");
+        weft::unique_fd const file(::open("/proc/self/exe", O_RDONLY | O_CLOEXEC));
+        weft::wait_readable(file.get());
+    });
+}
+
+TEST_CASE("KW5: a cancelled wait leaves nothing behind") {
+    run_with_descriptors(
+        [] {
+            two_ends const pair;
+            for (int round = 0; round < 3; ++round) {
+                weft::cancel_scope scope;
+                weft::with_task_group([&](weft::task_group& group) {
+                    group.start_soon(
+                        [&] { scope.run([&] { weft::wait_readable(pair.there.get()); }); });
+                    weft::wait_all_tasks_blocked();
+                    scope.cancel();
+                });
+                check(scope.cancelled_caught(), "cancelled");
+            }
+            pair.send();
+            weft::wait_readable(pair.there.get());
+        },
+        10);
+}
+
+TEST_SUITE_END();

@@ -1,0 +1,94 @@
+#include <weft/io/resolver.hpp>
+
+#include "support/run_test.hpp"
+
+#include <weft/io/detail/host_name.hpp>
+#include <weft/runtime/cancel_scope.hpp>
+
+#include <doctest/doctest.h>
+
+#include <algorithm>
+#include <stdexcept>
+#include <string>
+#include <system_error>
+
+#include <netdb.h>
+#include <sys/socket.h>
+
+TEST_SUITE_BEGIN("io.resolver");
+
+using weft::test::check;
+using weft::test::check_throws;
+using weft::test::run_test;
+
+TEST_CASE("KN1: numbers are answered without a thread") {
+    run_test([] {
+        unsigned const threads = weft::test::count_threads();
+        auto const found = weft::getaddrinfo("fe80::1%1", "80", {.type = SOCK_STREAM});
+        check(found.size() == 1 && found.front().address.to_string() == "[fe80::1%1]:80", "it");
+        check(weft::getaddrinfo("", "80", {.flags = AI_PASSIVE}).front().address.port() == 80,
+              "any");
+        check(!weft::getaddrinfo("", "").empty(), "loopback");
+        check(weft::getnameinfo(found.front().address, NI_NUMERICHOST | NI_NUMERICSERV).service ==
+                  "80",
+              "back again");
+        check(weft::test::count_threads() == threads, "no thread");
+    });
+}
+
+TEST_CASE("KN1, KN3: names are looked up") {
+    run_test({.seeds = {}}, [] {
+        auto const found = weft::getaddrinfo("localhost", "80", {.type = SOCK_STREAM});
+        check(!found.empty() && found.front().address.port() == 80, "localhost");
+        check(!weft::getnameinfo(found.front().address).host.empty(), "a name");
+    });
+}
+
+TEST_CASE("KN4: what cannot be resolved is an error of the resolver") {
+    run_test({.workers = {1}, .seeds = {}}, [] {
+        for (char const* const name : {"no-such-host.invalid", "256.256.256.256.invalid"}) {
+            bool failed = false;
+            try {
+                weft::getaddrinfo(name, "80");
+            } catch (std::system_error const& failure) {
+                failed = failure.code().category() == weft::resolver_category();
+            }
+            check(failed, name);
+        }
+        check_throws<std::system_error>(
+            [] { weft::getaddrinfo("127.0.0.1", "no-such-service", {.type = SOCK_STREAM}); },
+            "service");
+        check_throws<std::invalid_argument>(
+            [] { weft::getaddrinfo(std::string("a\0b", 3), "80"); }, "a NUL");
+    });
+}
+
+TEST_CASE("KN6: a cancelled look-up returns at once") {
+    run_test({.seeds = {}}, [] {
+        weft::cancel_scope scope;
+        scope.cancel();
+        check(!scope.run([] { weft::getaddrinfo("localhost", "80"); }), "on entry");
+    });
+}
+
+TEST_CASE("KN2: names beyond ASCII are encoded as IDNA 2008 has it, ASCII is left alone") {
+    auto const encode = [](char const* name) { return weft::detail::to_ascii_host(name); };
+    for (char const* const name :
+         {"example.org", "a_b.example", "-ab.com", "ab--cd.com", "EXAMPLE."})
+        CHECK(encode(name) == name);
+    std::string first;
+    try {
+        first = encode("straße.de");
+    } catch (std::invalid_argument const&) {
+        return; // built without libidn2
+    }
+    CHECK(first == "xn--strae-oqa.de");
+    CHECK(encode("faß.de") == "xn--fa-hia.de");
+    CHECK(encode("BÜCHER.example") == "xn--bcher-kva.example");
+    CHECK(encode("l·l.de") == "xn--ll-0ea.de");
+    for (char const* const name :
+         {"☃.net", "💩.la", "ü_x.de", "Ü..de", "ä·l.de", "ü x.de", "\xff.de"})
+        CHECK_THROWS_AS(encode(name), std::invalid_argument);
+}
+
+TEST_SUITE_END();

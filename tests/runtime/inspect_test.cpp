@@ -1,0 +1,326 @@
+#include "support/gate.hpp"
+#include "support/run_test.hpp"
+
+#include <weft/runtime/cancel_scope.hpp>
+#include <weft/runtime/inspect.hpp>
+#include <weft/runtime/lowlevel.hpp>
+#include <weft/runtime/task_group.hpp>
+
+#include <doctest/doctest.h>
+
+#include <algorithm>
+#include <atomic>
+#include <chrono>
+#include <optional>
+#include <set>
+#include <sstream>
+#include <string>
+#include <thread>
+
+using namespace weft;
+using namespace weft::test;
+using namespace std::chrono_literals;
+
+TEST_SUITE("runtime.inspect") {
+    TEST_CASE("TI1: task_info is a value that outlives its task; ids are unique") {
+        run_test([] {
+            std::optional<task_info> kept;
+            std::set<std::uint64_t> ids{get_current_task().id};
+            with_task_group([&](task_group& group) {
+                group.start_soon({.name = "short-lived"}, [&] { kept = get_current_task(); });
+            });
+            CHECK(kept->name == "short-lived");
+            CHECK(kept->state == task_state::running);
+            CHECK(*kept == *kept);
+            CHECK_FALSE(*kept == get_current_task());
+            with_task_group([&](task_group& group) {
+                for (int task = 0; task < 100; ++task)
+                    group.start_soon([] { sleep_forever(); });
+                wait_all_tasks_blocked();
+                for (task_info const& each : get_running_tasks())
+                    ids.insert(each.id);
+                group.cancel();
+            });
+            CHECK(ids.size() == 101);
+        });
+    }
+
+    TEST_CASE("TI2: get_current_task needs a task; get_running_tasks lists the unfinished ones") {
+        CHECK_THROWS_AS(get_current_task(), no_event_loop_error);
+        CHECK(get_running_tasks().empty());
+        run_test([] {
+            CHECK(get_running_tasks().size() == 1);
+            gate go;
+            with_task_group([&](task_group& group) {
+                for (int task = 0; task < 10; ++task)
+                    group.start_soon({.name = "waits"}, [&] { go.wait(); });
+                auto const tasks = get_running_tasks();
+                CHECK(tasks.size() == 11);
+                CHECK(std::count_if(tasks.begin(), tasks.end(),
+                                    [](task_info const& task) { return task.name == "waits"; }) == 10);
+                go.open();
+            });
+            CHECK(get_running_tasks().size() == 1);
+        });
+    }
+
+    TEST_CASE("TI2: a thread sees the tasks of every run, a task those of its own") {
+        std::atomic<int> inside{0};
+        std::atomic<bool> leave{false};
+        std::atomic<bool> own_only{true};
+        std::thread runs[2];
+        for (std::thread& each : runs)
+            each = std::thread([&] {
+                run([&] {
+                    if (get_running_tasks().size() != 1) own_only = false;
+                    ++inside;
+                    while (!leave)
+                        weft::sleep(100us);
+                });
+            });
+        while (inside < 2)
+            std::this_thread::yield();
+        CHECK(get_running_tasks().size() == 2);
+        leave = true;
+        for (std::thread& each : runs)
+            each.join();
+        CHECK(own_only);
+    }
+
+    TEST_CASE("TI3: a finished task has no pending cancellation") {
+        run_test([] {
+            std::optional<task_handle<void>> handle;
+            with_task_group([&](task_group& group) {
+                handle = group.create_task([] { sleep_forever(); });
+                wait_all_tasks_blocked();
+                CHECK_FALSE(handle->info().pending_cancellation);
+                group.cancel();
+            });
+            CHECK_FALSE(handle->info().pending_cancellation);
+            CHECK(handle->info().state == task_state::finished);
+        });
+    }
+
+    TEST_CASE("TI4: the first task is named after its function") {
+        std::string name;
+        run([&] { name = get_current_task().name; });
+        CHECK(name.find("lambda") != std::string::npos);
+        CHECK(run(static_cast<task_info (*)()>(get_current_task)).name.find("get_current_task") !=
+              std::string::npos);
+    }
+
+    TEST_CASE("TI1: a waiting task's info says in which call") {
+        run_test([] {
+            with_task_group([](task_group& group) {
+                auto const sleeps = group.create_task([] { sleep_forever(); });
+                auto const waits = group.create_task([&] { sleeps.wait(); });
+                wait_all_tasks_blocked();
+                CHECK(sleeps.info().state == task_state::waiting);
+                CHECK(sleeps.info().waiting_on.find("sleep") != std::string::npos);
+                CHECK(waits.info().waiting_on.find("task_handle::wait") != std::string::npos);
+                group.cancel();
+            });
+        });
+    }
+
+    TEST_CASE("TI5: wait_all_tasks_blocked returns when every other task waits") {
+        CHECK_THROWS_AS(wait_all_tasks_blocked(), no_event_loop_error);
+        run_test({.times = 20}, [] {
+            wait_all_tasks_blocked();
+            std::atomic<int> steps{0};
+            with_task_group([&](task_group& group) {
+                for (int task = 0; task < 5; ++task)
+                    group.start_soon([&] {
+                        for (int time = 0; time < 20; ++time) {
+                            ++steps;
+                            lowlevel::checkpoint(); // not blocked
+                        }
+                        sleep_forever();
+                    });
+                wait_all_tasks_blocked();
+                CHECK(steps == 100);
+                group.cancel();
+            });
+        });
+    }
+
+    TEST_CASE("TI5: a chain of wake-ups is waited for to its end") {
+        run_test({.times = 20}, [] {
+            constexpr int length = 50;
+            gate gates[length];
+            std::atomic<int> passed{0};
+            with_task_group([&](task_group& group) {
+                for (int link = 0; link + 1 < length; ++link)
+                    group.start_soon([&, link] {
+                        gates[link].wait();
+                        ++passed;
+                        gates[link + 1].open();
+                    });
+                wait_all_tasks_blocked();
+                CHECK(passed == 0);
+                gates[0].open();
+                wait_all_tasks_blocked();
+                CHECK(passed == length - 1);
+            });
+        });
+    }
+
+    TEST_CASE("TI5: a task that was just cancelled is not blocked") {
+        run_test({.times = 20}, [] {
+            std::atomic<bool> cleaned_up{false};
+            cancel_scope scope;
+            with_task_group([&](task_group& group) {
+                group.start_soon([&] {
+                    scope.run([&] {
+                        try {
+                            sleep_forever();
+                        } catch (cancelled const&) {
+                            for (int time = 0; time < 10; ++time)
+                                lowlevel::cancel_shielded_checkpoint();
+                            cleaned_up = true;
+                            throw;
+                        }
+                    });
+                });
+                wait_all_tasks_blocked();
+                scope.cancel();
+                wait_all_tasks_blocked();
+                CHECK(cleaned_up);
+            });
+        });
+    }
+
+    TEST_CASE("TI5: tasks that wait for a timer are blocked: under sim it returns before the clock jumps") {
+        explore(5, [] {
+            time_point const start = current_time();
+            with_task_group([&](task_group& group) {
+                group.start_soon([] { weft::sleep(1h); });
+                wait_all_tasks_blocked();
+                CHECK(current_time() == start);
+            });
+            CHECK(current_time() == start + 1h);
+        });
+        run_test({.seeds = {}}, [] {
+            with_task_group([&](task_group& group) {
+                group.start_soon([] { weft::sleep(1h); });
+                wait_all_tasks_blocked();
+                group.cancel();
+            });
+        });
+    }
+
+    TEST_CASE("TI5: several tasks may wait for quiet at once, and count as blocked") {
+        run_test({.times = 20}, [] {
+            std::atomic<int> woken{0};
+            with_task_group([&](task_group& group) {
+                for (int task = 0; task < 10; ++task)
+                    group.start_soon([&] {
+                        wait_all_tasks_blocked();
+                        ++woken;
+                    });
+                wait_all_tasks_blocked();
+            });
+            CHECK(woken == 10);
+        });
+    }
+
+    TEST_CASE("TI6: an expired timer is not quiet") {
+        run_test({.seeds = {}, .times = 20}, [] {
+            std::atomic<int> woken{0};
+            with_task_group([&](task_group& group) {
+                time_point const soon = current_time() + 200us;
+                for (int task = 0; task < 4; ++task)
+                    group.start_soon([&] {
+                        sleep_until(soon);
+                        ++woken;
+                    });
+                while (current_time() < soon) {}
+                wait_all_tasks_blocked();
+                CHECK(woken == 4);
+            });
+        });
+    }
+
+    TEST_CASE("TI5: wait_all_tasks_blocked is a cancellation point, and a cancelled one leaves nothing") {
+        cancel_at_every_suspension_point([](attempt& at) {
+            with_task_group([&](task_group& group) {
+                group.start_soon([] {
+                    for (int time = 0; time < 5; ++time)
+                        lowlevel::checkpoint();
+                });
+                bool const finished = at.run([] { wait_all_tasks_blocked(); });
+                check(finished == !at.cancelled() || finished, "finished or cut short");
+            });
+            wait_all_tasks_blocked();
+        });
+    }
+
+    TEST_CASE("TI7: get_running_tasks is safe while tasks come and go") {
+        run_test({.workers = {2, 4}, .seeds = {}, .times = 3}, [] {
+            std::atomic<bool> stop{false};
+            std::thread looker([&] {
+                while (!stop) {
+                    std::ostringstream text;
+                    dump_tasks(text);
+                    for (task_info const& each : get_running_tasks())
+                        if (each.id == 0 || each.state == task_state::finished) std::abort();
+                }
+            });
+            for (int round = 0; round < 50; ++round)
+                with_task_group([](task_group& group) {
+                    for (int task = 0; task < 50; ++task)
+                        group.start_soon({.name = "comes and goes"}, [] {
+                            lowlevel::checkpoint();
+                            cancel_scope scope;
+                            scope.run([&] { lowlevel::checkpoint(); });
+                        });
+                });
+            stop = true;
+            looker.join();
+        });
+    }
+
+    TEST_CASE("TI2: listing and dumping 20,000 tasks takes no more than seconds") {
+        run({.workers = 2}, [] {
+            with_task_group([](task_group& group) {
+                for (int task = 0; task < 20'000; ++task)
+                    group.start_soon([] { sleep_forever(); });
+                auto const start = std::chrono::steady_clock::now();
+                CHECK(get_running_tasks().size() == 20'001);
+                std::ostringstream text;
+                dump_tasks(text);
+                CHECK(std::chrono::steady_clock::now() - start < 10s * slowdown);
+                group.cancel();
+            });
+        });
+    }
+
+    TEST_CASE("TI2: dump_tasks writes the tree: names, states, what each waits for, where it was spawned") {
+        run_test([] {
+            with_task_group([](task_group& group) {
+                group.start_soon({.name = "the parent"}, [] {
+                    with_task_group([](task_group& inner) {
+                        inner.start_soon({.name = "the child"}, [] { sleep_forever(); });
+                    });
+                });
+                wait_all_tasks_blocked();
+                std::ostringstream out;
+                dump_tasks(out);
+                std::string const text = out.str();
+                std::size_t const parent = text.find("the parent");
+                std::size_t const child = text.find("the child");
+                CHECK(parent != std::string::npos);
+                CHECK(child != std::string::npos);
+                CHECK(parent < child);
+                CHECK(text.find("sleep", child) != std::string::npos);
+                CHECK(text.find("waiting", child) != std::string::npos);
+                CHECK(text.find("spawned", child) != std::string::npos);
+                auto const indent = [&](std::size_t place) {
+                    return place - text.rfind('\n', place);
+                };
+                CHECK(indent(child) > indent(parent));
+                group.cancel();
+            });
+        });
+    }
+}

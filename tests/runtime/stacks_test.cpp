@@ -1,0 +1,224 @@
+#include "support/child_process.hpp"
+#include "support/gate.hpp"
+#include "support/run_test.hpp"
+
+#include "runtime/src/stack_pool.hpp"
+
+#include <weft/runtime/cancel_scope.hpp>
+#include <weft/runtime/error.hpp>
+#include <weft/runtime/inspect.hpp>
+#include <weft/runtime/lowlevel.hpp>
+#include <weft/runtime/task_group.hpp>
+#include <weft/runtime/this_task.hpp>
+
+#include <doctest/doctest.h>
+
+#include <atomic>
+#include <csignal>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <system_error>
+
+#include <sys/resource.h>
+#include <unistd.h>
+
+using namespace weft;
+using namespace weft::test;
+using namespace std::chrono_literals;
+
+namespace {
+
+[[gnu::noinline]] int recurse(int depth) {
+    char volatile frame[256];
+    frame[0] = char(depth);
+    int const deeper = depth == 0 ? 0 : recurse(depth - 1);
+    return deeper + frame[0];
+}
+
+void overflow_in_task(unsigned workers) {
+    run({.workers = workers}, [] {
+        with_task_group([](task_group& group) {
+            group.start_soon([] { sleep_forever(); });
+            group.start_soon({.name = "the deep one", .stack_size = 64 * 1024}, [] {
+                lowlevel::checkpoint();
+                std::printf("%d\n", recurse(1 << 20));
+            });
+        });
+    });
+}
+
+child_program const overflow("overflow", [] { overflow_in_task(2); });
+child_program const overflow_in_sim("overflow_in_sim", [] {
+    run({.backend = "sim", .stack_size = 64 * 1024}, [] { std::printf("%d\n", recurse(1 << 20)); });
+});
+child_program const large_frame("large_frame", [] {
+    run({.workers = 1, .stack_size = 64 * 1024}, [] {
+        char volatile frame[200 * 1024]; // jumps over the guard unless each page is touched
+        frame[0] = 1;
+        std::printf("%d\n", frame[0]);
+    });
+});
+child_program const plain_fault("plain_fault", [] {
+    run({.workers = 1}, [] {
+        int volatile* volatile nowhere = nullptr;
+        *nowhere = 1;
+    });
+});
+child_program const previous_handler("previous_handler", [] {
+    struct sigaction own{};
+    own.sa_handler = [](int) {
+        static char const text[] = "the program's own handler\n";
+        [[maybe_unused]] auto const written = ::write(1, text, sizeof text - 1);
+        ::_exit(3);
+    };
+    ::sigaction(SIGSEGV, &own, nullptr);
+    run({.workers = 1}, [] {
+        int volatile* volatile nowhere = nullptr;
+        *nowhere = 1;
+    });
+});
+
+// Address space for some more stacks, but not for another slab of them.
+child_program const no_memory("no_memory", [] {
+    run({.workers = 2}, [] {
+        with_task_group([](task_group& group) { group.start_soon([] {}); });
+        long pages = 0;
+        std::FILE* const statm = std::fopen("/proc/self/statm", "r");
+        if (statm == nullptr || std::fscanf(statm, "%ld", &pages) != 1) std::abort();
+        std::fclose(statm);
+        rlimit const limit{rlim_t(pages) * 4096 + (32 << 20), RLIM_INFINITY};
+        ::setrlimit(RLIMIT_AS, &limit);
+        bool sibling_ran = false;
+        try {
+            with_task_group([&](task_group& group) {
+                group.start_soon([&] { sibling_ran = true; });
+                group.start_soon({.name = "the big one", .stack_size = 32 << 20}, [] {
+                    std::puts("it ran");
+                });
+            });
+        } catch (exception_group const& errors) {
+            errors.handle([](std::system_error const& error) {
+                if (error.code().value() == ENOMEM) std::puts("ENOMEM");
+                std::puts(error.what());
+            });
+        }
+        with_task_group([](task_group& group) {
+            try {
+                group.start({.name = "start", .stack_size = 32 << 20}, [](task_status<>&) {});
+            } catch (std::system_error const&) {
+                std::puts("start failed as well");
+            }
+        });
+        with_task_group([](task_group& group) { group.start_soon([] { std::puts("life goes on"); }); });
+    });
+});
+
+} // namespace
+
+TEST_SUITE("runtime.stacks") {
+    TEST_CASE("TR85: an overflow ends the process and names task, stack size and spawn site") {
+        if (slowdown > 1) return; // the sanitizers report it in their own way
+        child_end const end = run_child("overflow");
+        CHECK(end.signal == SIGABRT);
+        CHECK(end.says("stack overflow"));
+        CHECK(end.says("the deep one"));
+        CHECK(end.says("bytes"));
+        CHECK(end.says("spawned at"));
+        CHECK(end.says("weft-test-runtime"));
+        CHECK(end.says("stack_size"));
+    }
+
+    TEST_CASE("TR85: an overflow of the first task is reported, under sim, too") {
+        if (slowdown > 1) return; // as above
+        child_end const end = run_child("overflow_in_sim");
+        CHECK(end.signal == SIGABRT);
+        CHECK(end.says("stack overflow"));
+    }
+
+    TEST_CASE("TR85: a frame larger than the guard does not jump over it") {
+        if (slowdown > 1) return; // as above
+        child_end const end = run_child("large_frame");
+        CHECK(end.signal == SIGABRT);
+        CHECK(end.says("stack overflow"));
+    }
+
+    TEST_CASE("TR85: another fault is not called an overflow and reaches the program's own handler") {
+        if (slowdown > 1) return; // as above
+        child_end const plain = run_child("plain_fault");
+        CHECK(plain.signal == SIGSEGV);
+        CHECK_FALSE(plain.says("stack overflow"));
+        child_end const handled = run_child("previous_handler");
+        CHECK(handled.exit_code == 3);
+        CHECK(handled.says("the program's own handler"));
+    }
+
+    TEST_CASE("G11: a task whose stack cannot be had ends with ENOMEM that names task and size") {
+        if (slowdown > 1) return; // sanitizers reserve more address space than any limit
+        child_end const end = run_child("no_memory");
+        CHECK(end.exit_code == 0);
+        CHECK_FALSE(end.says("it ran"));
+        CHECK(end.says("ENOMEM"));
+        CHECK(end.says("the big one"));
+        CHECK(end.says("33554432"));
+        CHECK(end.says("start failed as well"));
+        CHECK(end.says("life goes on"));
+    }
+
+    TEST_CASE("TR85: a task can use the stack that it asked for") {
+        run_test([] {
+            std::atomic<int> done{0};
+            with_task_group([&](task_group& group) {
+                for (std::size_t const size : {std::size_t(128) << 10, std::size_t(1) << 20, std::size_t(8) << 20})
+                    group.start_soon({.stack_size = size}, [&, size] {
+                        std::size_t const usable = size - 32 * 1024; // guard, and what we stand on
+                        check(this_task::stack_remaining() >= usable, "it is there");
+                        recurse(int(usable / 1024 / std::size_t(slowdown)));
+                        lowlevel::checkpoint();
+                        ++done;
+                    });
+            });
+            CHECK(done == 3);
+        });
+    }
+
+    TEST_CASE("TR85: stacks of a class come in powers of two, guard included") {
+        using detail::stack_classes;
+        CHECK(stack_classes::of(1) == 0);
+        CHECK(stack_classes::of(stack_classes::smallest) == 0);
+        CHECK(stack_classes::of(stack_classes::smallest + 1) == 1);
+        CHECK(stack_classes::of(stack_classes::largest) == stack_classes::count - 1);
+        CHECK(stack_classes::of(stack_classes::largest + 1) == stack_classes::count);
+        for (unsigned number = 0; number < stack_classes::count; ++number)
+            CHECK(stack_classes::of(stack_classes::bytes_of(number)) == number);
+    }
+
+    TEST_CASE("TR85: every stack has a guard below it, and nothing else is one") {
+        using namespace weft::detail;
+        unsigned count = 0;
+        stack* const chain = stack_depot::take(2, 100, count);
+        REQUIRE(count == 100);
+        std::size_t before = stack_depot::stacks_in_use();
+        unsigned taken = 0;
+        for (stack* each = chain; each != nullptr; each = each->next, ++taken) {
+            std::size_t size = 0;
+            CHECK(stack_depot::is_guard(each->lowest - 1, size));
+            CHECK(size > 0);
+            CHECK(stack_depot::is_guard(each->lowest - stack_classes::guard_size, size));
+            CHECK_FALSE(stack_depot::is_guard(each->lowest, size));
+            CHECK_FALSE(stack_depot::is_guard(each->top() - 1, size));
+            std::memset(each->lowest, 1, 64);
+            std::memset(each->top() - 64, 1, 64);
+        }
+        CHECK(taken == 100);
+        int local = 0;
+        std::size_t size = 0;
+        CHECK_FALSE(stack_depot::is_guard(&local, size));
+        CHECK_FALSE(stack_depot::is_guard(nullptr, size));
+        stack_depot::give(chain);
+        CHECK(stack_depot::stacks_in_use() == before - 100);
+        bool const known = current_guard_method() == guard_method::guard_markers ||
+                           current_guard_method() == guard_method::protected_pages;
+        CHECK(known);
+    }
+}

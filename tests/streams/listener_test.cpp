@@ -1,0 +1,293 @@
+#include <weft/streams/listener.hpp>
+
+#include "sockets.hpp"
+
+#include <weft/runtime/cancel_scope.hpp>
+#include <weft/runtime/inspect.hpp>
+#include <weft/sync/event.hpp>
+
+#include <doctest/doctest.h>
+
+#include <atomic>
+#include <memory>
+#include <optional>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+#include <fcntl.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+TEST_SUITE_BEGIN("streams.listener");
+
+namespace {
+
+using namespace std::chrono_literals;
+using weft::socket_stream;
+using weft::test::check;
+using weft::test::check_throws;
+using weft::test::port_of;
+using weft::test::run_with_sockets;
+
+void echo(socket_stream stream) {
+    for (weft::bytes const& chunk : stream)
+        stream.send(chunk);
+}
+
+socket_stream connect_to(weft::typed_attribute_provider const& listener) {
+    return weft::connect_tcp("127.0.0.1", port_of(listener));
+}
+
+auto listen() {
+    return weft::create_tcp_listener({.local_host = "127.0.0.1"});
+}
+
+// Lowers the limit of open descriptors to those that are open, and a few.
+class few_descriptors {
+public:
+    explicit few_descriptors(int spare) {
+        ::getrlimit(RLIMIT_NOFILE, &before_);
+        int const next = ::open("/dev/null", O_RDONLY | O_CLOEXEC);
+        ::close(next);
+        ::rlimit const low{::rlim_t(next + spare), before_.rlim_max};
+        ::setrlimit(RLIMIT_NOFILE, &low);
+    }
+    ~few_descriptors() { ::setrlimit(RLIMIT_NOFILE, &before_); }
+    few_descriptors(few_descriptors const&) = delete;
+    few_descriptors& operator=(few_descriptors const&) = delete;
+
+private:
+    ::rlimit before_{};
+};
+
+} // namespace
+
+TEST_CASE("X10: serve() handles each connection in a task of its own, until it is cancelled") {
+    run_with_sockets([] {
+        auto listener = listen();
+        weft::with_task_group([&](weft::task_group& group) {
+            group.start_soon([&] { listener.serve(echo); });
+            std::vector<socket_stream> clients;
+            for (int number = 0; number < 5; ++number)
+                clients.push_back(connect_to(listener));
+            for (socket_stream& client : clients)
+                client.send("hello");
+            for (socket_stream& client : clients)
+                check(client.receive() == "hello", "answered");
+            group.cancel();
+        });
+    });
+}
+
+TEST_CASE(
+    "X10: with its own group a handler that fails ends serve(), with a given one that group") {
+    run_with_sockets([] {
+        auto listener = listen();
+        auto const fail = [](socket_stream) { throw std::runtime_error("no"); };
+        for (bool const own : {true, false}) {
+            bool failed = false;
+            try {
+                weft::with_task_group([&](weft::task_group& group) {
+                    group.start_soon([&] { listener.serve(fail, own ? nullptr : &group); });
+                    connect_to(listener);
+                    weft::sleep_forever();
+                });
+            } catch (weft::exception_group const& group) {
+                failed = group.contains<std::runtime_error>();
+            }
+            check(failed, "the failure came out");
+        }
+    });
+}
+
+TEST_CASE("KL12: closing the listener ends serve() with closed_resource_error") {
+    run_with_sockets([] {
+        auto listener = listen();
+        weft::with_task_group([&](weft::task_group& group) {
+            group.start_soon([&] {
+                bool closed = false;
+                try {
+                    listener.serve(echo);
+                } catch (weft::exception_group const& failures) {
+                    closed = failures.contains<weft::closed_resource_error>();
+                }
+                check(closed, "closed");
+            });
+            weft::wait_all_tasks_blocked();
+            listener.close();
+        });
+    });
+}
+
+TEST_CASE("X12: without descriptors left serve() waits, and goes on when there are some") {
+    weft::test::run_test({.workers = {1, 2}, .seeds = {}}, [] {
+        auto listener = listen();
+        weft::with_task_group([&](weft::task_group& group) {
+            auto server = group.create_task([&] { weft::serve(listener, echo); });
+            auto first = connect_to(listener); // everything that is opened once is open now
+            first.send("x");
+            check(first.receive() == "x", "before");
+            std::optional<socket_stream> second;
+            weft::wait_all_tasks_blocked(); // accept4() takes a number even if there is nobody
+            {
+                // One for the client's end of the second connection, none for the server's. UBSan
+                // needs descriptors to look at objects: little happens in here.
+                few_descriptors const limit(1);
+                second.emplace(connect_to(listener));
+                second->send("late");
+                check(!weft::move_on_after(150ms, [&] { second->receive(); }), "it has to wait");
+                check(!server.done(), "the server lives");
+            }
+            check(second->receive() == "late", "served after all");
+            server.cancel();
+        });
+    });
+}
+
+TEST_CASE("ST3: a multi_listener takes others apart, serves all and ends with the first failure") {
+    run_with_sockets([] {
+        using several = weft::multi_listener<socket_stream>;
+        std::vector<std::unique_ptr<weft::listener<socket_stream>>> parts;
+        parts.push_back(std::make_unique<several>(listen()));
+        parts.push_back(std::make_unique<several>(listen()));
+        several all(std::move(parts));
+        check(all.listeners().size() == 2, "taken apart");
+        check(port_of(all) == port_of(*all.listeners().back()), "the last one's attributes");
+        weft::with_task_group([&](weft::task_group& group) {
+            group.start_soon([&] {
+                check_throws<weft::exception_group>([&] { all.serve(echo); }, "a failure");
+            });
+            for (auto const& each : all.listeners()) {
+                auto client = connect_to(*each);
+                client.send("x");
+                check(client.receive() == "x", "served");
+            }
+            all.listeners().front()->close();
+        });
+        several({}).serve(echo); // nothing to do
+    });
+}
+
+TEST_CASE("serve() lets handlers drain when it is cancelled, and accepts no more") {
+    run_with_sockets([] {
+        auto listener = listen();
+        weft::event handled;
+        std::atomic<bool> finished = false;
+        weft::with_task_group([&](weft::task_group& group) {
+            auto server = group.create_task([&] {
+                weft::serve(listener, [&](socket_stream stream) {
+                    handled.set();
+                    stream.send(stream.receive());
+                    finished = true;
+                });
+            });
+            auto client = connect_to(listener);
+            handled.wait();
+            server.cancel();
+            weft::wait_all_tasks_blocked();
+            check(!server.done(), "it drains");
+            auto late = connect_to(listener); // by the kernel alone
+            client.send("bye");
+            check(client.receive() == "bye", "the handler was let be");
+            check_throws<weft::task_cancelled>([&] { server.wait(); }, "cancelled in the end");
+        });
+        check(finished, "to its end");
+    });
+}
+
+TEST_CASE("serve() names the handlers that do not end in time, and cancels them") {
+    run_with_sockets([] {
+        auto listener = listen();
+        weft::event handled;
+        std::vector<weft::task_info> left;
+        std::atomic<bool> cut_off = false;
+        weft::with_task_group([&](weft::task_group& group) {
+            auto server = group.create_task([&] {
+                weft::serve(
+                    listener,
+                    [&](socket_stream stream) {
+                        handled.set();
+                        try {
+                            stream.receive();
+                        } catch (weft::cancelled const&) {
+                            cut_off = true;
+                            throw;
+                        }
+                    },
+                    {.drain = 5ms, .on_stragglers = [&](std::vector<weft::task_info> tasks) {
+                         left = std::move(tasks);
+                     }});
+            });
+            auto client = connect_to(listener);
+            handled.wait();
+            server.cancel();
+            check_throws<weft::task_cancelled>([&] { server.wait(); }, "cancelled");
+            check_throws<weft::end_of_stream>([&] { client.receive(); }, "hung up");
+        });
+        check(cut_off, "cancelled");
+        check(left.size() == 1 && left.front().waiting_on == "socket receive", "named");
+    });
+}
+
+TEST_CASE("serve() ends when a handler fails, taking the others along") {
+    run_with_sockets([] {
+        auto listener = listen();
+        bool failed = false;
+        try {
+            weft::with_task_group([&](weft::task_group& group) {
+                group.start_soon([&] {
+                    weft::serve(listener, [](socket_stream stream) {
+                        if (stream.receive() == "fail") throw std::runtime_error("no");
+                        stream.receive();
+                    });
+                });
+                auto patient = connect_to(listener);
+                patient.send("wait");
+                auto fatal = connect_to(listener);
+                fatal.send("fail");
+                weft::sleep_forever();
+            });
+        } catch (weft::exception_group const& group) {
+            failed = group.contains<std::runtime_error>();
+        }
+        check(failed, "the failure came out");
+    });
+}
+
+TEST_CASE("serve() handles no more connections at a time than allowed") {
+    run_with_sockets([] {
+        auto listener = listen();
+        std::atomic<int> now = 0;
+        std::atomic<int> most = 0;
+        weft::with_task_group([&](weft::task_group& group) {
+            auto server = group.create_task([&] {
+                weft::serve(
+                    listener,
+                    [&](socket_stream stream) {
+                        int const count = ++now;
+                        for (int seen = most;
+                             seen < count && !most.compare_exchange_weak(seen, count);) {
+                        }
+                        stream.send(stream.receive());
+                        --now;
+                    },
+                    {.max_connections = 2});
+            });
+            weft::with_task_group([&](weft::task_group& clients) {
+                for (int number = 0; number < 6; ++number)
+                    clients.start_soon([&] {
+                        auto client = connect_to(listener);
+                        client.send("x");
+                        check(client.receive() == "x", "in the end");
+                    });
+            });
+            server.cancel();
+        });
+        check(most <= 2, "never more than two");
+        check_throws<std::invalid_argument>(
+            [&] { weft::serve(listener, echo, {.max_connections = 0}); }, "none at all");
+    });
+}
+
+TEST_SUITE_END();

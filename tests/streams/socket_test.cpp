@@ -1,0 +1,406 @@
+#include <weft/streams/socket.hpp>
+
+#include "sockets.hpp"
+
+#include <weft/runtime/cancel_scope.hpp>
+#include <weft/runtime/inspect.hpp>
+
+#include <doctest/doctest.h>
+
+#include <array>
+#include <atomic>
+#include <exception>
+#include <memory>
+#include <stdexcept>
+#include <string>
+#include <system_error>
+
+#include <netinet/in.h>
+#include <fcntl.h>
+#include <netinet/tcp.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+TEST_SUITE_BEGIN("streams.socket");
+
+namespace {
+
+using namespace std::chrono_literals;
+using weft::test::check;
+using weft::test::check_throws;
+using weft::test::close_with_reset;
+using weft::test::connect_pair;
+using weft::test::connection;
+using weft::test::run_with_sockets;
+
+std::string receive_all(weft::byte_receive_stream& from) {
+    std::string all;
+    for (weft::bytes const& chunk : from)
+        all += chunk;
+    return all;
+}
+
+int nested_code(std::exception const& failure) {
+    try {
+        std::rethrow_if_nested(failure);
+    } catch (std::system_error const& cause) {
+        return cause.code().value();
+    }
+    return 0;
+}
+
+} // namespace
+
+TEST_CASE("KS1: what was sent before the end is received before it, and the end stays") {
+    run_with_sockets([] {
+        connection pair = connect_pair();
+        pair.here.send("first");
+        weft::bytes_view const parts[] = {"", "sec", "", "ond", ""};
+        pair.here.send(parts);
+        pair.here.close();
+        check(receive_all(pair.there) == "firstsecond", "all of it");
+        for (int again = 0; again < 2; ++again)
+            check_throws<weft::end_of_stream>([&] { pair.there.receive(); }, "the end");
+    });
+}
+
+TEST_CASE("X2, X3: receive(0) is refused, and sending nothing does nothing") {
+    run_with_sockets([] {
+        connection pair = connect_pair();
+        check_throws<std::invalid_argument>([&] { pair.here.receive(0); }, "no bytes wanted");
+        pair.here.send("");
+        pair.here.send(std::span<weft::bytes_view const>());
+        pair.here.send("x");
+        check(pair.there.receive(100) == "x", "only that");
+    });
+}
+
+TEST_CASE("KS1: one octet at a time, waiting for each") {
+    run_with_sockets([] {
+        connection pair = connect_pair();
+        weft::with_task_group([&](weft::task_group& group) {
+            group.start_soon([&] {
+                for (int count = 0; count < 200; ++count) {
+                    pair.here.send("a");
+                    check(pair.here.receive() == "b", "the answer");
+                }
+                pair.here.send_eof();
+            });
+            int count = 0;
+            for (weft::bytes const& chunk : pair.there) {
+                check(chunk == "a", "the question");
+                ++count;
+                pair.there.send("b");
+            }
+            check(count == 200, "all of them");
+        });
+    });
+}
+
+TEST_CASE("KS1: data that comes together with the end, after a short read") {
+    run_with_sockets(
+        [] {
+            connection pair = connect_pair();
+            pair.here.send("x");
+            check(pair.there.receive() == "x", "a short read");
+            weft::with_task_group([&](weft::task_group& group) {
+                group.start_soon([&] { check(receive_all(pair.there) == "yz", "the rest"); });
+                pair.here.send("y");
+                pair.here.send("z");
+                pair.here.close();
+            });
+        },
+        20);
+}
+
+TEST_CASE("KS18: urgent data, where reading stops in front of it, holds nothing up") {
+    run_with_sockets([] {
+        connection pair = connect_pair();
+        int const raw = pair.here.extra(weft::socket_attribute::raw_socket);
+        weft::with_task_group([&](weft::task_group& group) {
+            group.start_soon([&] {
+                std::string got = receive_all(pair.there);
+                std::erase(got, '!'); // an older mark that was not read in time becomes plain data
+                check(got == "abcdef", "all of it: " + got);
+            });
+            for (char const* const part : {"ab", "cd", "ef"}) {
+                check(::send(raw, part, 2, MSG_NOSIGNAL) == 2, "sent");
+                if (*part != 'e') check(::send(raw, "!", 1, MSG_OOB) == 1, "urgent");
+            }
+            pair.here.send_eof();
+        });
+    });
+}
+
+TEST_CASE("KS2: after a reset both directions are broken and stay so, with the cause") {
+    run_with_sockets([] {
+        connection pair = connect_pair();
+        weft::with_task_group([&](weft::task_group& group) {
+            group.start_soon([&] {
+                int cause = 0;
+                try {
+                    pair.there.receive();
+                } catch (weft::broken_resource_error const& failure) {
+                    cause = nested_code(failure);
+                }
+                check(cause == ECONNRESET, "the cause is nested");
+                check_throws<weft::broken_resource_error>([&] { pair.there.receive(); }, "again");
+                check_throws<weft::broken_resource_error>([&] { pair.there.send("x"); }, "send");
+                check_throws<weft::broken_resource_error>([&] { pair.there.receive(); }, "still");
+                pair.there.close();
+                check_throws<weft::closed_resource_error>([&] { pair.there.receive(); }, "closed");
+            });
+            close_with_reset(pair.here);
+        });
+    });
+}
+
+TEST_CASE("KS2: data that came before a reset is received before it") {
+    run_with_sockets([] {
+        connection pair = connect_pair();
+        pair.here.send("last words");
+        check(pair.there.receive(5) == "last ", "a part");
+        close_with_reset(pair.here);
+        std::string rest;
+        check_throws<weft::broken_resource_error>(
+            [&] {
+                for (;;)
+                    rest += pair.there.receive();
+            },
+            "the reset");
+        check(rest == "words" || rest.empty(), "in order");
+    });
+}
+
+TEST_CASE("KS3: sending to a peer that is gone breaks the stream and raises no signal") {
+    run_with_sockets([] {
+        connection pair = connect_pair();
+        pair.there.close();
+        check_throws<weft::broken_resource_error>(
+            [&] {
+                for (;;)
+                    pair.here.send(std::string(10000, 'x'));
+            },
+            "nobody there");
+    });
+}
+
+TEST_CASE("KS4: after a cancelled send the stream still receives, and sending works or fails") {
+    run_with_sockets([] {
+        connection pair = connect_pair();
+        std::string const much(20'000'000, 'x');
+        weft::cancel_scope scope;
+        weft::with_task_group([&](weft::task_group& group) {
+            group.start_soon([&] { scope.run([&] { pair.here.send(much); }); });
+            weft::wait_all_tasks_blocked();
+            scope.cancel();
+        });
+        check(scope.cancelled_caught(), "it waited");
+        pair.there.send("hello");
+        check(pair.here.receive() == "hello", "the other direction works");
+        weft::with_task_group([&](weft::task_group& group) {
+            group.start_soon([&] { check(receive_all(pair.there).ends_with("xend"), "the rest"); });
+            pair.here.send("end");
+            pair.here.send_eof();
+        });
+    });
+}
+
+TEST_CASE("KS5, KS6: send_eof() ends one direction, once or twice; sending then fails") {
+    run_with_sockets([] {
+        connection pair = connect_pair();
+        pair.here.send_eof();
+        pair.here.send_eof();
+        check_throws<weft::end_of_stream>([&] { pair.there.receive(); }, "the end");
+        check_throws<weft::broken_resource_error>([&] { pair.here.send("x"); }, "after the end");
+        pair.there.send("still here");
+        check(pair.here.receive() == "still here", "the other direction goes on");
+        pair.there.close();
+        check_throws<weft::end_of_stream>([&] { pair.here.receive(); }, "a clean end");
+        pair.here.close();
+        check_throws<weft::closed_resource_error>([&] { pair.here.send_eof(); }, "closed");
+    });
+}
+
+TEST_CASE("KS7: one reader and one writer; a second is refused, and the first goes on") {
+    run_with_sockets([] {
+        connection pair = connect_pair();
+        weft::with_task_group([&](weft::task_group& group) {
+            group.start_soon([&] { check(pair.here.receive() == "x", "the first reader"); });
+            weft::wait_all_tasks_blocked();
+            check_throws<weft::busy_resource_error>([&] { pair.here.receive(); }, "second reader");
+            pair.there.send("x");
+        });
+        std::string const much(10'000'000, 'x');
+        weft::with_task_group([&](weft::task_group& group) {
+            group.start_soon([&] {
+                pair.here.send(much);
+                pair.here.send_eof();
+            });
+            weft::wait_all_tasks_blocked();
+            check_throws<weft::busy_resource_error>([&] { pair.here.send("y"); }, "second writer");
+            check_throws<weft::busy_resource_error>([&] { pair.here.send_eof(); }, "nor the end");
+            check(receive_all(pair.there) == much, "all of the first");
+        });
+    });
+}
+
+TEST_CASE("KS8, KS9: close() wakes reader and writer with closed_resource_error") {
+    run_with_sockets(
+        [] {
+            connection pair = connect_pair();
+            std::string const much(20'000'000, 'x');
+            std::atomic<int> told = 0;
+            weft::with_task_group([&](weft::task_group& group) {
+                group.start_soon([&] {
+                    check_throws<weft::closed_resource_error>([&] { pair.here.receive(); },
+                                                              "reader");
+                    ++told;
+                });
+                group.start_soon([&] {
+                    check_throws<weft::closed_resource_error>([&] { pair.here.send(much); },
+                                                              "writer");
+                    ++told;
+                });
+                weft::wait_all_tasks_blocked();
+                pair.here.close();
+                pair.here.close();
+            });
+            check(told == 2, "both");
+            check_throws<weft::closed_resource_error>([&] { pair.here.receive(); }, "later");
+            check_throws<weft::closed_resource_error>(
+                [&] { pair.here.extra(weft::socket_attribute::raw_socket); }, "no descriptor");
+        },
+        5);
+}
+
+TEST_CASE("KS8: cancelled and closed at the same time, nothing is woken twice") {
+    run_with_sockets(
+        [] {
+            connection pair = connect_pair();
+            weft::cancel_scope scope;
+            weft::with_task_group([&](weft::task_group& group) {
+                group.start_soon([&] {
+                    try {
+                        scope.run([&] { pair.here.receive(); });
+                    } catch (weft::closed_resource_error const&) { // close() was first
+                    }
+                });
+                weft::wait_all_tasks_blocked();
+                group.start_soon([&] { scope.cancel(); });
+                group.start_soon([&] { pair.there.send("x"); });
+                pair.here.close();
+            });
+            check_throws<weft::closed_resource_error>([&] { pair.here.receive(); }, "closed");
+        },
+        100);
+}
+
+TEST_CASE("M3: a cancelled receive takes nothing") {
+    run_with_sockets(
+        [] {
+            connection pair = connect_pair();
+            weft::cancel_scope scope;
+            std::string got;
+            weft::with_task_group([&](weft::task_group& group) {
+                group.start_soon([&] { scope.run([&] { got = pair.here.receive(); }); });
+                group.start_soon([&] { pair.there.send("x"); });
+                scope.cancel();
+            });
+            if (got.empty()) got = pair.here.receive();
+            check(got == "x", "now or later");
+        },
+        100);
+}
+
+TEST_CASE("KS11: much in both directions at once, as it was") {
+    run_with_sockets([] {
+        connection pair = connect_pair();
+        std::string much(6'000'000, '\0');
+        for (std::size_t place = 0; place < much.size(); ++place)
+            much[place] = char(place * 31 + place / 977);
+        weft::with_task_group([&](weft::task_group& group) {
+            for (weft::socket_stream* const end : {&pair.here, &pair.there}) {
+                group.start_soon([&much, end] {
+                    end->send(much);
+                    end->send_eof();
+                });
+                group.start_soon([&much, end] { check(receive_all(*end) == much, "the same"); });
+            }
+        });
+    });
+}
+
+TEST_CASE("KS12: both ends have TCP_NODELAY, do not block and are closed on exec") {
+    run_with_sockets([] {
+        connection pair = connect_pair();
+        for (weft::socket_stream* const end : {&pair.here, &pair.there}) {
+            int const fd = end->extra(weft::socket_attribute::raw_socket);
+            int no_delay = 0;
+            ::socklen_t length = sizeof no_delay;
+            ::getsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &no_delay, &length);
+            check(no_delay != 0, "TCP_NODELAY");
+            check((::fcntl(fd, F_GETFL) & O_NONBLOCK) != 0, "O_NONBLOCK");
+            check((::fcntl(fd, F_GETFD) & FD_CLOEXEC) != 0, "FD_CLOEXEC");
+        }
+    });
+}
+
+TEST_CASE("KS13: the addresses of both ends match") {
+    run_with_sockets([] {
+        using namespace weft::socket_attribute;
+        connection pair = connect_pair();
+        check(pair.here.extra(family) == AF_INET, "family");
+        check(pair.here.extra(local_address) == pair.there.extra(remote_address), "addresses");
+        check(pair.there.extra(local_address) == pair.here.extra(remote_address), "addresses");
+        check(pair.here.extra(local_port) == pair.there.extra(remote_port), "ports");
+    });
+}
+
+TEST_CASE("KS15: from_socket() takes what is a connected TCP socket, and leaves the rest alone") {
+    run_with_sockets([] {
+        int fds[2];
+        check(::pipe(fds) == 0, "a pipe");
+        weft::unique_fd reader(fds[0]);
+        weft::unique_fd const writer(fds[1]);
+        check_throws<std::invalid_argument>([&] { weft::socket_stream::from_socket(reader); },
+                                            "a pipe is no socket");
+        check(bool(reader), "left alone");
+        weft::unique_fd fresh(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
+        check_throws<std::invalid_argument>([&] { weft::socket_stream::from_socket(fresh); },
+                                            "not connected");
+        check_throws<std::invalid_argument>(
+            [&] { weft::socket_listener<weft::socket_stream>::from_socket(fresh); }, "not bound");
+        weft::unique_fd datagrams(::socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0));
+        check_throws<std::invalid_argument>([&] { weft::socket_stream::from_socket(datagrams); },
+                                            "another type");
+
+        connection pair = connect_pair();
+        weft::unique_fd twin(::dup(pair.here.extra(weft::socket_attribute::raw_socket)));
+        weft::socket_stream adopted = weft::socket_stream::from_socket(twin);
+        check(!twin, "taken over");
+        pair.here.close();
+        adopted.send("by the twin");
+        check(pair.there.receive() == "by the twin", "the same socket");
+    });
+}
+
+TEST_CASE("KS17: a stream that is destroyed while somebody waits in it wakes the one who waits") {
+    run_with_sockets(
+        [] {
+            connection pair = connect_pair();
+            auto doomed = std::make_unique<weft::socket_stream>(std::move(pair.here));
+            weft::with_task_group([&](weft::task_group& group) {
+                group.start_soon([stream = doomed.get()] {
+                    std::byte space[8];
+                    check_throws<weft::closed_resource_error>(
+                        [&] { stream->receive_some(weft::buffer(space)); }, "woken");
+                });
+                weft::wait_all_tasks_blocked();
+                doomed.reset();
+            });
+        },
+        20);
+}
+
+TEST_SUITE_END();

@@ -1,0 +1,258 @@
+#include <weft/streams/tcp.hpp>
+
+#include "sockets.hpp"
+
+#include <weft/io/resolver.hpp>
+#include <weft/runtime/cancel_scope.hpp>
+#include <weft/runtime/inspect.hpp>
+#include <weft/runtime/lowlevel.hpp>
+
+#include <doctest/doctest.h>
+
+#include <atomic>
+#include <stdexcept>
+#include <system_error>
+
+#include <netinet/in.h>
+
+TEST_SUITE_BEGIN("streams.tcp");
+
+namespace {
+
+using namespace std::chrono_literals;
+using weft::test::check;
+using weft::test::check_throws;
+using weft::test::port_of;
+using weft::test::run_with_sockets;
+
+using tcp_listener = weft::multi_listener<weft::socket_stream>;
+using one_listener = weft::socket_listener<weft::socket_stream>;
+
+one_listener& first_of(tcp_listener const& listener) {
+    return dynamic_cast<one_listener&>(*listener.listeners().front());
+}
+
+// A port that nobody listens on: one that was just given up.
+std::uint16_t deserted_port() {
+    auto listener = weft::create_tcp_listener({.local_host = "127.0.0.1"});
+    return port_of(listener);
+}
+
+bool has_ipv6_loopback() {
+    try {
+        weft::create_tcp_listener({.local_host = "::1"});
+        return true;
+    } catch (std::system_error const&) { // a container without
+        return false;
+    }
+}
+
+} // namespace
+
+TEST_CASE("KC5: all attempts failed: connection_failed, with every cause in a group") {
+    run_with_sockets([] {
+        std::uint16_t const port = deserted_port();
+        bool refused = false;
+        try {
+            weft::connect_tcp("127.0.0.1", port);
+        } catch (weft::connection_failed const& failure) {
+            refused = failure.code() == std::errc::connection_refused;
+            try {
+                std::rethrow_if_nested(failure);
+            } catch (weft::exception_group const& causes) {
+                check(causes.exceptions().size() == 1, "one attempt");
+                check(causes.contains<std::system_error>(), "its error");
+            }
+        }
+        check(refused, "nobody listens");
+        check_throws<weft::connection_failed>([&] { weft::connect_tcp("localhost", port); },
+                                              "by name");
+    });
+}
+
+TEST_CASE("KN4: a name that does not resolve says so, unchanged") {
+    run_with_sockets([] {
+        bool unresolved = false;
+        try {
+            weft::connect_tcp("no-such-host.invalid", 80);
+        } catch (std::system_error const& failure) {
+            unresolved = failure.code().category() == weft::resolver_category();
+        }
+        check(unresolved, "an error of the resolver");
+        check_throws<std::invalid_argument>([] { weft::connect_tcp("", 80); }, "no host");
+        check_throws<std::invalid_argument>(
+            [] { weft::connect_tcp("127.0.0.1", 80, {.local_port = 1}); }, "a port of no host");
+    });
+}
+
+TEST_CASE("KC2, KC3: a name with several addresses finds the one that answers") {
+    run_with_sockets([] {
+        auto listener = weft::create_tcp_listener({.local_host = "127.0.0.1"});
+        weft::with_task_group([&](weft::task_group& group) {
+            group.start_soon([&] { listener.serve([](weft::socket_stream) {}, &group); });
+            for (weft::duration const delay : {0ns, weft::duration(250ms)}) {
+                auto stream = weft::connect_tcp("localhost", port_of(listener),
+                                                {.happy_eyeballs_delay = delay});
+                check(stream.extra(weft::socket_attribute::remote_port) == port_of(listener), "it");
+            }
+            group.cancel();
+        });
+    });
+}
+
+TEST_CASE("KC6: a cancelled connect leaves nothing open") {
+    run_with_sockets(
+        [] {
+            auto listener = weft::create_tcp_listener({.local_host = "127.0.0.1"});
+            weft::cancel_scope scope;
+            weft::with_task_group([&](weft::task_group& group) {
+                group.start_soon([&] {
+                    scope.run([&] { weft::connect_tcp("localhost", port_of(listener)); });
+                });
+                scope.cancel();
+            });
+            weft::cancel_scope before;
+            before.cancel();
+            before.run([&] { weft::connect_tcp("127.0.0.1", port_of(listener)); });
+            check(before.cancelled_caught(), "cancelled on entry");
+        },
+        30);
+}
+
+TEST_CASE("KC7: the local address is bound before connecting") {
+    run_with_sockets([] {
+        auto listener = weft::create_tcp_listener({.local_host = "127.0.0.1"});
+        weft::with_task_group([&](weft::task_group& group) {
+            group.start_soon([&] { listener.serve([](weft::socket_stream) {}, &group); });
+            auto stream = weft::connect_tcp("127.0.0.1", port_of(listener),
+                                            {.local_host = "127.0.0.2"});
+            check(stream.extra(weft::socket_attribute::local_address).ip().to_string() ==
+                      "127.0.0.2",
+                  "that address");
+            check_throws<weft::connection_failed>(
+                [&] {
+                    weft::connect_tcp("127.0.0.1", port_of(listener), {.local_host = "192.0.2.1"});
+                },
+                "an address of somebody else");
+            group.cancel();
+        });
+    });
+}
+
+TEST_CASE("KL1: without host and family one socket listens for IPv4 and IPv6") {
+    run_with_sockets([] {
+        auto listener = weft::create_tcp_listener();
+        weft::with_task_group([&](weft::task_group& group) {
+            group.start_soon([&] { listener.serve([](weft::socket_stream) {}, &group); });
+            weft::connect_tcp("127.0.0.1", port_of(listener));
+            if (has_ipv6_loopback()) {
+                check(listener.listeners().size() == 1, "one socket");
+                weft::connect_tcp("::1", port_of(listener));
+            }
+            group.cancel();
+        });
+    });
+}
+
+TEST_CASE("KL1, KL4: several addresses share the port that the kernel chose for the first") {
+    run_with_sockets([] {
+        auto listener = weft::create_tcp_listener({.local_host = "localhost"});
+        for (auto const& each : listener.listeners())
+            check(port_of(*each) == port_of(listener), "one port");
+        auto v4 = weft::create_tcp_listener({.family = AF_INET});
+        check(v4.extra(weft::socket_attribute::family) == AF_INET, "family");
+        check(v4.listeners().size() == 1, "no doublets");
+    });
+}
+
+TEST_CASE("KL2: an address in use is refused, unless both sides share it") {
+    run_with_sockets([] {
+        auto first = weft::create_tcp_listener({.local_host = "127.0.0.1"});
+        bool in_use = false;
+        try {
+            weft::create_tcp_listener({.local_host = "127.0.0.1", .local_port = port_of(first)});
+        } catch (std::system_error const& failure) {
+            in_use = failure.code() == std::errc::address_in_use;
+        }
+        check(in_use, "EADDRINUSE");
+        auto shared = weft::create_tcp_listener({.local_host = "127.0.0.1", .reuse_port = true});
+        auto twin = weft::create_tcp_listener(
+            {.local_host = "127.0.0.1", .local_port = port_of(shared), .reuse_port = true});
+        check(port_of(shared) == port_of(twin), "shared");
+        check_throws<std::system_error>(
+            [] { weft::create_tcp_listener({.local_host = "192.0.2.1"}); }, "not ours");
+    });
+}
+
+TEST_CASE("KL7: a second accept() is refused") {
+    run_with_sockets([] {
+        auto listener = weft::create_tcp_listener({.local_host = "127.0.0.1"});
+        weft::with_task_group([&](weft::task_group& group) {
+            group.start_soon([&] { first_of(listener).accept(); });
+            weft::wait_all_tasks_blocked();
+            check_throws<weft::busy_resource_error>([&] { first_of(listener).accept(); }, "busy");
+            weft::connect_tcp("127.0.0.1", port_of(listener));
+        });
+    });
+}
+
+TEST_CASE("KL8: close() ends accept() with closed_resource_error, now and later") {
+    run_with_sockets([] {
+        auto listener = weft::create_tcp_listener({.local_host = "127.0.0.1"});
+        weft::with_task_group([&](weft::task_group& group) {
+            group.start_soon([&] {
+                check_throws<weft::closed_resource_error>([&] { first_of(listener).accept(); },
+                                                          "during");
+            });
+            weft::wait_all_tasks_blocked();
+            listener.close();
+        });
+        check_throws<weft::closed_resource_error>([&] { first_of(listener).accept(); }, "after");
+    });
+}
+
+TEST_CASE("KL9: a cancelled accept() loses no connection") {
+    run_with_sockets(
+        [] {
+            auto listener = weft::create_tcp_listener({.local_host = "127.0.0.1"});
+            std::atomic<bool> accepted = false;
+            weft::cancel_scope scope;
+            weft::with_task_group([&](weft::task_group& group) {
+                group.start_soon([&] {
+                    scope.run([&] {
+                        first_of(listener).accept();
+                        accepted = true;
+                    });
+                });
+                group.start_soon([&] { weft::connect_tcp("127.0.0.1", port_of(listener)); });
+                weft::lowlevel::checkpoint();
+                scope.cancel();
+            });
+            if (!accepted) first_of(listener).accept();
+        },
+        50);
+}
+
+TEST_CASE("KL10: a connection that was reset before it is accepted harms nobody") {
+    run_with_sockets([] {
+        auto listener = weft::create_tcp_listener({.local_host = "127.0.0.1"});
+        auto early = weft::connect_tcp("127.0.0.1", port_of(listener));
+        weft::test::close_with_reset(early);
+        auto accepted = first_of(listener).accept();
+        check_throws<weft::broken_resource_error>([&] { accepted.receive(); }, "reset");
+        auto next = weft::connect_tcp("127.0.0.1", port_of(listener));
+        next.send("fine");
+        check(first_of(listener).accept().receive() == "fine", "the next one");
+    });
+}
+
+TEST_CASE("KL11: a listener has no remote address") {
+    run_with_sockets([] {
+        auto listener = weft::create_tcp_listener({.local_host = "127.0.0.1"});
+        check_throws<weft::typed_attribute_lookup_error>(
+            [&] { listener.extra(weft::socket_attribute::remote_address); }, "none");
+        check(listener.extra(weft::socket_attribute::raw_socket) >= 0, "a descriptor");
+    });
+}
+
+TEST_SUITE_END();

@@ -1,0 +1,197 @@
+#include <weft/sync/combinators.hpp>
+
+#include "each_runtime.hpp"
+
+#include <weft/runtime/cancel_scope.hpp>
+#include <weft/runtime/exception_group.hpp>
+#include <weft/runtime/lowlevel.hpp>
+#include <weft/runtime/time.hpp>
+#include <weft/sync/event.hpp>
+
+#include <atomic>
+#include <chrono>
+#include <functional>
+#include <memory>
+#include <numeric>
+#include <ranges>
+#include <sstream>
+#include <stdexcept>
+#include <vector>
+
+using namespace std::chrono_literals;
+
+TEST_SUITE_BEGIN("sync.combinators");
+
+TEST_CASE("NX5: gather() gives the results in order of its arguments") {
+    on_each_runtime([] {
+        weft::event last;
+        auto const [first, nothing, box] = weft::gather(
+            [&] {
+                last.wait();
+                return 1;
+            },
+            [] {}, [&] { return last.set(), std::make_unique<int>(3); });
+        CHECK(first == 1);
+        CHECK(nothing == std::monostate());
+        CHECK(*box == 3);
+        CHECK(weft::gather() == std::tuple<>());
+    });
+}
+
+TEST_CASE("NX5: a failure cancels the others and leaves as a group") {
+    on_each_runtime([] {
+        std::atomic<bool> cut_short = false;
+        bool failed = false;
+        try {
+            weft::gather([]() -> int { throw std::domain_error("no"); },
+                         [&] {
+                             try {
+                                 weft::sleep_forever();
+                             } catch (...) {
+                                 cut_short = true;
+                                 throw;
+                             }
+                         });
+        } catch (weft::exception_group const& group) {
+            failed = group.contains<std::domain_error>() && group.exceptions().size() == 1;
+        }
+        CHECK(failed);
+        CHECK(cut_short);
+    });
+}
+
+TEST_CASE("a cancelled gather() joins its callables") {
+    on_each_runtime([] {
+        std::atomic<int> joined = 0;
+        auto const endless = [&] {
+            try {
+                weft::sleep_forever();
+            } catch (...) {
+                ++joined;
+                throw;
+            }
+        };
+        CHECK_FALSE(weft::move_on_after(1ms, [&] { weft::gather(endless, endless); }));
+        CHECK(joined == 2);
+    });
+}
+
+TEST_CASE("the first to finish decides a race, with its value or its error") {
+    on_each_runtime([] {
+        auto const winner = weft::race([] { weft::sleep_forever(); }, [] { return 4; });
+        CHECK(winner.index() == 1);
+        CHECK(std::get<1>(winner) == 4);
+        CHECK(throws<std::domain_error>([] {
+            weft::race([] { weft::sleep_forever(); }, []() -> int { throw std::domain_error("no"); });
+        }));
+    });
+}
+
+TEST_CASE("what the losers of a race throw is dropped, and they are joined") {
+    often_on_each_runtime(30, [] {
+        std::atomic<int> ended = 0;
+        auto const loser = [&] {
+            try {
+                weft::sleep_forever();
+            } catch (...) { // it turns its cancellation into an error
+                ++ended;
+                throw std::runtime_error("too late");
+            }
+        };
+        auto const winner = weft::race(loser, [] { return 1; }, loser, [] { return 2; });
+        CHECK((winner.index() == 1 || winner.index() == 3));
+        CHECK(ended == 2);
+    });
+}
+
+TEST_CASE("a cancelled race is cancelled") {
+    on_each_runtime([] {
+        CHECK_FALSE(weft::move_on_after(1ms, [] {
+            weft::race([] { weft::sleep_forever(); }, [] { weft::sleep_forever(); });
+        }));
+    });
+}
+
+TEST_CASE("map_concurrent() keeps the order and the limit") {
+    on_each_runtime([] {
+        std::atomic<int> active = 0;
+        std::atomic<bool> crowded = false;
+        std::vector<int> numbers(40);
+        std::iota(numbers.begin(), numbers.end(), 0);
+        auto const squares = weft::map_concurrent(numbers, 3, [&](int& number) {
+            if (++active > 3) crowded = true;
+            if (number % 3 == 0) weft::lowlevel::checkpoint();
+            --active;
+            return number * number;
+        });
+        CHECK_FALSE(crowded);
+        CHECK(squares.size() == 40);
+        CHECK(squares[7] == 49);
+        auto const even = weft::map_concurrent(numbers, 64, [](int number) { return number % 2 == 0; });
+        CHECK(even[2]);
+        CHECK_FALSE(even[3]);
+        CHECK(weft::map_concurrent(std::vector<int>(), 1, [](int number) { return number; }).empty());
+    });
+}
+
+TEST_CASE("map_concurrent() takes ranges that are made while it runs, and results that only move") {
+    on_each_runtime([] {
+        std::istringstream words("3 1 2");
+        auto const boxes = weft::map_concurrent(std::views::istream<int>(words), 2, [](int number) {
+            return std::make_unique<int>(number);
+        });
+        CHECK(boxes.size() == 3);
+        CHECK(*boxes[0] == 3);
+        auto const doubled = weft::map_concurrent(std::views::iota(0, 5), std::size_t(-1),
+                                                  [](int number) { return 2 * number; });
+        CHECK(doubled == std::vector{0, 2, 4, 6, 8});
+    });
+}
+
+TEST_CASE("a failure in a concurrent loop cancels the rest and leaves as a group") {
+    on_each_runtime([] {
+        std::atomic<int> begun = 0;
+        CHECK(throws<weft::exception_group>([&] {
+            weft::for_each_concurrent(std::views::iota(0, 100), 2, [&](int number) {
+                ++begun;
+                if (number == 3) throw std::domain_error("no");
+                if (number > 3) weft::sleep_forever();
+            });
+        }));
+        CHECK(begun <= 6);
+        CHECK(throws<std::invalid_argument>(
+            [] { weft::for_each_concurrent(std::vector{1}, 0, [](int) {}); }));
+    });
+}
+
+TEST_CASE("NX5: as_completed() gives each handle as its task ends, here") {
+    on_each_runtime([] {
+        weft::event gates[3];
+        std::vector<std::function<int()>> calls;
+        for (int number = 0; number < 3; ++number)
+            calls.emplace_back([&gates, number] {
+                gates[number].wait();
+                return number;
+            });
+        std::vector<int> order;
+        gates[2].set();
+        weft::as_completed(calls, [&](weft::task_handle<int> const& ended) {
+            CHECK(ended.done());
+            order.push_back(ended.wait());
+            if (order.size() == 1) gates[0].set();
+            if (order.size() == 2) gates[1].set();
+        });
+        CHECK(order == std::vector{2, 0, 1});
+    });
+}
+
+TEST_CASE("a sink that throws cancels the rest") {
+    on_each_runtime([] {
+        std::vector<std::function<void()>> calls{[] {}, [] { weft::sleep_forever(); }};
+        CHECK(throws<weft::exception_group>([&] {
+            weft::as_completed(calls, [](auto const&) { throw std::domain_error("enough"); });
+        }));
+    });
+}
+
+TEST_SUITE_END();

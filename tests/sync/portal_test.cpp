@@ -1,0 +1,206 @@
+#include <weft/sync/portal.hpp>
+
+#include "each_runtime.hpp"
+
+#include <weft/runtime/error.hpp>
+#include <weft/runtime/inspect.hpp>
+#include <weft/runtime/lowlevel.hpp>
+#include <weft/runtime/time.hpp>
+#include <weft/sync/event.hpp>
+#include <weft/sync/to_thread.hpp>
+
+#include <atomic>
+#include <stdexcept>
+#include <string>
+#include <thread>
+#include <vector>
+
+namespace {
+
+/// Runs the body with a portal, in an OS thread.
+template <class Body> void with_portal_in_thread(Body const& body) {
+    on_each_runtime([&] {
+        weft::with_blocking_portal([&](weft::blocking_portal& portal) {
+            weft::to_thread::run_sync([&] { body(portal); });
+        });
+    });
+}
+
+} // namespace
+
+TEST_SUITE_BEGIN("sync.portal");
+
+TEST_CASE("B2: what a task throws goes to who asked, and to nobody else") {
+    with_portal_in_thread([](weft::blocking_portal& portal) {
+        CHECK(throws<std::domain_error>([&] { portal.call([] { throw std::domain_error("no"); }); }));
+        CHECK(portal.call([](int number) { return number + 1; }, 1) == 2);
+    });
+}
+
+TEST_CASE("B3: a task of the run is refused, and everybody once it is stopped") {
+    on_each_runtime([] {
+        weft::with_blocking_portal([](weft::blocking_portal& portal) {
+            CHECK(throws<std::logic_error>([&] { portal.call([] {}); }));
+            portal.stop();
+            portal.stop();
+            portal.sleep_until_stopped();
+            CHECK(weft::to_thread::run_sync([&] {
+                return throws<weft::run_finished_error>([&] { portal.call([] {}); });
+            }));
+        });
+    });
+}
+
+TEST_CASE("B4, B14: cancelling the future cancels the task, at any moment") {
+    with_portal_in_thread([](weft::blocking_portal& portal) {
+        for (int round = 0; round < 30; ++round) {
+            std::atomic<int> begun = 0;
+            std::atomic<int> ended = 0;
+            auto const task = portal.start_task_soon([&] {
+                ++begun;
+                struct count {
+                    std::atomic<int>& of;
+                    ~count() { ++of; }
+                } const guard{ended};
+                weft::sleep_forever();
+            });
+            if (round % 2 == 0)
+                while (begun == 0)
+                    std::this_thread::yield();
+            CHECK(task.cancel());
+            CHECK(task.cancelled());
+            CHECK(throws<weft::future_cancelled>([&] { task.get(); }));
+            portal.call([] { weft::wait_all_tasks_blocked(); });
+            CHECK(begun == ended);
+        }
+    });
+}
+
+TEST_CASE("B5, B7: stop(true) cancels what runs, and its futures say so") {
+    std::vector<weft::future<void>> futures;
+    on_each_runtime([&] {
+        weft::with_blocking_portal([&](weft::blocking_portal& portal) {
+            weft::to_thread::run_sync([&] {
+                futures.push_back(portal.start_task_soon([] { weft::sleep_forever(); }));
+                portal.stop(true);
+            });
+        });
+    });
+    for (weft::future<void> const& future : futures)
+        CHECK(throws<weft::future_cancelled>([&] { future.get(); }));
+}
+
+TEST_CASE("B6: start_task() gives what was started, or why it was not") {
+    with_portal_in_thread([](weft::blocking_portal& portal) {
+        auto [end, port] = portal.start_task<int>([](weft::task_status<int>& status) {
+            status.started(7);
+            weft::lowlevel::checkpoint();
+            return std::string("end");
+        });
+        CHECK(port == 7);
+        CHECK(end.get() == "end");
+        CHECK(throws<std::domain_error>([&] {
+            portal.start_task([](weft::task_status<>&) { throw std::domain_error("no"); });
+        }));
+        CHECK(throws<std::logic_error>([&] { portal.start_task([](weft::task_status<>&) {}); }));
+        auto const failing = portal.start_task([](weft::task_status<>& status) {
+            status.started();
+            throw std::domain_error("later");
+        });
+        CHECK(throws<std::domain_error>([&] { failing.get(); }));
+        portal.call([] {});
+    });
+}
+
+TEST_CASE("B9: wrap_scoped() makes and destroys in one task") {
+    struct made_here {
+        std::uint64_t made = weft::get_current_task().id;
+        std::uint64_t& destroyed;
+        explicit made_here(std::uint64_t& report) : destroyed(report) {}
+        made_here(made_here const&) = delete;
+        ~made_here() { destroyed = weft::get_current_task().id; }
+    };
+    with_portal_in_thread([](weft::blocking_portal& portal) {
+        std::uint64_t destroyed = 0;
+        std::uint64_t made = 0;
+        {
+            auto handle = portal.wrap_scoped([&] { return made_here(destroyed); });
+            made = handle->made;
+            CHECK(destroyed == 0);
+        }
+        CHECK(made != 0);
+        CHECK(destroyed == made);
+        CHECK(throws<std::domain_error>(
+            [&] { portal.wrap_scoped([]() -> int { throw std::domain_error("no"); }); }));
+    });
+}
+
+TEST_CASE("B10: a runtime of its own: its errors, its calls, its end") {
+    CHECK(throws<std::invalid_argument>(
+        [] { weft::from_thread::start_blocking_portal({.backend = "none"}); }));
+    for (int round = 0; round < 10; ++round) {
+        std::atomic<bool> finished = false;
+        {
+            auto const portal = weft::from_thread::start_blocking_portal({.workers = 2});
+            portal->start_task_soon([&] {
+                weft::lowlevel::checkpoint();
+                finished = true;
+            });
+            CHECK(portal->call([] { return 4; }) == 4);
+        }
+        CHECK(finished);
+        auto stopped = weft::from_thread::start_blocking_portal({.workers = 1});
+        auto const endless = stopped->start_task_soon([] { weft::sleep_forever(); });
+        stopped.stop(true);
+        CHECK(throws<weft::run_finished_error>([&] { stopped->call([] {}); }));
+        CHECK(throws<weft::future_cancelled>([&] { endless.get(); }));
+    }
+}
+
+TEST_CASE("B12: threads share a portal; the last to leave stops it, the next starts another") {
+    weft::from_thread::blocking_portal_provider provider(weft::run_options{.workers = 1});
+    for (int round = 0; round < 5; ++round) {
+        std::atomic<int> sum = 0;
+        std::vector<std::thread> threads;
+        for (int user = 0; user < 3; ++user)
+            threads.emplace_back([&] {
+                auto const portal = provider.acquire();
+                sum += portal->call([] { return 1; });
+            });
+        for (std::thread& thread : threads)
+            thread.join();
+        CHECK(sum == 3);
+    }
+}
+
+TEST_CASE("F12, B15: calls against stop(): each is done or refused") {
+    on_each_runtime([] {
+        for (int round = 0; round < 5; ++round) {
+            std::atomic<int> done = 0;
+            std::atomic<int> answered = 0;
+            weft::with_blocking_portal([&](weft::blocking_portal& portal) {
+                weft::with_task_group([&](weft::task_group& group) {
+                    for (int caller = 0; caller < 2; ++caller)
+                        group.start_soon([&] {
+                            weft::to_thread::run_sync([&] {
+                                for (int call = 0; call < 10; ++call)
+                                    try {
+                                        portal.call([&] { ++done; });
+                                        ++answered;
+                                    } catch (weft::run_finished_error const&) {
+                                        return;
+                                    }
+                            });
+                        });
+                    group.start_soon([&] {
+                        weft::lowlevel::checkpoint();
+                        portal.stop();
+                    });
+                });
+            });
+            CHECK(done == answered);
+        }
+    });
+}
+
+TEST_SUITE_END();

@@ -1,0 +1,127 @@
+#include <weft/sync/shared_mutex.hpp>
+
+#include "each_runtime.hpp"
+
+#include <weft/runtime/cancel_scope.hpp>
+#include <weft/runtime/inspect.hpp>
+#include <weft/runtime/lowlevel.hpp>
+#include <weft/runtime/task_group.hpp>
+#include <weft/sync/event.hpp>
+
+#include <atomic>
+#include <mutex>
+#include <shared_mutex>
+#include <stdexcept>
+
+TEST_SUITE_BEGIN("sync.shared_mutex");
+
+TEST_CASE("readers share it, a writer is alone") {
+    on_each_runtime([] {
+        weft::shared_mutex mutex;
+        std::atomic<int> readers = 0;
+        std::atomic<int> writers = 0;
+        std::atomic<bool> mixed = false;
+        weft::with_task_group([&](weft::task_group& group) {
+            for (int task = 0; task < 6; ++task)
+                group.start_soon([&, task] {
+                    for (int step = 0; step < 40; ++step) {
+                        if ((task + step) % 3 == 0) {
+                            std::unique_lock const lock(mutex);
+                            if (++writers != 1 || readers != 0) mixed = true;
+                            if (step % 2 == 0) weft::lowlevel::checkpoint();
+                            --writers;
+                        } else {
+                            std::shared_lock const lock(mutex);
+                            ++readers;
+                            if (writers != 0) mixed = true;
+                            if (step % 2 == 0) weft::lowlevel::checkpoint();
+                            --readers;
+                        }
+                    }
+                });
+        });
+        CHECK_FALSE(mixed);
+        CHECK(mutex.try_lock());
+        mutex.unlock();
+    });
+}
+
+TEST_CASE("a reader that comes behind a waiting writer waits") {
+    on_each_runtime([] {
+        weft::shared_mutex mutex;
+        weft::with_task_group([&](weft::task_group& group) {
+            mutex.lock_shared();
+            group.start_soon([&] { std::unique_lock const lock(mutex); });
+            weft::wait_all_tasks_blocked();
+            CHECK_FALSE(mutex.try_lock_shared());
+            mutex.unlock_shared();
+        });
+        CHECK(mutex.try_lock_shared());
+        mutex.unlock_shared();
+    });
+}
+
+TEST_CASE("readers behind a writer that is cancelled come in") {
+    on_each_runtime([] {
+        weft::shared_mutex mutex;
+        weft::cancel_scope scope;
+        std::atomic<int> inside = 0;
+        weft::with_task_group([&](weft::task_group& group) {
+            std::shared_lock lock(mutex);
+            group.start_soon([&] { scope.run([&] { mutex.lock(); }); });
+            weft::wait_all_tasks_blocked();
+            for (int reader = 0; reader < 3; ++reader)
+                group.start_soon([&] {
+                    std::shared_lock const own(mutex);
+                    ++inside;
+                });
+            weft::wait_all_tasks_blocked();
+            CHECK(inside == 0);
+            scope.cancel();
+            weft::wait_all_tasks_blocked();
+            CHECK(inside == 3);
+        });
+        CHECK(scope.cancelled_caught());
+    });
+}
+
+TEST_CASE("unlock() against cancel(): nobody is left waiting") {
+    often_on_each_runtime(60, [] {
+        weft::shared_mutex mutex;
+        weft::cancel_scope scope;
+        std::atomic<int> served = 0;
+        weft::with_task_group([&](weft::task_group& group) {
+            for (int task = 0; task < 3; ++task) {
+                group.start_soon([&] {
+                    std::unique_lock const lock(mutex);
+                    weft::lowlevel::cancel_shielded_checkpoint();
+                    ++served;
+                });
+                group.start_soon([&] {
+                    std::shared_lock const lock(mutex);
+                    ++served;
+                });
+            }
+            group.start_soon([&] { scope.run([&] { std::unique_lock const lock(mutex); }); });
+            group.start_soon([&] { scope.cancel(); });
+        });
+        CHECK(served == 6);
+        CHECK(mutex.try_lock());
+        mutex.unlock();
+    });
+}
+
+TEST_CASE("misuse is told") {
+    on_each_runtime([] {
+        weft::shared_mutex mutex;
+        CHECK(throws<std::logic_error>([&] { mutex.unlock(); }));
+        CHECK(throws<std::logic_error>([&] { mutex.unlock_shared(); }));
+        mutex.lock();
+        CHECK(throws<std::logic_error>([&] { mutex.lock(); }));
+        CHECK(throws<std::logic_error>([&] { mutex.lock_shared(); }));
+        CHECK(throws<std::logic_error>([&] { mutex.unlock_shared(); }));
+        mutex.unlock();
+    });
+}
+
+TEST_SUITE_END();
