@@ -117,17 +117,24 @@ private:
 #if !defined(__SANITIZE_THREAD__)
         std::uint32_t const tail = tail_.load(std::memory_order_relaxed); // a hint
         std::uint32_t const left = tail - next;
-        if (left > 3 && left <= capacity)
-            __builtin_prefetch(slots_[(next + 3) % capacity].load(std::memory_order_relaxed));
+        if (left > 3 && left <= capacity) {
+            auto const* const block = reinterpret_cast<char const*>(
+                slots_[(next + 3) % capacity].load(std::memory_order_relaxed));
+            for (std::size_t line = 0; line < sizeof(fiber); line += 64)
+                __builtin_prefetch(block + line); // the next wait uses all of them
+        }
         if (left > 1 && left <= capacity) {
             fiber const* const ahead = slots_[(next + 1) % capacity].load(std::memory_order_relaxed);
             auto const* const saved = static_cast<char const*>(ahead->context);
-            __builtin_prefetch(saved);
-            __builtin_prefetch(saved + 64);
-            __builtin_prefetch(saved + 192);
+            for (std::size_t line = 0; line < frames_prefetched; line += 64)
+                __builtin_prefetch(saved + line);
         }
 #endif
     }
+
+    // What lies between the switch and the code that called a stream. Three lines of it make the
+    // yields of 100,000 fibers an eighth slower.
+    static constexpr std::size_t frames_prefetched = 640;
 
     alignas(64) std::atomic<std::uint64_t> head_ = 0;
     alignas(64) std::atomic<std::uint32_t> tail_ = 0;

@@ -16,6 +16,8 @@ constexpr std::uint32_t ticks_between_clock_reads = 16;  // a read costs as much
 constexpr std::uint32_t ticks_between_injection_looks = 61;
 constexpr std::uint32_t most_slot_uses_in_a_row = 3;     // else a pair of fibers starves the rest
 constexpr std::int64_t poll_interval = 100'000;          // ns, while busy
+constexpr std::int64_t longest_without_poll = 1'000'000; // ns, while much is ready
+constexpr std::uint32_t much_ready = 64;                 // what comes now would run after all of it
 constexpr std::int64_t time_before_slot_is_stolen = 3'000; // ns
 constexpr std::int64_t spin_before_sleep = 20'000;       // ns: waking a sleeping core costs 30,000
 constexpr std::size_t injected_at_once = ready_ring::capacity / 2;
@@ -288,7 +290,9 @@ void worker::service() noexcept {
     time_point const now = runtime::real_now();
     served_at.store(ns(now), std::memory_order_relaxed); // the monitor's hint
     if (!run_of.sim) timers.expire(now);
-    if (poll->is_used() && ns(now) - last_poll > poll_interval) {
+    // Events collected early only wait in the ring, until it overflows: 10,000 busy connections.
+    std::int64_t const interval = ready.size() < much_ready ? poll_interval : longest_without_poll;
+    if (poll->is_used() && ns(now) - last_poll > interval) {
         last_poll = ns(now);
         poll_now(*this);
     }
