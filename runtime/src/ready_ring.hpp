@@ -34,8 +34,15 @@ public:
         return true;
     }
 
-    /// Owner only.
-    fiber* pop() noexcept {
+    /// Owner only. `alone`: there are no thieves.
+    fiber* pop(bool alone) noexcept {
+        if (alone) {
+            std::uint32_t const front = front_of(head_.load(std::memory_order_relaxed)); // only we
+            if (front == tail_.load(std::memory_order_relaxed)) return nullptr;           // only we
+            head_.store(pack(front + 1, front + 1), std::memory_order_relaxed);           // only we
+            prefetch_after(front + 1);
+            return slots_[front % capacity].load(std::memory_order_relaxed); // only we
+        }
         std::uint64_t head = head_.load(std::memory_order_acquire); // pairs with other takers
         for (;;) {
             std::uint32_t const front = front_of(head);

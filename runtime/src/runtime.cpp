@@ -79,7 +79,7 @@ runtime::runtime(run_options const& given)
       injection(injection_queue::producers::many), single_cpu(usable_cpus() < 2) {
     unsigned const count = sim ? 1 : count_of_workers(given);
     for (unsigned number = 0; number < count; ++number)
-        workers.push_back(std::make_unique<worker>(*this, number));
+        workers.push_back(std::make_unique<worker>(*this, number, count));
     root_group.open_as_root(*this);
     std::lock_guard const guard(runs_mutex);
     runs.push_back(this);

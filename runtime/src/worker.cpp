@@ -29,8 +29,8 @@ std::int64_t ns(time_point when) { return when.time_since_epoch().count(); }
 
 } // namespace
 
-worker::worker(runtime& run, unsigned number)
-    : run_of(run), index(number), poll(make_epoll_poller()),
+worker::worker(runtime& run, unsigned number, unsigned workers)
+    : run_of(run), index(number), alone(workers == 1), simulated(run.sim != nullptr), poll(make_epoll_poller()),
       next_id((std::uint64_t(number) + 1) << 40), random(0x9e3779b97f4a7c15u * (number + 1)),
       timers(std::uint16_t(number)) {}
 
@@ -43,12 +43,10 @@ worker::~worker() {
 
 void worker::become(fiber& resumed) noexcept {
     current = &resumed;
-    if (resumed.pinned_to.load(std::memory_order_relaxed) == fiber::first_worker) // nobody else's
-        resumed.pinned_to.store(std::uint16_t(index), std::memory_order_relaxed); //  "
 
     exceptions->caught = resumed.caught_exceptions;
     exceptions->uncaught = resumed.uncaught_exceptions;
-    resumed.budget = run_of.sim ? run_of.sim->draw_budget() : budget_of_a_turn;
+    resumed.budget = simulated ? run_of.sim->draw_budget() : budget_of_a_turn;
     resumed.state.store(task_state::running, std::memory_order_relaxed); // for reports
     worker_counters::count(counters.switches);
 }
@@ -122,6 +120,8 @@ void worker::run_new_stack(void* from) noexcept {
         own->context = nullptr; // in use
         ended_batch ended;
         for (;;) {
+            if (task->pinned_to.load(std::memory_order_relaxed) == fiber::first_worker) // nobody else's
+                task->pinned_to.store(std::uint16_t(here->index), std::memory_order_relaxed); //  "
             here->become(*task);
             group_state* const group = run_task(*task);
             here = this_worker();
@@ -170,7 +170,7 @@ void worker::give_up(fiber& unstarted) noexcept {
 fiber* worker::next_fiber() noexcept {
     std::uint32_t const now = tick.load(std::memory_order_relaxed) + 1; // one writer
     tick.store(now, std::memory_order_relaxed);                          //  "
-    if (run_of.sim) {
+    if (simulated) {
         if (current != nullptr && run_of.sim->on_suspension) run_of.sim->on_suspension(*current);
         if (now % ticks_between_injection_looks == 0) {
             service();
@@ -198,7 +198,7 @@ fiber* worker::next_fiber() noexcept {
     slot_streak = 0;
     if (std::exchange(prefer_new, false))
         if (fiber* const newest = spawned.pop_newest()) return newest;
-    if (fiber* const first = ready.pop()) {
+    if (fiber* const first = ready.pop(alone)) {
         prefer_new = true;
         return first;
     }
@@ -211,7 +211,7 @@ fiber* worker::next_fiber() noexcept {
 }
 
 void worker::push_ready(fiber& runnable) noexcept {
-    if (run_of.sim) return run_of.sim->push(runnable);
+    if (simulated) return run_of.sim->push(runnable);
     while (!ready.push(runnable)) {
         std::array<fiber*, ready_ring::capacity / 2> older;
         std::uint32_t const count = ready.take_half(older);
@@ -220,7 +220,7 @@ void worker::push_ready(fiber& runnable) noexcept {
 }
 
 void worker::push_woken(fiber& runnable) noexcept {
-    if (run_of.sim) return run_of.sim->push(runnable);
+    if (simulated) return run_of.sim->push(runnable);
     fiber* const displaced = next_slot.exchange(&runnable, std::memory_order_acq_rel); // thieves
     if (displaced == nullptr) return; // run next by us: nobody need be woken for it
     push_ready(*displaced);
@@ -229,13 +229,13 @@ void worker::push_woken(fiber& runnable) noexcept {
 
 void worker::push_new(fiber& unstarted) noexcept {
     worker_counters::count(counters.spawned);
-    if (run_of.sim) return run_of.sim->push(unstarted);
+    if (simulated) return run_of.sim->push(unstarted);
     spawned.push(unstarted);
     if (run_of.workers.size() > 1) run_of.notify();
 }
 
 void worker::push_pinned(fiber& runnable) noexcept {
-    if (run_of.sim) return run_of.sim->push(runnable);
+    if (simulated) return run_of.sim->push(runnable);
     pinned_lock.lock();
     runnable.next = nullptr;
     (pinned_last != nullptr ? pinned_last->next : pinned_first) = &runnable;

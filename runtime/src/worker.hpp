@@ -50,7 +50,7 @@ struct worker_counters {
 /// the next one itself and jumps to it. Only when a worker finds nothing in its own queues does it go
 /// back to the thread's own stack, where it polls, steals and sleeps.
 struct alignas(128) worker {
-    worker(runtime&, unsigned index);
+    worker(runtime&, unsigned index, unsigned workers);
     ~worker();
 
     // The owner's side, from any of its contexts.
@@ -73,6 +73,8 @@ struct alignas(128) worker {
 
     runtime& run_of;
     unsigned const index;
+    bool const alone;     // no other worker can steal
+    bool const simulated; // a "sim" run
     fiber* current = nullptr;
     exception_globals* exceptions = nullptr;       // of the owner's thread
     int* errno_address = nullptr;                  //  "

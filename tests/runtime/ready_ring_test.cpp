@@ -17,14 +17,14 @@ TEST_SUITE("runtime.ready_ring") {
         std::vector<fiber> fibers(ready_ring::capacity + 1);
         auto const ring = std::make_unique<ready_ring>();
         CHECK(ring->empty());
-        CHECK(ring->pop() == nullptr);
+        CHECK(ring->pop(false) == nullptr);
         for (int round = 0; round < 3; ++round) {
             for (std::uint32_t number = 0; number < ready_ring::capacity; ++number)
                 CHECK(ring->push(fibers[number]));
             CHECK_FALSE(ring->push(fibers.back()));
             CHECK(ring->size() == ready_ring::capacity);
             for (std::uint32_t number = 0; number < ready_ring::capacity; ++number)
-                CHECK(ring->pop() == &fibers[number]);
+                CHECK(ring->pop(false) == &fibers[number]);
             CHECK(ring->empty());
         }
     }
@@ -38,10 +38,10 @@ TEST_SUITE("runtime.ready_ring") {
             victim->push(each);
         CHECK(victim->steal_into(*thief) == &fibers[0]);
         for (int number = 1; number < 5; ++number)
-            CHECK(thief->pop() == &fibers[std::size_t(number)]);
+            CHECK(thief->pop(false) == &fibers[std::size_t(number)]);
         CHECK(thief->empty());
         for (int number = 5; number < 10; ++number)
-            CHECK(victim->pop() == &fibers[std::size_t(number)]);
+            CHECK(victim->pop(false) == &fibers[std::size_t(number)]);
     }
 
     TEST_CASE("M11: take_half makes room in a full ring only") {
@@ -55,7 +55,7 @@ TEST_SUITE("runtime.ready_ring") {
         CHECK(ring->take_half(out) == ready_ring::capacity / 2);
         CHECK(out.front() == &fibers[0]);
         CHECK(out.back() == &fibers[ready_ring::capacity / 2 - 1]);
-        CHECK(ring->pop() == &fibers[ready_ring::capacity / 2]);
+        CHECK(ring->pop(false) == &fibers[ready_ring::capacity / 2]);
     }
 
     TEST_CASE("M12: under thieves each fiber comes out exactly once") {
@@ -77,7 +77,7 @@ TEST_SUITE("runtime.ready_ring") {
                 for (bool last = false; !last;) {
                     last = done;
                     note(ring->steal_into(*own));
-                    while (fiber* const one = own->pop())
+                    while (fiber* const one = own->pop(false))
                         note(one);
                 }
             });
@@ -86,14 +86,14 @@ TEST_SUITE("runtime.ready_ring") {
             while (!ring->push(fibers[number]))
                 for (std::uint32_t place = 0, taken = ring->take_half(half); place < taken; ++place)
                     note(half[place]);
-            if (number % 3 == 0) note(ring->pop());
+            if (number % 3 == 0) note(ring->pop(false));
         }
-        while (fiber* const one = ring->pop())
+        while (fiber* const one = ring->pop(false))
             note(one);
         done = true;
         for (std::thread& thread : threads)
             thread.join();
-        while (fiber* const one = ring->pop())
+        while (fiber* const one = ring->pop(false))
             note(one);
         unsigned wrong = 0;
         for (auto const& times : seen)
