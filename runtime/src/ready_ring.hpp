@@ -124,14 +124,14 @@ private:
 #if !defined(__SANITIZE_THREAD__)
         std::uint32_t const tail = tail_.load(std::memory_order_relaxed); // a hint
         std::uint32_t const left = tail - next;
-        if (left > 3 && left <= capacity) {
+        if (left > 8 && left <= capacity) {
             auto const* const block = reinterpret_cast<char const*>(
-                slots_[(next + 3) % capacity].load(std::memory_order_relaxed));
+                slots_[(next + 8) % capacity].load(std::memory_order_relaxed));
             for (std::size_t line = 0; line < sizeof(fiber); line += 64)
                 __builtin_prefetch(block + line); // the next wait uses all of them
         }
-        if (left > 1 && left <= capacity) {
-            fiber const* const ahead = slots_[(next + 1) % capacity].load(std::memory_order_relaxed);
+        if (left > 4 && left <= capacity) {
+            fiber const* const ahead = slots_[(next + 4) % capacity].load(std::memory_order_relaxed);
             auto const* const saved = static_cast<char const*>(ahead->context);
             for (std::size_t line = 0; line < frames_prefetched; line += 64)
                 __builtin_prefetch(saved + line);
