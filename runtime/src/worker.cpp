@@ -405,8 +405,7 @@ bool worker::anything_anywhere() const noexcept {
 // Worth it only where work may come without a system call of ours: from other workers, or from threads
 // that were quick to follow up before. True: something came.
 bool worker::spin() noexcept {
-    bool const one_worker = run_of.workers.size() == 1;
-    if (one_worker ? !woken_by_injection : !searching) return false;
+    if (alone ? !woken_by_injection : !searching) return false;
     if (run_of.single_cpu) return false;
     std::int64_t const until = ns(runtime::real_now()) + spin_before_sleep;
     while (ns(runtime::real_now()) < until) {
