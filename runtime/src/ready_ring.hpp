@@ -116,22 +116,22 @@ private:
     static constexpr std::uint32_t taken(std::uint64_t head) { return std::uint32_t(head >> 32); }
     static constexpr std::uint32_t front_of(std::uint64_t head) { return std::uint32_t(head); }
 
-    // A cold fiber costs two rows of misses: its control block, then its stack. Looking four and two
-    // ahead hides them: resuming 100,000 fibers in random order costs a fifth (weft-bench yield).
+    // A cold fiber costs two rows of misses: its control block, then its stack. Looking ahead hides a
+    // part of them (weft-bench yield_100000; distances of 3 and 1, 6 and 3, 10 and 6 were slower).
     // The fiber ahead may be stolen meanwhile; its block stays readable, and a wrong address only
     // prefetches in vain. ThreadSanitizer would call the read of `context` a race, rightly.
     void prefetch_after([[maybe_unused]] std::uint32_t next) const noexcept {
 #if !defined(__SANITIZE_THREAD__)
         std::uint32_t const tail = tail_.load(std::memory_order_relaxed); // a hint
         std::uint32_t const left = tail - next;
-        if (left > 8 && left <= capacity) {
+        if (left > blocks_ahead && left <= capacity) {
             auto const* const block = reinterpret_cast<char const*>(
-                slots_[(next + 8) % capacity].load(std::memory_order_relaxed));
+                slots_[(next + blocks_ahead) % capacity].load(std::memory_order_relaxed));
             for (std::size_t line = 0; line < sizeof(fiber); line += 64)
                 __builtin_prefetch(block + line); // the next wait uses all of them
         }
-        if (left > 4 && left <= capacity) {
-            fiber const* const ahead = slots_[(next + 4) % capacity].load(std::memory_order_relaxed);
+        if (left > stacks_ahead && left <= capacity) {
+            fiber const* const ahead = slots_[(next + stacks_ahead) % capacity].load(std::memory_order_relaxed);
             auto const* const saved = static_cast<char const*>(ahead->context);
             for (std::size_t line = 0; line < frames_prefetched; line += 64)
                 __builtin_prefetch(saved + line);
@@ -139,9 +139,9 @@ private:
 #endif
     }
 
-    // What lies between the switch and the code that called a stream. Three lines of it make the
-    // yields of 100,000 fibers an eighth slower.
-    static constexpr std::size_t frames_prefetched = 640;
+    static constexpr std::uint32_t blocks_ahead = 8;
+    static constexpr std::uint32_t stacks_ahead = 4; // their blocks have arrived by then
+    static constexpr std::size_t frames_prefetched = 640; // from the switch to who called a stream
 
     alignas(64) std::atomic<std::uint64_t> head_ = 0;
     alignas(64) std::atomic<std::uint32_t> tail_ = 0;
