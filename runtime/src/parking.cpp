@@ -91,7 +91,7 @@ parking::parking(char const* what, cancellable how) : fiber_(&required(what)) {
 wake_reason parking::suspend() noexcept {
     fiber& self = *fiber_;
     if (!self.wait.is_delivered()) { // A4
-        self.state.store(task_state::waiting, std::memory_order_relaxed); // for reports
+        self.state.store(task_state::waiting, std::memory_order_release); // pairs with reports
         this_worker()->leave_current(after_switch::park);
     }
     return self.wait.reason();
@@ -150,7 +150,7 @@ void yield_current(char const* call) noexcept {
     worker& here = *this_worker();
     check_may_suspend(*here.current, call);
     here.service_timers();
-    here.current->state.store(task_state::ready, std::memory_order_relaxed); // for reports
+    here.current->state.store(task_state::ready, std::memory_order_release); // pairs with reports
     here.leave_current(after_switch::yield);
 }
 

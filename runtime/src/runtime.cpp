@@ -147,7 +147,7 @@ void runtime::stop() noexcept {
 }
 
 void runtime::schedule(fiber& runnable) noexcept {
-    runnable.state.store(task_state::ready, std::memory_order_relaxed); // for reports
+    runnable.state.store(task_state::ready, std::memory_order_release); // pairs with reports
     worker* const here = this_worker();
     bool const at_home = here != nullptr && &here->run_of == this;
     std::uint16_t const pin = runnable.pinned_to.load(std::memory_order_relaxed); // it does not run

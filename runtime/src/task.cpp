@@ -75,7 +75,7 @@ group_state* end_task(fiber& of, outcome how, std::exception_ptr error,
     {
         std::lock_guard const guard(of.scopes);
         of.result.store(how, std::memory_order_release); // pairs with done()
-        of.state.store(task_state::finished, std::memory_order_relaxed); // read under the lock
+        of.state.store(task_state::finished, std::memory_order_release); // pairs with reports
         group = of.group;
         wake_joiners(of);
     }
@@ -316,11 +316,11 @@ fiber& new_task::launch(group_state& group, cancel_scope* base) {
     made.parent_id = group.host_id();
     fiber* const spawner = at_home ? here->current : nullptr;
     made.context_variables = inherit_context(spawner);
-    made.state.store(task_state::ready, std::memory_order_release); // pairs with dumps
+    made.state.store(task_state::ready, std::memory_order_release); // pairs with reports
     try {
         group.adopt(made);
     } catch (...) {
-        made.state.store(task_state::finished, std::memory_order_relaxed); // it never was
+        made.state.store(task_state::finished, std::memory_order_release); // pairs with reports
         throw;
     }
     fiber_ = nullptr;

@@ -47,7 +47,7 @@ void worker::become(fiber& resumed) noexcept {
     exceptions->caught = resumed.caught_exceptions;
     exceptions->uncaught = resumed.uncaught_exceptions;
     resumed.budget = simulated ? run_of.sim->draw_budget() : budget_of_a_turn;
-    resumed.state.store(task_state::running, std::memory_order_relaxed); // for reports
+    resumed.state.store(task_state::running, std::memory_order_release); // pairs with reports
     worker_counters::count(counters.switches);
 }
 
@@ -94,7 +94,7 @@ void worker::leave_current(after_switch how) noexcept {
     fiber& self = *current;
     fiber* const next = next_with_stack();
     if (next == nullptr && how == after_switch::yield) {
-        self.state.store(task_state::running, std::memory_order_relaxed); // nobody else wants to
+        self.state.store(task_state::running, std::memory_order_release); // pairs with reports
         self.budget = budget_of_a_turn;
         return;
     }
