@@ -100,14 +100,16 @@ void mutex::take_or_wait(detail::fiber& self, char const* call, detail::cancella
             wait.withdraw(); // if a canceller was first: it finds the task at its next call (M3)
             return;
         }
-        if (has_ended(seen)) {
-            queue_.unlock();
-            wait.withdraw(); // whoever was first: it is broken
-            refuse_broken();
-        }
         if ((seen & contended) != 0 ||
             word_.compare_exchange_weak(seen, seen | contended, std::memory_order_relaxed)) // L2
             break;
+    }
+    // Marked, under the queue's lock: from here on the owner cannot let go without that lock, so one that
+    // has ended has ended as owner.
+    if (has_ended(seen)) {
+        queue_.unlock();
+        wait.withdraw(); // whoever was first: it is broken
+        refuse_broken();
     }
     queue_.waiters.push_back(node);
     queue_.unlock();
@@ -125,8 +127,17 @@ bool mutex::try_lock() {
                                       std::memory_order_relaxed))
         return true;
     if (owner_in(seen) == &self) refuse_owner();
-    if (has_ended(seen)) refuse_broken();
+    if (has_ended(seen) && is_orphaned()) refuse_broken();
     return false;
+}
+
+// The same look as in take_or_wait(): an owner that is seen to have ended may have let go before.
+bool mutex::is_orphaned() {
+    std::lock_guard const guard(queue_);
+    std::uintptr_t seen = word_.load(std::memory_order_relaxed); // the CAS decides
+    while (seen != 0 && (seen & contended) == 0 &&
+           !word_.compare_exchange_weak(seen, seen | contended, std::memory_order_relaxed)) {} // L2
+    return has_ended(seen);
 }
 
 void mutex::acquire_nowait() {

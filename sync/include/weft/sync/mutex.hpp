@@ -56,6 +56,7 @@ private:
     void take_or_wait(detail::fiber& self, char const* call, detail::cancellable);
     void hand_over();
     bool is_owned_by(detail::fiber const&) const noexcept;
+    bool is_orphaned();
 
     std::atomic<std::uintptr_t> word_ = 0; // see mutex.cpp
     mutable detail::wait_queue queue_;     // its word: 1 for fast_acquire
