@@ -10,14 +10,15 @@
 
 namespace weft::detail {
 
-bool future_state::begin_setting() noexcept {
+bool future_state::begin(state next) noexcept {
     state expected = state::pending;
-    return now_.compare_exchange_strong(expected, state::setting, std::memory_order_relaxed); // CAS decides
+    return now_.compare_exchange_strong(expected, next, std::memory_order_relaxed); // CAS decides
 }
 
 void future_state::begin_setting_or_throw() {
-    if (begin_setting()) return;
-    if (now() == state::cancelled) throw future_cancelled();
+    if (begin(state::setting)) return;
+    state const seen = now();
+    if (seen == state::cancelling || seen == state::cancelled) throw future_cancelled();
     throw std::logic_error("the promise has been kept already");
 }
 
@@ -27,7 +28,7 @@ void future_state::fail(std::exception_ptr error) noexcept {
 }
 
 bool future_state::cancel() {
-    if (!begin_setting()) return false;
+    if (!begin(state::cancelling)) return false;
     on_cancel();
     finish(state::cancelled);
     return true;
@@ -81,6 +82,7 @@ void future_state::wait_for_value(char const* call) {
         throw future_cancelled();
     case state::pending:
     case state::setting:
+    case state::cancelling:
     case state::value:
         return;
     }
