@@ -22,10 +22,11 @@ struct seen_task {
 std::vector<seen_task> look_at_tasks(detail::runtime const* of) {
     std::vector<detail::fiber*> held;
     detail::fiber_slabs::for_each([&](detail::fiber& each) {
-        if (each.state.load(std::memory_order_acquire) == task_state::finished) return; // launch()
+        if (each.state.load(std::memory_order_relaxed) == task_state::finished) return;
         if (held.size() == held.capacity()) held.reserve(2 * held.size() + 64); // not under the lock
         std::lock_guard const guard(each.scopes);
-        if (each.state.load(std::memory_order_relaxed) == task_state::finished) return; // under the lock
+        // Pairs with launch(): the block may have been given to another task since the first look.
+        if (each.state.load(std::memory_order_acquire) == task_state::finished) return;
         if (of != nullptr && each.runtime != of) return;
         detail::add_reference(each);
         held.push_back(&each);
