@@ -190,8 +190,7 @@ fiber* worker::next_fiber() noexcept {
         if (fiber* const pinned = take_pinned()) return pinned;
     if (next_slot.load(std::memory_order_relaxed) != nullptr) { // the exchange decides
         if (++slot_streak <= most_slot_uses_in_a_row || (ready.empty() && spawned.empty()))
-            if (fiber* const woken = next_slot.exchange(nullptr, std::memory_order_acq_rel)) // thieves
-                return woken;
+            if (fiber* const woken = exchange_slot(nullptr)) return woken;
     }
     slot_streak = 0;
     if (std::exchange(prefer_new, false))
@@ -202,7 +201,7 @@ fiber* worker::next_fiber() noexcept {
     }
     if (fiber* const waiting = take_from(overflow)) return waiting;
     if (fiber* const newest = spawned.pop_newest()) return newest;
-    if (fiber* const woken = next_slot.exchange(nullptr, std::memory_order_acq_rel)) return woken;
+    if (fiber* const woken = exchange_slot(nullptr)) return woken;
     if (pinned_wait)
         if (fiber* const pinned = take_pinned()) return pinned;
     return run_of.injection.empty() ? nullptr : take_injected();
@@ -215,9 +214,16 @@ void worker::push_ready(fiber& runnable) noexcept {
     overflow.push_own(runnable);
 }
 
+fiber* worker::exchange_slot(fiber* with) noexcept {
+    if (!alone) return next_slot.exchange(with, std::memory_order_acq_rel); // pairs with thieves
+    fiber* const before = next_slot.load(std::memory_order_relaxed); // nobody else looks
+    next_slot.store(with, std::memory_order_relaxed);                //  "
+    return before;
+}
+
 void worker::push_woken(fiber& runnable) noexcept {
     if (simulated) return run_of.sim->push(runnable);
-    fiber* const displaced = next_slot.exchange(&runnable, std::memory_order_acq_rel); // thieves
+    fiber* const displaced = exchange_slot(&runnable);
     if (displaced == nullptr) return; // run next by us: nobody need be woken for it
     push_ready(*displaced);
     if (run_of.workers.size() > 1) run_of.notify();

@@ -115,6 +115,7 @@ struct alignas(128) worker {
 
 private:
     fiber* take_pinned() noexcept;
+    fiber* exchange_slot(fiber* with) noexcept;
     fiber* take_from(injection_queue&) noexcept;
     fiber* take_injected() noexcept;
     fiber* find_elsewhere() noexcept;
