@@ -32,6 +32,9 @@
 #include <weft/io/bytes.hpp>
 #include <weft/io/descriptor.hpp>
 #include <weft/io/error.hpp>
+#include <weft/io/path.hpp>
+#include <weft/io/path_options.hpp>
+#include <weft/io/path_range.hpp>
 #include <weft/io/readiness.hpp>
 #include <weft/io/resolver.hpp>
 #include <weft/io/resource.hpp>
