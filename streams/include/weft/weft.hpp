@@ -32,6 +32,7 @@
 #include <weft/io/bytes.hpp>
 #include <weft/io/descriptor.hpp>
 #include <weft/io/error.hpp>
+#include <weft/io/file.hpp>
 #include <weft/io/path.hpp>
 #include <weft/io/path_options.hpp>
 #include <weft/io/path_range.hpp>
