@@ -142,7 +142,7 @@ void file::close() {
     if (!state_) return;
     shielded([this] {
         std::lock_guard const turn(state_->turn);
-        if (!state_->device) return;
+        if (state_->closed) return;
         to_thread::run_sync(to_thread::options{.limiter = state_->format.limiter},
                             [this] { state_->close(); });
     });
@@ -159,7 +159,7 @@ int file::fileno() const {
 }
 
 bool file::closed() const noexcept {
-    return !state_ || !state_->device;
+    return !state_ || state_->closed;
 }
 
 bool file::readable() const {

@@ -50,7 +50,7 @@ file_state::file_state(std::unique_ptr<file_device> opened, file_format how)
     : format(std::move(how)), device(std::move(opened)) {}
 
 file_state::~file_state() {
-    if (!device) return;
+    if (closed) return;
     try {
         write_out();
         if (device->lent() && device->seekable()) drop_ahead(wait::yes);
@@ -59,7 +59,7 @@ file_state::~file_state() {
 }
 
 void file_state::require_open() const {
-    if (!device) throw std::invalid_argument("I/O operation on closed file " + label());
+    if (closed) throw std::invalid_argument("I/O operation on closed file " + label());
 }
 
 void file_state::require_readable() const {
@@ -350,8 +350,8 @@ void file_state::close() {
     attempt([&] { write_out(); });
     if (device->lent() && device->seekable()) attempt([&] { drop_ahead(wait::yes); });
     gathered_.clear();
-    std::unique_ptr<file_device> const closing = std::move(device);
-    attempt([&] { closing->close(); });
+    closed = true;
+    attempt([&] { device->close(); });
     if (failure) std::rethrow_exception(failure);
 }
 

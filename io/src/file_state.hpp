@@ -7,6 +7,7 @@
 #include <weft/io/path.hpp>
 #include <weft/sync/mutex.hpp>
 
+#include <atomic>
 #include <cstdint>
 #include <limits>
 #include <memory>
@@ -85,7 +86,8 @@ public:
 
     mutex turn;
     file_format const format;
-    std::unique_ptr<file_device> device; ///< null: closed
+    std::unique_ptr<file_device> const device;
+    std::atomic<bool> closed = false; ///< set under `turn`, read by any task
 
 private:
     enum class filled : unsigned char { more, end, would_wait };

@@ -44,6 +44,7 @@
 #include <weft/streams/byte_stream.hpp>
 #include <weft/streams/datagram.hpp>
 #include <weft/streams/error.hpp>
+#include <weft/streams/file_stream.hpp>
 #include <weft/streams/listener.hpp>
 #include <weft/streams/memory.hpp>
 #include <weft/streams/object_stream.hpp>

@@ -33,7 +33,8 @@ class file_state;
 /// Destruction closes at once. It writes out what is still gathered, at most one buffer, and cannot
 /// tell of a failure: close() before.
 ///
-/// Threads       every member but close and destruction by any task; a second one waits for its turn
+/// Threads       any task; a second one waits for its turn. What never waits must not be called while
+///               the file is being closed, closed() excepted
 /// Cancellation  every call that reads, writes or seeks is a cancellation point on entry and while
 ///               it waits for its turn: *nothing* happened. Afterwards it is finished first
 /// Errors        std::system_error with the errno and the path in its text; of these
