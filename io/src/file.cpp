@@ -19,19 +19,23 @@ using detail::file_state;
 using detail::no_limit;
 using wait = file_state::wait;
 
+enum class kind : bool { looks, changes }; // what only looks waits for nothing in a file in memory
+
 // One operation after the other (AF8): here as far as nothing has to be waited for, else in a thread.
 template <class Check, class Operation>
-auto perform(file_state& state, Check check, Operation operation) {
+auto perform(file_state& state, Check check, Operation operation, kind what) {
     std::lock_guard const turn(state.turn);
     state.require_open();
     check();
-    if (auto done = operation(wait::no)) return *std::move(done);
+    bool const in_memory = what == kind::looks && state.device->in_memory();
+    if (auto done = operation(in_memory ? wait::yes : wait::no)) return *std::move(done);
     return *to_thread::run_sync(to_thread::options{.limiter = state.format.limiter},
                                 [&operation] { return operation(wait::yes); });
 }
 
 template <class Operation> auto perform_read(file_state& state, Operation operation) {
-    return perform(state, [&state] { state.require_readable(); }, std::move(operation));
+    return perform(state, [&state] { state.require_readable(); }, std::move(operation),
+                   kind::looks);
 }
 
 template <class Operation>
@@ -42,7 +46,7 @@ auto perform_binary_read(file_state& state, char const* call, Operation operatio
             state.require_readable();
             state.require_binary(call);
         },
-        std::move(operation));
+        std::move(operation), kind::looks);
 }
 
 std::size_t limit_of(std::ptrdiff_t size) {
@@ -112,29 +116,32 @@ std::size_t file::write(bytes_view data) {
     bool const flush =
         to.format.flushes_lines && octets.find_first_of("\r\n") != std::string_view::npos;
     perform(to, [&to] { to.require_writable(); },
-            [&](wait how) { return to.write(octets, flush, how); });
+            [&](wait how) { return to.write(octets, flush, how); }, kind::changes);
     return count;
 }
 
 std::uint64_t file::truncate(std::optional<std::uint64_t> size) {
     file_state& cut = state();
     return perform(cut, [&cut] { cut.require_writable(); },
-                   [&](wait how) { return cut.truncate(size, how); });
+                   [&](wait how) { return cut.truncate(size, how); }, kind::changes);
 }
 
 std::uint64_t file::seek(std::int64_t offset, int whence) {
     file_state& moved = state();
-    return perform(moved, [] {}, [&](wait how) { return moved.seek(offset, whence, how); });
+    return perform(
+        moved, [] {}, [&](wait how) { return moved.seek(offset, whence, how); }, kind::looks);
 }
 
 std::uint64_t file::tell() {
     file_state& asked = state();
-    return perform(asked, [] {}, [&](wait how) { return asked.tell(how); });
+    return perform(
+        asked, [] {}, [&](wait how) { return asked.tell(how); }, kind::looks);
 }
 
 void file::flush() {
     file_state& flushed = state();
-    perform(flushed, [] {}, [&](wait how) { return flushed.flush(how); });
+    perform(
+        flushed, [] {}, [&](wait how) { return flushed.flush(how); }, kind::changes);
 }
 
 // Whatever happens it is closed: what was reported as written must not be lost to a cancellation.

@@ -32,6 +32,8 @@ public:
     virtual std::optional<std::size_t> write_now(bytes_view) { return {}; }
     virtual std::optional<std::uint64_t> seek_now(std::int64_t, int) { return {}; }
 
+    virtual bool in_memory() const { return false; } ///< nothing but write() and flush() ever blocks
+
     virtual int fd() const = 0; ///< -1: there is none
     virtual std::FILE* stream() const { return nullptr; }
     virtual bool seekable() const = 0;

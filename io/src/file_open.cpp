@@ -54,9 +54,8 @@ void check_binary(open_options const& how) {
     if (how.newline) throw std::invalid_argument("a binary file takes no newline argument");
 }
 
-// Of a file whose descriptor exists. -1: a buffer for regular files only.
-std::size_t gather_of(int buffering, detail::file_device const& device) {
-    if (buffering == 0 || !device.may_gather()) return 0;
+std::size_t gather_of(int buffering) {
+    if (buffering == 0) return 0;
     return buffering > 1 ? std::size_t(buffering) : usual_gather;
 }
 
@@ -123,11 +122,16 @@ std::unique_ptr<detail::file_state> detail::make_file_state(unique_fd opened, fi
                                                             std::string label) {
     auto device = make_descriptor_device(opened.get(), true, std::move(label));
     opened.release();
+    return make_file_state(std::move(device), std::move(request));
+}
+
+std::unique_ptr<detail::file_state> detail::make_file_state(std::unique_ptr<file_device> device,
+                                                            file_request request) {
     if (!request.encoding.empty())
         device = make_transcoding_device(std::move(device), request.encoding,
                                          request.format.text->errors);
     if (request.format.at_end && device->seekable()) device->seek(0, SEEK_END);
-    request.format.gather = gather_of(request.buffering, *device);
+    request.format.gather = gather_of(request.buffering);
     return std::make_unique<file_state>(std::move(device), std::move(request.format));
 }
 
@@ -148,7 +152,7 @@ file wrap_file(int fd, bool close_fd) {
     detail::file_format format = format_of_flags(flags_of_descriptor(fd));
     auto device =
         detail::make_descriptor_device(fd, close_fd, "the descriptor " + std::to_string(fd));
-    format.gather = gather_of(-1, *device);
+    format.gather = gather_of(-1);
     return file(std::make_unique<detail::file_state>(std::move(device), std::move(format)));
 }
 
@@ -157,6 +161,7 @@ file wrap_file(std::FILE* stream, bool close_file) {
     int const fd = ::fileno(stream);
     // One without descriptor, as of fmemopen(3), says itself what it allows.
     detail::file_format format = format_of_flags(fd < 0 ? O_RDWR : flags_of_descriptor(fd));
+    format.gather = 0; // the stream has a buffer of its own
     return file(std::make_unique<detail::file_state>(
         detail::make_stdio_device(stream, close_file, "the C stream"), std::move(format)));
 }

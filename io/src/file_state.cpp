@@ -248,8 +248,9 @@ bool file_state::drop_ahead(wait how) {
 
 std::optional<std::size_t> file_state::write(std::string_view data, bool flush, wait how) {
     if (device->seekable() && !drop_ahead(how)) return {};
-    if (!flush && gathered_.size() + data.size() <= format.gather) {
-        if (gathered_.capacity() == 0) gathered_.reserve(format.gather);
+    std::size_t const gather = device->may_gather() ? format.gather : 0;
+    if (!flush && gathered_.size() + data.size() <= gather) {
+        if (gathered_.capacity() == 0) gathered_.reserve(gather);
         gathered_ += data;
         return data.size();
     }
@@ -260,7 +261,7 @@ std::optional<std::size_t> file_state::write(std::string_view data, bool flush, 
         return done;
     }
     write_out();
-    if (!flush && data.size() <= format.gather) {
+    if (!flush && data.size() <= gather) {
         gathered_ = data;
         return data.size();
     }

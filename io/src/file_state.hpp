@@ -118,6 +118,7 @@ file_request parse_file_mode(std::string const& mode, open_options const&);
 
 /// What is open already, as the request has it. `label` is for errors. Blocks.
 std::unique_ptr<file_state> make_file_state(unique_fd, file_request, std::string label);
+std::unique_ptr<file_state> make_file_state(std::unique_ptr<file_device>, file_request);
 /// Opens, and blocks doing so.
 std::unique_ptr<file_state> open_file_state(path const&, file_request);
 
