@@ -59,7 +59,7 @@ glob_pattern parse(std::string_view text, bool case_sensitive) {
     }
     if (result.parts.empty())
         throw std::invalid_argument("the pattern '" + std::string(text) + "' is empty");
-    result.directories_only = text.ends_with('/');
+    result.directories_only = text.ends_with('/') || text.ends_with("/.");
     return result;
 }
 
