@@ -43,6 +43,8 @@
 #include <weft/streams/listener.hpp>
 #include <weft/streams/memory.hpp>
 #include <weft/streams/object_stream.hpp>
+#include <weft/streams/pipe.hpp>
+#include <weft/streams/process.hpp>
 #include <weft/streams/socket.hpp>
 #include <weft/streams/stapled.hpp>
 #include <weft/streams/tcp.hpp>
