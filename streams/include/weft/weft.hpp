@@ -35,6 +35,7 @@
 #include <weft/io/readiness.hpp>
 #include <weft/io/resolver.hpp>
 #include <weft/io/resource.hpp>
+#include <weft/io/signals.hpp>
 
 #include <weft/streams/any_byte_stream.hpp>
 #include <weft/streams/byte_stream.hpp>
