@@ -36,6 +36,9 @@
 #include <weft/io/resolver.hpp>
 #include <weft/io/resource.hpp>
 #include <weft/io/signals.hpp>
+#if __has_include(<cereal/cereal.hpp>)
+#include <weft/io/to_process.hpp>
+#endif
 
 #include <weft/streams/any_byte_stream.hpp>
 #include <weft/streams/byte_stream.hpp>
