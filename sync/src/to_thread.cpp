@@ -146,6 +146,15 @@ void detail::run_in_thread(std::shared_ptr<thread_call> const& call, capacity_li
     if (call->error != nullptr) std::rethrow_exception(std::exchange(call->error, nullptr));
 }
 
+bool detail::run_in_background(std::shared_ptr<thread_call> const& call) noexcept {
+    try {
+        service_of_run<thread_pool>(name_of_call).submit(call);
+        return true;
+    } catch (std::exception const&) { // the caller does it itself
+        return false;
+    }
+}
+
 capacity_limiter& to_thread::current_default_thread_limiter() {
     return *service_of_run<default_thread_limiter>("to_thread.current_default_thread_limiter").limiter;
 }

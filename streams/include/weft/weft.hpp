@@ -32,10 +32,15 @@
 #include <weft/io/bytes.hpp>
 #include <weft/io/descriptor.hpp>
 #include <weft/io/error.hpp>
+#include <weft/io/file.hpp>
+#include <weft/io/path.hpp>
+#include <weft/io/path_options.hpp>
+#include <weft/io/path_range.hpp>
 #include <weft/io/readiness.hpp>
 #include <weft/io/resolver.hpp>
 #include <weft/io/resource.hpp>
 #include <weft/io/signals.hpp>
+#include <weft/io/temp.hpp>
 #if __has_include(<cereal/cereal.hpp>)
 #include <weft/io/to_process.hpp>
 #endif
@@ -44,6 +49,7 @@
 #include <weft/streams/byte_stream.hpp>
 #include <weft/streams/datagram.hpp>
 #include <weft/streams/error.hpp>
+#include <weft/streams/file_stream.hpp>
 #include <weft/streams/listener.hpp>
 #include <weft/streams/memory.hpp>
 #include <weft/streams/object_stream.hpp>

@@ -59,6 +59,10 @@ public:
 /// Sends the call to a thread of the run's pool and waits until it has finished. Throws what it threw.
 void run_in_thread(std::shared_ptr<thread_call> const&, capacity_limiter* or_default);
 
+/// Hands the call to a thread of the run's pool; nobody waits for it, but run() returns after it. What it
+/// throws is dropped. Never suspends: for destructors. False: not in a task, or no thread can be had.
+bool run_in_background(std::shared_ptr<thread_call> const&) noexcept;
+
 /// The call that the current OS thread executes, or null.
 std::shared_ptr<thread_call> current_thread_call();
 
