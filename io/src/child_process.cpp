@@ -4,6 +4,7 @@
 #include "launch.hpp"
 
 #include <weft/runtime/cancel_scope.hpp>
+#include <weft/runtime/detail/fork.hpp>
 #include <weft/runtime/detail/service.hpp>
 #include <weft/sync/capacity_limiter.hpp>
 #include <weft/sync/to_thread.hpp>
@@ -135,6 +136,7 @@ child_process::child_process(::pid_t pid, unique_fd pidfd, bool leads_group)
     : pid_(pid), leads_group_(leads_group), number_(pidfd.get()), pidfd_(std::move(pidfd)) {}
 
 child_process::~child_process() {
+    if (is_forked_child()) return; // somebody else's child
     if (exit_code()) return;
     signal_group(SIGKILL);
     if (exit_code()) return;
@@ -142,6 +144,7 @@ child_process::~child_process() {
 }
 
 std::optional<int> child_process::exit_code() noexcept {
+    if (is_forked_child()) return {}; // it is the parent's to reap
     std::lock_guard const guard(reaping_);
     int code = 0;
     if (!code_ && look_for_end(number_, WNOHANG, code) != 0) code_ = code;
