@@ -5,6 +5,8 @@
 #include "overflow_report.hpp"
 #include "task.hpp"
 
+#include <weft/runtime/detail/fork.hpp>
+
 #include <algorithm>
 #include <stdexcept>
 #include <system_error>
@@ -81,6 +83,7 @@ runtime::runtime(run_options const& given)
     for (unsigned number = 0; number < count; ++number)
         workers.push_back(std::make_unique<worker>(*this, number, count));
     root_group.open_as_root(*this);
+    watch_for_forks();
     std::lock_guard const guard(runs_mutex);
     runs.push_back(this);
 }
@@ -170,6 +173,18 @@ void runtime::wake_quiescence_waiters() noexcept {
     std::lock_guard const guard(quiescence);
     quiescence_waiters.store(0, std::memory_order_relaxed); // under the lock
     quiescence.wake_all();
+}
+
+void lock_list_of_runs() {
+    runs_mutex.lock();
+}
+
+void unlock_list_of_runs() {
+    runs_mutex.unlock();
+}
+
+bool has_runs() {
+    return !runs.empty();
 }
 
 void for_each_runtime(void (*visit)(runtime&, void*), void* argument) {

@@ -39,7 +39,11 @@
 #include <weft/io/readiness.hpp>
 #include <weft/io/resolver.hpp>
 #include <weft/io/resource.hpp>
+#include <weft/io/signals.hpp>
 #include <weft/io/temp.hpp>
+#if __has_include(<cereal/cereal.hpp>)
+#include <weft/io/to_process.hpp>
+#endif
 
 #include <weft/streams/any_byte_stream.hpp>
 #include <weft/streams/byte_stream.hpp>
@@ -49,6 +53,8 @@
 #include <weft/streams/listener.hpp>
 #include <weft/streams/memory.hpp>
 #include <weft/streams/object_stream.hpp>
+#include <weft/streams/pipe.hpp>
+#include <weft/streams/process.hpp>
 #include <weft/streams/socket.hpp>
 #include <weft/streams/stapled.hpp>
 #include <weft/streams/tcp.hpp>
