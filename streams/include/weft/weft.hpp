@@ -37,6 +37,7 @@
 #include <weft/io/resource.hpp>
 
 #include <weft/streams/any_byte_stream.hpp>
+#include <weft/streams/buffered.hpp>
 #include <weft/streams/byte_stream.hpp>
 #include <weft/streams/datagram.hpp>
 #include <weft/streams/error.hpp>
@@ -45,6 +46,8 @@
 #include <weft/streams/object_stream.hpp>
 #include <weft/streams/socket.hpp>
 #include <weft/streams/stapled.hpp>
+#include <weft/streams/stapled.hpp>
 #include <weft/streams/tcp.hpp>
+#include <weft/streams/text.hpp>
 #include <weft/streams/typed_attributes.hpp>
 #include <weft/streams/udp.hpp>
