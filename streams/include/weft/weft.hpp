@@ -49,5 +49,10 @@
 #include <weft/streams/stapled.hpp>
 #include <weft/streams/tcp.hpp>
 #include <weft/streams/text.hpp>
+#include <weft/streams/tls.hpp>
+#include <weft/streams/tls_attribute.hpp>
+#include <weft/streams/tls_context.hpp>
+#include <weft/streams/tls_listener.hpp>
+#include <weft/streams/tls_stream.hpp>
 #include <weft/streams/typed_attributes.hpp>
 #include <weft/streams/udp.hpp>
