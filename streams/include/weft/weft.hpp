@@ -39,10 +39,12 @@
 #include <weft/streams/any_byte_stream.hpp>
 #include <weft/streams/buffered.hpp>
 #include <weft/streams/byte_stream.hpp>
+#include <weft/streams/conformance.hpp>
 #include <weft/streams/datagram.hpp>
 #include <weft/streams/error.hpp>
 #include <weft/streams/listener.hpp>
 #include <weft/streams/memory.hpp>
+#include <weft/streams/memory_network.hpp>
 #include <weft/streams/object_stream.hpp>
 #include <weft/streams/socket.hpp>
 #include <weft/streams/stapled.hpp>
