@@ -46,17 +46,27 @@
 #endif
 
 #include <weft/streams/any_byte_stream.hpp>
+#include <weft/streams/buffered.hpp>
 #include <weft/streams/byte_stream.hpp>
+#include <weft/streams/conformance.hpp>
 #include <weft/streams/datagram.hpp>
 #include <weft/streams/error.hpp>
 #include <weft/streams/file_stream.hpp>
 #include <weft/streams/listener.hpp>
 #include <weft/streams/memory.hpp>
+#include <weft/streams/memory_network.hpp>
 #include <weft/streams/object_stream.hpp>
 #include <weft/streams/pipe.hpp>
 #include <weft/streams/process.hpp>
 #include <weft/streams/socket.hpp>
 #include <weft/streams/stapled.hpp>
+#include <weft/streams/stapled.hpp>
 #include <weft/streams/tcp.hpp>
+#include <weft/streams/text.hpp>
+#include <weft/streams/tls.hpp>
+#include <weft/streams/tls_attribute.hpp>
+#include <weft/streams/tls_context.hpp>
+#include <weft/streams/tls_listener.hpp>
+#include <weft/streams/tls_stream.hpp>
 #include <weft/streams/typed_attributes.hpp>
 #include <weft/streams/udp.hpp>
