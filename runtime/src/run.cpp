@@ -51,6 +51,8 @@ void run_first_task(run_options const& options, body_operations const& operation
         task.set_body(wrapped, function, call_site);
         run.run(task);
     }
+    if (!run.deadlock().empty())
+        throw deadlock_error("deadlock: every task waits, and nothing can end a wait\n" + run.deadlock());
     if (first.failure != nullptr) std::rethrow_exception(first.failure);
 }
 

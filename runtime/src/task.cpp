@@ -311,6 +311,7 @@ fiber& new_task::launch(group_state& group, cancel_scope* base) {
     made.waiting_unwinding.store(0, std::memory_order_relaxed);         //  "
     made.timer_slot = 0;
     made.suspension_bans = made.migration_bans = 0;
+    made.owned_mutexes = 0;
     if (made.stack_class == stack_classes::count) made.stack_class = std::uint8_t(run.stack_class);
     made.id = at_home ? here->next_id++ : run.new_task_id();
     made.parent_id = group.host_id();

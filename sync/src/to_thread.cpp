@@ -3,6 +3,7 @@
 #include "thread_pool.hpp"
 
 #include <weft/runtime/cancel_scope.hpp>
+#include <weft/runtime/detail/outside_work.hpp>
 #include <weft/runtime/detail/parking.hpp>
 #include <weft/runtime/detail/service.hpp>
 
@@ -74,6 +75,7 @@ reason wait_for_thread(detail::thread_call& call, detail::cancellable how) {
 }
 
 reason wait_or_notice_cancellation(detail::thread_call& call, detail::cancellable how) {
+    detail::outside_work const thread(detail::outside_work::kind::call);
     try {
         return wait_for_thread(call, how);
     } catch (cancelled const&) { // on the way into the wait; thrown again later
