@@ -1,5 +1,7 @@
 #include "fiber_slab.hpp"
 
+#include <weft/runtime/detail/mutex_wait.hpp>
+
 #include <atomic>
 #include <new>
 #include <utility>
@@ -12,6 +14,10 @@ namespace {
 
 constexpr std::size_t most_slabs = (std::size_t(1) << wait_ref::index_bits) / fiber_slabs::fibers_per_slab;
 
+// A slab, and behind its blocks what is beside them: untouched as long as nobody waits for a mutex.
+constexpr std::size_t bytes_of_blocks = fiber_slabs::fibers_per_slab * sizeof(fiber);
+constexpr std::size_t bytes_of_slab = bytes_of_blocks + fiber_slabs::fibers_per_slab * sizeof(mutex_wait);
+
 // Read without a lock by fiber_at() and dumps; written under the lock, before `slab_count` is raised.
 std::atomic<fiber*> slabs[most_slabs];
 std::atomic<std::uint32_t> slab_count = 0;
@@ -23,9 +29,8 @@ std::uint32_t used_of_last_slab = fiber_slabs::fibers_per_slab; // blocks beyond
 bool add_slab() noexcept {
     std::uint32_t const number = slab_count.load(std::memory_order_relaxed); // under the lock
     if (number == most_slabs) return false;
-    void* const memory = ::mmap(nullptr, fiber_slabs::fibers_per_slab * sizeof(fiber),
-                                PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE,
-                                -1, 0);
+    void* const memory = ::mmap(nullptr, bytes_of_slab, PROT_READ | PROT_WRITE,
+                                MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (memory == MAP_FAILED) return false;
     slabs[number].store(static_cast<fiber*>(memory), std::memory_order_relaxed);
     slab_count.store(number + 1, std::memory_order_release); // pairs with end_of_indices()
@@ -47,6 +52,13 @@ fiber* make_one() noexcept { // under the lock; null: no memory
 fiber* fiber_at(std::uint32_t index) noexcept {
     return slabs[index / fiber_slabs::fibers_per_slab].load(std::memory_order_relaxed) +
            index % fiber_slabs::fibers_per_slab; // whoever has the index was told after it was made
+}
+
+mutex_wait& mutex_wait::of(fiber const& waiter) noexcept {
+    auto* const blocks = reinterpret_cast<std::byte*>(
+        slabs[waiter.index / fiber_slabs::fibers_per_slab].load(std::memory_order_relaxed)); // fiber_at()
+    auto* const waits = reinterpret_cast<mutex_wait*>(blocks + bytes_of_blocks); // zero: no mutex
+    return waits[waiter.index % fiber_slabs::fibers_per_slab];
 }
 
 std::uint32_t fiber_slabs::end_of_indices() noexcept {

@@ -1,8 +1,10 @@
 #include <weft/runtime/run.hpp>
 
+#include "mutex_wait.hpp"
 #include "runtime.hpp"
 
 #include <weft/runtime/detail/group_state.hpp>
+#include <weft/runtime/detail/swallowed.hpp>
 
 #include <stdexcept>
 
@@ -28,9 +30,11 @@ struct first_body {
             operations.run(*current_fiber(), body);
         } catch (cancelled const&) { // nobody can cancel it: a foreign `cancelled` was thrown on
             failure = std::make_exception_ptr(task_cancelled("the first task was cancelled"));
+            note_cancellation_handled(*current_fiber());
         } catch (...) { // leaves from run()
             failure = std::current_exception();
         }
+        if (failure == nullptr) failure = mutex_left_locked(*current_fiber());
         run.stop();
     }
 };

@@ -2,10 +2,12 @@
 
 #include "abort.hpp"
 #include "context_values.hpp"
+#include "mutex_wait.hpp"
 #include "runtime.hpp"
 #include "scope_access.hpp"
 
 #include <weft/runtime/detail/group_state.hpp>
+#include <weft/runtime/detail/swallowed.hpp>
 
 #include <cstdlib>
 #include <cstring>
@@ -27,6 +29,7 @@ void recycle(fiber& block) noexcept {
     block.name = nullptr;
     block.flags = 0;
     block.body = nullptr;
+    if (block.owned_mutexes != 0) return; // mutexes name it for ever: it must stay a finished one
     worker* const here = this_worker();
     if (here != nullptr)
         here->fibers.give(block);
@@ -79,6 +82,8 @@ group_state* end_task(fiber& of, outcome how, std::exception_ptr error,
         group = of.group;
         wake_joiners(of);
     }
+    if (of.owned_mutexes != 0) [[unlikely]]
+        tell_mutex_waiters(of);
     if (error == nullptr && !cancellation_escaped) return group;
     if (error != nullptr) group->child_failed(of, std::move(error));
     fiber* const ended = &of;
@@ -127,6 +132,7 @@ group_state* run_task(fiber& self) noexcept {
             how = run_in_own_scope(self);
         else
             self.operations->run(self, self.body);
+        note_task_ended(self, how == outcome::value);
     } catch (cancelled const&) {
         how = outcome::cancelled;
         escaped = true;
@@ -135,6 +141,12 @@ group_state* run_task(fiber& self) noexcept {
     } catch (...) { // goes to the group and to the handles
         how = outcome::failed;
         error = std::current_exception();
+    }
+    if (how != outcome::value) note_task_ended(self, false);
+    if (error == nullptr && (error = mutex_left_locked(self)) != nullptr) {
+        if (how == outcome::value && self.operations->destroy_result != nullptr)
+            self.operations->destroy_result(self.body);
+        how = outcome::failed;
     }
     return end_task(self, how, std::move(error), escaped);
 }
@@ -311,7 +323,6 @@ fiber& new_task::launch(group_state& group, cancel_scope* base) {
     made.waiting_unwinding.store(0, std::memory_order_relaxed);         //  "
     made.timer_slot = 0;
     made.suspension_bans = made.migration_bans = 0;
-    made.owned_mutexes = 0;
     if (made.stack_class == stack_classes::count) made.stack_class = std::uint8_t(run.stack_class);
     made.id = at_home ? here->next_id++ : run.new_task_id();
     made.parent_id = group.host_id();
