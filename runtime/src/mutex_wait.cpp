@@ -16,7 +16,7 @@ void set_mutex_operations(mutex_operations const& known) noexcept {
     operations.store(&known, std::memory_order_release); // pairs with those who load it
 }
 
-void mutex_wait::end() noexcept {
+void mutex_wait::end_after_look() noexcept {
     std::uintptr_t seen = mutex_.load(std::memory_order_relaxed); // the CAS decides
     for (;;) {
         seen &= ~looked_at;
@@ -26,15 +26,15 @@ void mutex_wait::end() noexcept {
 }
 
 mutex_wait::look::look(fiber const& waiter) noexcept : wait_(of(waiter)) {
-    std::uintptr_t seen = wait_.mutex_.load(std::memory_order_seq_cst); // pairs with begin()
+    std::uintptr_t seen = wait_.mutex_.load(std::memory_order_seq_cst); // the announcement
     if (seen == 0 || (seen & looked_at) != 0 ||
-        !wait_.mutex_.compare_exchange_strong(seen, seen | looked_at, std::memory_order_acquire)) // begin
+        !wait_.mutex_.compare_exchange_strong(seen, seen | looked_at, std::memory_order_acquire)) //  "
         return;
     mutex_ = seen;
 }
 
 mutex_wait::look::~look() {
-    if (mutex_ != 0) wait_.mutex_.store(mutex_, std::memory_order_release); // pairs with end()
+    if (mutex_ != 0) wait_.mutex_.store(mutex_, std::memory_order_release); // the end
 }
 
 void for_each_mutex_waiter(void (*visit)(fiber& waiter, void* mutex, void* argument), void* argument) {
@@ -45,6 +45,9 @@ void for_each_mutex_waiter(void (*visit)(fiber& waiter, void* mutex, void* argum
 }
 
 void tell_mutex_waiters(fiber& owner) noexcept {
+    // The task is marked as finished: who announced itself before this is found, who does so after it sees
+    // the mark.
+    std::atomic_thread_fence(std::memory_order_seq_cst); // pairs with arm() of the waiters
     if (auto const* const known = operations.load(std::memory_order_acquire)) // set_mutex_operations()
         known->owner_ended(owner);
 }

@@ -24,8 +24,8 @@
 // I3  The block of an ended task can be told by its state. One that owned a mutex when it ended is never
 //     used again.
 // I4  A task counts what it owns. If that is not zero when it ends, it looks for all who wait for a mutex
-//     of its own, after it is marked as finished under its lock. Waiters announce themselves under that
-//     lock, unless it is marked (LK8). Nobody else pays for it.
+//     of its own, after it was marked as finished. Waiters announce themselves before they look for that
+//     mark: one of both sees the other (LK8). Nobody else pays for it.
 //
 // Rejected: storing 0 under the lock when the queue is empty, since the unlock after it would touch a
 // mutex that the next owner has destroyed; letting newcomers overtake (2-3 times the throughput under
@@ -48,7 +48,7 @@ detail::fiber* owner_in(std::uintptr_t word) {
 bool has_ended(std::uintptr_t word) {
     detail::fiber const* const owner = owner_in(word);
     return owner != nullptr &&
-           owner->state.load(std::memory_order_acquire) == task_state::finished; // end of a task
+           owner->state.load(std::memory_order_seq_cst) == task_state::finished; // the owner's fence (I4)
 }
 
 [[noreturn, gnu::cold]] void refuse_owner() {
@@ -108,8 +108,11 @@ std::vector<link_of_cycle> cycle_of(detail::fiber& waiter) {
     for (detail::fiber* at = &waiter; path.size() < 1000;) {
         detail::mutex_wait::look const waits(*at);
         if (waits.mutex() == nullptr) break;
-        path.push_back({at, detail::wait_word<>::epoch_of(at->wait.load())});
-        at = detail::mutex_access::owner_of(waits.mutex());
+        detail::fiber* const owner = detail::mutex_access::owner_of(waits.mutex());
+        auto const word = at->wait.load(); // after the owner: who was made that has no open wait (U2)
+        if (!detail::wait_word<>::is_open(word)) break;
+        path.push_back({at, detail::wait_word<>::epoch_of(word)});
+        at = owner;
         if (at == &waiter) return path;
         if (at == nullptr) break;
     }
@@ -121,6 +124,7 @@ std::vector<link_of_cycle> cycle_of(detail::fiber& waiter) {
 // The one that closes the circle finds it. Looked at twice: if none of its waits has ended in between, it
 // is one. A timeout may still resolve it, so that the waits go on.
 void mutex::report_cycle(detail::fiber& self) {
+    std::atomic_thread_fence(std::memory_order_seq_cst); // pairs with itself: of two that close it, one sees
     std::vector<link_of_cycle> const cycle = cycle_of(self);
     if (cycle.empty() || cycle_of(self) != cycle) return;
     std::string text = "tasks wait for each other's mutexes:";
@@ -166,6 +170,7 @@ void mutex::lock_uncancellably() {
 
 void mutex::take_or_wait(detail::fiber& self, char const* call, detail::cancellable how) {
     if (is_owned_by(self)) refuse_owner();
+    detail::mutex_wait::announcement const announced(self, this);
     detail::parking wait(call, how);
     detail::wait_node node(wait);
     queue_.lock();
@@ -186,7 +191,7 @@ void mutex::take_or_wait(detail::fiber& self, char const* call, detail::cancella
     }
     // Marked, under the queue's lock: from here on the owner cannot let go without that lock, so one that
     // has ended has ended as owner.
-    if (!announce_wait(*owner_in(seen), self)) {
+    if (has_ended(seen)) { // I4: after the announcement
         queue_.unlock();
         wait.withdraw(); // whoever was first: it is broken
         refuse_broken();
@@ -195,7 +200,6 @@ void mutex::take_or_wait(detail::fiber& self, char const* call, detail::cancella
     queue_.unlock();
     report_cycle(self);
     detail::wake_reason const why = wait.suspend();
-    detail::mutex_wait::of(self).end();
     if (why == detail::wake_reason::event) { // U2 has made us the owner
         ++self.owned_mutexes;
         return;
@@ -203,15 +207,6 @@ void mutex::take_or_wait(detail::fiber& self, char const* call, detail::cancella
     queue_.leave(node);
     if (why == detail::wake_reason::broken) refuse_broken();
     detail::throw_cancelled(self);
-}
-
-// Under the lock under which a task ends: an owner that ends later finds the waiter (I4). False: it has
-// ended.
-bool mutex::announce_wait(detail::fiber& owner, detail::fiber& waiter) noexcept {
-    std::lock_guard const guard(owner.scopes);
-    if (owner.state.load(std::memory_order_relaxed) == task_state::finished) return false; // its lock
-    detail::mutex_wait::of(waiter).begin(this);
-    return true;
 }
 
 bool mutex::try_lock() {

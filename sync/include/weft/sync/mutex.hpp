@@ -64,7 +64,6 @@ private:
     void hand_over();
     bool is_owned_by(detail::fiber const&) const noexcept;
     bool is_orphaned();
-    bool announce_wait(detail::fiber& owner, detail::fiber& waiter) noexcept; // under the queue's lock
     void break_waits() noexcept;
     void report_cycle(detail::fiber& self); // in checked builds
 

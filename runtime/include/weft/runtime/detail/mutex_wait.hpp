@@ -7,17 +7,33 @@
 
 namespace weft::detail {
 
-/// Which mutex a fiber waits for. Beside its control block, and written only by those who really wait.
-///
-/// The waiter says begin() and end(). Whoever looks holds end() up, so that the mutex exists meanwhile.
+/// Which mutex a fiber waits for. Beside its control block, and written only by those who
+/// really wait.
+/// Whoever looks holds up the end of the announcement, so that the mutex exists meanwhile.
 class mutex_wait {
 public:
     static mutex_wait& of(fiber const&) noexcept;
 
-    void begin(void const* mutex) noexcept {
-        mutex_.store(reinterpret_cast<std::uintptr_t>(mutex), std::memory_order_seq_cst); // look
-    }
-    void end() noexcept;
+    /// By the waiter, before its `parking`, whose arm() orders the announcement before everything that
+    /// the waiter looks at afterwards.
+    class announcement {
+    public:
+        announcement(fiber const& waiter, void const* mutex) noexcept : wait_(of(waiter)) {
+            wait_.mutex_.store(reinterpret_cast<std::uintptr_t>(mutex),
+                               std::memory_order_release); // pairs with look
+        }
+        ~announcement() {
+            std::uintptr_t seen = wait_.mutex_.load(std::memory_order_relaxed); // the CAS decides
+            if ((seen & looked_at) != 0 ||
+                !wait_.mutex_.compare_exchange_strong(seen, 0, std::memory_order_acquire)) // ~look
+                wait_.end_after_look();
+        }
+        announcement(announcement const&) = delete;
+        announcement& operator=(announcement const&) = delete;
+
+    private:
+        mutex_wait& wait_;
+    };
 
     /// A look at the mutex that a fiber waits for: null, if there is none, or somebody else looks.
     class look {
@@ -35,6 +51,8 @@ public:
 
 private:
     static constexpr std::uintptr_t looked_at = 1; // mutexes are aligned
+
+    void end_after_look() noexcept;
 
     std::atomic<std::uintptr_t> mutex_ = 0;
 };
