@@ -6,6 +6,7 @@
 #include "task.hpp"
 
 #include <weft/runtime/detail/parking.hpp>
+#include <weft/runtime/detail/swallowed.hpp>
 
 #include <stdexcept>
 
@@ -64,6 +65,7 @@ static bool pop(detail::fiber& self, cancel_scope& scope, bool cancelled_left) n
     self.scopes.unlock();
     if (delivery.owns_lock()) delivery.unlock(); // a timer under way may need it
     if (timed) scope_access::disarm(scope, self);
+    detail::note_scope_left(self, scope, cancelled_left, swallow);
     return swallow;
 }
 
@@ -278,8 +280,9 @@ cancelled scope_access::make_cancelled(fiber& self) {
     static std::shared_ptr<std::string const> const unknown =
         std::make_shared<std::string const>("cancelled");
     cancel_scope const* const scope = nearest_cancelled(self);
-    if (scope == nullptr || scope->cause_ == nullptr) return cancelled(unknown);
-    return cancelled({scope->cause_, &scope->cause_->text});
+    if (scope == nullptr || scope->cause_ == nullptr)
+        return cancelled(note_cancellation_thrown(self, scope, unknown));
+    return cancelled(note_cancellation_thrown(self, scope, {scope->cause_, &scope->cause_->text}));
 }
 
 void throw_timeout(duration limit) {

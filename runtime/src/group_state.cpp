@@ -5,6 +5,7 @@
 #include "scope_access.hpp"
 #include "task.hpp"
 
+#include <weft/runtime/detail/swallowed.hpp>
 #include <weft/runtime/task_group.hpp>
 
 #include <stdexcept>
@@ -271,6 +272,7 @@ void start_record::start(new_task& task, group_state& destination) {
     try {
         settled = group.wait_until_settled("task_group::start", cancellable::yes);
     } catch (cancelled const&) { // the caller was cancelled before it waited: the same as while it does
+        note_cancellation_handled(caller);
     }
     if (!settled) {
         phase expected = phase::pending;
@@ -297,6 +299,7 @@ void task_group::open() {
 
 void task_group::finish(bool cut_short) {
     detail::fiber& host = detail::require_fiber("task_group::run");
+    if (cut_short) detail::note_cancellation_handled(host);
     if (std::exception_ptr const failed = state_.close(host)) std::rethrow_exception(failed);
     if (cut_short || state_.cancellation_escaped()) detail::throw_cancelled(host);
 }

@@ -1,6 +1,7 @@
 #include <weft/runtime/error.hpp>
 #include <weft/runtime/inspect.hpp>
 
+#include "mutex_wait.hpp"
 #include "runtime.hpp"
 #include "scope_access.hpp"
 #include "task.hpp"
@@ -16,6 +17,7 @@ namespace {
 struct seen_task {
     task_info info;
     std::string origin;
+    std::string holder; // of the mutex it waits for
 };
 
 // Every unfinished task of a run, or of all. Each is held by a reference while it is looked at.
@@ -33,7 +35,8 @@ std::vector<seen_task> look_at_tasks(detail::runtime const* of) {
     });
     std::vector<seen_task> seen;
     for (detail::fiber* each : held) {
-        seen_task task{detail::describe(*each), detail::describe_origin(*each)};
+        seen_task task{detail::describe(*each), detail::describe_origin(*each), {}};
+        if (task.info.state == task_state::waiting) task.holder = detail::describe_holder(*each);
         detail::release_reference(*each);
         if (task.info.state != task_state::finished) seen.push_back(std::move(task));
     }
@@ -66,6 +69,7 @@ void write_tree(std::ostream& out, std::multimap<std::uint64_t, seen_task const*
         out << std::string(2 * depth, ' ') << "- " << task.info.name << " (" << task.info.id << "): "
             << word_for(task.info.state);
         if (!task.info.waiting_on.empty()) out << " in " << task.info.waiting_on;
+        if (!task.holder.empty()) out << ", " << task.holder;
         if (task.info.pending_cancellation) out << ", cancelled";
         out << "; " << task.origin.substr(task.origin.rfind(", spawned") + 2) << '\n';
         write_tree(out, children, task.info.id, depth + 1);

@@ -81,7 +81,7 @@ parking::parking(char const* what, cancellable how) : fiber_(&required(what)) {
     check_may_suspend(self, what);
     scope_access::arm_deadlines(self);
     self.waiting_on.store(what, std::memory_order_relaxed); // for reports
-    self.waiting_unwinding.store(std::uint16_t(this_worker()->exceptions->uncaught),
+    self.waiting_unwinding.store(std::uint8_t(this_worker()->exceptions->uncaught),
                                  std::memory_order_relaxed); // published by arm()
     epoch_ = self.wait.arm(how == cancellable::yes);
     if (how == cancellable::no || self.attention.load(std::memory_order_seq_cst) == 0) return; // I1

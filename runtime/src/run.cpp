@@ -1,9 +1,11 @@
 #include <weft/runtime/run.hpp>
 
+#include "mutex_wait.hpp"
 #include "runtime.hpp"
 
 #include <weft/runtime/detail/fork.hpp>
 #include <weft/runtime/detail/group_state.hpp>
+#include <weft/runtime/detail/swallowed.hpp>
 
 #include <stdexcept>
 
@@ -29,9 +31,11 @@ struct first_body {
             operations.run(*current_fiber(), body);
         } catch (cancelled const&) { // nobody can cancel it: a foreign `cancelled` was thrown on
             failure = std::make_exception_ptr(task_cancelled("the first task was cancelled"));
+            note_cancellation_handled(*current_fiber());
         } catch (...) { // leaves from run()
             failure = std::current_exception();
         }
+        if (failure == nullptr) failure = mutex_left_locked(*current_fiber());
         run.stop();
     }
 };
@@ -53,6 +57,8 @@ void run_first_task(run_options const& options, body_operations const& operation
         task.set_body(wrapped, function, call_site);
         run.run(task);
     }
+    if (!run.deadlock().empty())
+        throw deadlock_error("deadlock: every task waits, and nothing can end a wait\n" + run.deadlock());
     if (first.failure != nullptr) std::rethrow_exception(first.failure);
 }
 

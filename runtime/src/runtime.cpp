@@ -1,13 +1,17 @@
 #include "runtime.hpp"
 
+#include "abort.hpp"
 #include "context_switch.hpp"
 #include "cpu_count.hpp"
 #include "overflow_report.hpp"
+#include "scope_access.hpp"
 #include "task.hpp"
 
 #include <weft/runtime/detail/fork.hpp>
+#include <weft/runtime/inspect.hpp>
 
 #include <algorithm>
+#include <sstream>
 #include <stdexcept>
 #include <system_error>
 
@@ -82,6 +86,7 @@ runtime::runtime(run_options const& given)
     unsigned const count = sim ? 1 : count_of_workers(given);
     for (unsigned number = 0; number < count; ++number)
         workers.push_back(std::make_unique<worker>(*this, number, count));
+    if (sim) workers.front()->timers.draw_order_from(*sim);
     root_group.open_as_root(*this);
     watch_for_forks();
     std::lock_guard const guard(runs_mutex);
@@ -120,7 +125,8 @@ void runtime::run(new_task& first_task) {
             thread.join();
         throw;
     }
-    first_task.launch(root_group, nullptr);
+    // Nobody can cancel it, but for a "sim" run that came to a deadlock.
+    first_ = &first_task.launch(root_group, sim ? &root_scope : nullptr);
     become_worker(*workers.front());
     for (std::thread& thread : threads_)
         thread.join();
@@ -147,6 +153,30 @@ void runtime::stop() noexcept {
     stopping.store(true, std::memory_order_seq_cst); // pairs with W3 of the idle protocol
     for (auto const& each : workers)
         wake_worker(each->index);
+}
+
+void runtime::break_deadlock() noexcept {
+    switch (attempts_to_break_++) {
+    case 0: {
+        std::ostringstream tree;
+        dump_tasks(tree);
+        deadlock_ = std::move(tree).str();
+        root_scope.cancel("the tasks of the run wait for one another");
+        break;
+    }
+    case 1: // nothing else runs, and each chain of scopes stands still
+        fiber_slabs::for_each([this](fiber& each) {
+            if (each.runtime != this || each.state.load(std::memory_order_relaxed) == task_state::finished)
+                return;
+            for (cancel_scope* scope = each.innermost.load(std::memory_order_relaxed);
+                 scope != each.base; scope = scope_access::outer(*scope))
+                scope_access::clear_flag(*scope, scope_access::shielding);
+        });
+        break;
+    default:
+        die("tasks wait for one another in calls that cannot be cancelled:\n%s", deadlock_.c_str());
+    }
+    deliver_cancellation(*first_);
 }
 
 void runtime::schedule(fiber& runnable) noexcept {

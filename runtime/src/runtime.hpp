@@ -32,6 +32,12 @@ public:
     void run(new_task& first_task);
     void stop() noexcept; // the first task has ended; any worker
 
+    /// Nothing can end the wait of any task: the tree of tasks is kept and all tasks are cancelled; if
+    /// that was in vain before, through their shields. Ends the process if it was in vain altogether.
+    void break_deadlock() noexcept;
+    /// The tree of tasks of a deadlock, or empty.
+    std::string const& deadlock() const { return deadlock_; }
+
     /// Makes it runnable; the caller may be any thread.
     void schedule(fiber&) noexcept;
 
@@ -79,6 +85,9 @@ private:
     void start_threads();
     void become_worker(worker&) noexcept;
 
+    std::string deadlock_;
+    unsigned attempts_to_break_ = 0;
+    fiber* first_ = nullptr;
     std::vector<std::thread> threads_;
     std::atomic<unsigned> visitors_ = 0; // threads from outside that are making something runnable
     std::atomic<std::uint64_t> foreign_ids_ = 1;

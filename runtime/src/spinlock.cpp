@@ -3,6 +3,8 @@
 #include "abort.hpp"
 #include "this_thread.hpp"
 
+#include <weft/runtime/detail/report.hpp>
+
 #include <sched.h>
 
 namespace weft::detail {
@@ -50,6 +52,7 @@ void note_lock_released(lock_rank rank) noexcept {
 void check_no_lock_held(char const* call) noexcept {
     held_locks const& held = this_thread_locks();
     if (held.count != 0) die("an internal lock of rank %u is held in %s", held.ranks[0], call);
+    report_held_locks(call);
 }
 #endif
 

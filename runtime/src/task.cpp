@@ -2,11 +2,13 @@
 
 #include "abort.hpp"
 #include "context_values.hpp"
+#include "mutex_wait.hpp"
 #include "runtime.hpp"
 #include "scope_access.hpp"
 
 #include <weft/runtime/detail/fork.hpp>
 #include <weft/runtime/detail/group_state.hpp>
+#include <weft/runtime/detail/swallowed.hpp>
 
 #include <cstdlib>
 #include <cstring>
@@ -28,6 +30,7 @@ void recycle(fiber& block) noexcept {
     block.name = nullptr;
     block.flags = 0;
     block.body = nullptr;
+    if (block.owned_mutexes != 0) return; // mutexes name it for ever: it must stay a finished one
     worker* const here = this_worker();
     if (here != nullptr)
         here->fibers.give(block);
@@ -80,6 +83,8 @@ group_state* end_task(fiber& of, outcome how, std::exception_ptr error,
         group = of.group;
         wake_joiners(of);
     }
+    if (of.owned_mutexes != 0) [[unlikely]]
+        tell_mutex_waiters(of);
     if (error == nullptr && !cancellation_escaped) return group;
     if (error != nullptr) group->child_failed(of, std::move(error));
     fiber* const ended = &of;
@@ -128,6 +133,7 @@ group_state* run_task(fiber& self) noexcept {
             how = run_in_own_scope(self);
         else
             self.operations->run(self, self.body);
+        note_task_ended(self, how == outcome::value);
     } catch (cancelled const&) {
         how = outcome::cancelled;
         escaped = true;
@@ -136,6 +142,12 @@ group_state* run_task(fiber& self) noexcept {
     } catch (...) { // goes to the group and to the handles
         how = outcome::failed;
         error = std::current_exception();
+    }
+    if (how != outcome::value) note_task_ended(self, false);
+    if (error == nullptr && (error = mutex_left_locked(self)) != nullptr) {
+        if (how == outcome::value && self.operations->destroy_result != nullptr)
+            self.operations->destroy_result(self.body);
+        how = outcome::failed;
     }
     return end_task(self, how, std::move(error), escaped);
 }

@@ -1,6 +1,7 @@
 #include "timer_heap.hpp"
 
 #include "scope_access.hpp"
+#include "sim_schedule.hpp"
 
 #include <mutex>
 
@@ -37,7 +38,7 @@ bool timer_heap::insert(cancel_scope& scope, time_point when) {
 
 bool timer_heap::insert(std::uintptr_t timer, time_point when) {
     std::lock_guard const guard(lock_);
-    entry const added{when, order_++, timer};
+    entry const added{when, chance_ == nullptr ? order_++ : chance_->draw_timer_order(), timer};
     entries_.push_back(added); // may throw; nothing else has changed
     heap_of(timer) = number_;
     rise(entries_.size() - 1, added);
@@ -92,7 +93,7 @@ void timer_heap::remove_at(std::size_t place) noexcept {
     entry const last = entries_.back();
     entries_.pop_back();
     if (place < entries_.size()) {
-        if (place > 0 && (last.when < entries_[(place - 1) / children].when))
+        if (place > 0 && before(last, entries_[(place - 1) / children]))
             rise(place, last);
         else
             sink(place, last);
@@ -108,7 +109,7 @@ void timer_heap::put(std::size_t place, entry const& what) noexcept {
 void timer_heap::rise(std::size_t place, entry const& what) noexcept {
     while (place > 0) {
         std::size_t const parent = (place - 1) / children;
-        if (entries_[parent].when <= what.when) break; // later insertion: behind its equals
+        if (!before(what, entries_[parent])) break;
         put(place, entries_[parent]);
         place = parent;
     }
@@ -116,9 +117,6 @@ void timer_heap::rise(std::size_t place, entry const& what) noexcept {
 }
 
 void timer_heap::sink(std::size_t place, entry const& what) noexcept {
-    auto const before = [](entry const& left, entry const& right) {
-        return left.when < right.when || (left.when == right.when && left.order < right.order);
-    };
     for (;;) {
         std::size_t const first = place * children + 1;
         if (first >= entries_.size()) break;

@@ -10,6 +10,8 @@
 
 namespace weft::detail {
 
+class sim_schedule;
+
 /// The timers of one worker: sleeping fibers and scopes with deadlines, by time and then by insertion.
 ///
 /// A heap of four children a node, exact to the nanosecond; each timer knows its place, so it can be
@@ -20,6 +22,9 @@ namespace weft::detail {
 class timer_heap {
 public:
     explicit timer_heap(std::uint16_t number) : number_(number) {}
+
+    /// From now on chance decides between equal deadlines. Before the first timer.
+    void draw_order_from(sim_schedule& chance) { chance_ = &chance; }
 
     /// The wait of this fiber ends at that time. True: no other timer is earlier. Errors: bad_alloc.
     bool insert(fiber&, time_point when);
@@ -51,11 +56,15 @@ private:
     void rise(std::size_t place, entry const&) noexcept;
     void sink(std::size_t place, entry const&) noexcept;
     void publish() noexcept;
+    static bool before(entry const& left, entry const& right) {
+        return left.when < right.when || (left.when == right.when && left.order < right.order);
+    }
     static std::uint32_t& slot_of(std::uintptr_t timer) noexcept;
     static std::uint16_t& heap_of(std::uintptr_t timer) noexcept;
 
     std::uint16_t number_;
     mutable spinlock<lock_rank::timers> lock_;
+    sim_schedule* chance_ = nullptr; // of a "sim" run
     std::uint64_t order_ = 0;
     std::vector<entry> entries_;
     std::atomic<duration::rep> earliest_ = duration::max().count();

@@ -473,24 +473,4 @@ bool worker::look_everywhere() noexcept {
     return any || anything_anywhere();
 }
 
-void worker::sim_idle() noexcept {
-    if (fiber* const injected = take_injected()) return run_of.sim->push(*injected);
-    if (poll_now(*this) != 0 || !run_of.sim->empty()) return;
-    if (run_of.quiescence_waiters.load(std::memory_order_relaxed) != 0) // same thread
-        return run_of.wake_quiescence_waiters();
-    if (time_point const timer = timers.earliest(); timer != time_point::max()) {
-        run_of.sim->jump_to(timer);
-        timers.expire(run_of.now());
-        return;
-    }
-    run_of.idle.announce_sleep(index, false); // W1, W2
-    if (run_of.injection.empty() && !run_of.stopping.load(std::memory_order_seq_cst)) { // W3
-        std::lock_guard const guard(poll_lock);
-        unsigned const events = poll->collect(duration::max(), poller::caller::owner);
-        if (events != 0) dispatch(*this, events);
-    }
-    run_of.idle.retract(index);
-    run_of.idle.stop_searching();
-}
-
 } // namespace weft::detail

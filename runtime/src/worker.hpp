@@ -124,7 +124,8 @@ private:
     bool spin() noexcept;
     void sleep() noexcept;
     void note_awake() noexcept;
-    void sim_idle() noexcept;
+    void sim_idle() noexcept;                      // sim_idle.cpp
+    bool sim_sleep(duration at_most) noexcept;     //  "
     void dispatch(worker& of, unsigned events) noexcept;
     bool anything_anywhere() const noexcept;
     bool look_everywhere() noexcept;

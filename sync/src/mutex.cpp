@@ -1,9 +1,13 @@
 #include <weft/sync/mutex.hpp>
 
 #include <weft/runtime/detail/group_state.hpp>
+#include <weft/runtime/detail/mutex_wait.hpp>
+#include <weft/runtime/detail/report.hpp>
 
 #include <mutex>
 #include <stdexcept>
+#include <string>
+#include <vector>
 
 // The word: the owner's control block, and whether anybody may be waiting.
 //
@@ -17,8 +21,11 @@
 //     won, in one critical section (LK3). One who lost its wait to a canceller was not there.
 // I2  The owner's last access is U1, the unlock after U2 (the new owner goes on only when it is
 //     delivered, after that), or another round after U3. So the next owner may destroy the mutex.
-// I3  The block of an ended task can be told by its state, and is not used again while it is named
-//     here.
+// I3  The block of an ended task can be told by its state. One that owned a mutex when it ended is never
+//     used again.
+// I4  A task counts what it owns. If that is not zero when it ends, it looks for all who wait for a mutex
+//     of its own, after it was marked as finished. Waiters announce themselves before they look for that
+//     mark: one of both sees the other (LK8). Nobody else pays for it.
 //
 // Rejected: storing 0 under the lock when the queue is empty, since the unlock after it would touch a
 // mutex that the next owner has destroyed; letting newcomers overtake (2-3 times the throughput under
@@ -41,7 +48,7 @@ detail::fiber* owner_in(std::uintptr_t word) {
 bool has_ended(std::uintptr_t word) {
     detail::fiber const* const owner = owner_in(word);
     return owner != nullptr &&
-           owner->state.load(std::memory_order_acquire) == task_state::finished; // end of a task
+           owner->state.load(std::memory_order_seq_cst) == task_state::finished; // the owner's fence (I4)
 }
 
 [[noreturn, gnu::cold]] void refuse_owner() {
@@ -58,6 +65,78 @@ bool has_ended(std::uintptr_t word) {
 
 } // namespace
 
+struct detail::mutex_access {
+    static fiber* owner_of(void* of) noexcept {
+        return owner_in(static_cast<mutex*>(of)->word_.load(std::memory_order_relaxed)); // a snapshot
+    }
+    static std::string name_of(fiber& task) { // of one that waits and is known to go on waiting
+        task.references.fetch_add(1, std::memory_order_relaxed); // it has one of its own
+        return task_reference(task).info().name;
+    }
+    static void owner_ended(fiber& owner) noexcept {
+        for_each_mutex_waiter(
+            [](fiber&, void* mutex, void* ended) {
+                if (owner_of(mutex) == ended) static_cast<weft::mutex*>(mutex)->break_waits();
+            },
+            &owner);
+    }
+};
+
+namespace {
+constexpr detail::mutex_operations operations{&detail::mutex_access::owner_ended,
+                                              &detail::mutex_access::owner_of};
+[[maybe_unused]] bool const known_to_runtime = (detail::set_mutex_operations(operations), true);
+} // namespace
+
+void mutex::break_waits() noexcept {
+    std::lock_guard const guard(queue_);
+    queue_.wake_all(detail::wake_reason::broken);
+}
+
+#ifdef WEFT_CHECKED
+namespace {
+
+struct link_of_cycle {
+    detail::fiber* waiter;
+    std::uint64_t epoch; // of its wait
+    bool operator==(link_of_cycle const&) const = default;
+};
+
+// From the waiter to the owner of what it waits for, and so on until the waiter comes again; else empty.
+std::vector<link_of_cycle> cycle_of(detail::fiber& waiter) {
+    std::vector<link_of_cycle> path;
+    for (detail::fiber* at = &waiter; path.size() < 1000;) {
+        detail::mutex_wait::look const waits(*at);
+        if (waits.mutex() == nullptr) break;
+        detail::fiber* const owner = detail::mutex_access::owner_of(waits.mutex());
+        auto const word = at->wait.load(); // after the owner: who was made that has no open wait (U2)
+        if (!detail::wait_word<>::is_open(word)) break;
+        path.push_back({at, detail::wait_word<>::epoch_of(word)});
+        at = owner;
+        if (at == &waiter) return path;
+        if (at == nullptr) break;
+    }
+    return {};
+}
+
+} // namespace
+
+// The one that closes the circle finds it. Looked at twice: if none of its waits has ended in between, it
+// is one. A timeout may still resolve it, so that the waits go on.
+void mutex::report_cycle(detail::fiber& self) {
+    std::atomic_thread_fence(std::memory_order_seq_cst); // pairs with itself: of two that close it, one sees
+    std::vector<link_of_cycle> const cycle = cycle_of(self);
+    if (cycle.empty() || cycle_of(self) != cycle) return;
+    std::string text = "tasks wait for each other's mutexes:";
+    for (link_of_cycle const& link : cycle)
+        text += std::string(&link == cycle.data() ? " '" : ", which waits for '") +
+                detail::mutex_access::name_of(*link.waiter) + "'";
+    detail::report_mistake(text + ", which waits for the first again");
+}
+#else
+void mutex::report_cycle(detail::fiber&) {}
+#endif
+
 bool mutex::is_owned_by(detail::fiber const& task) const noexcept {
     return owner_in(word_.load(std::memory_order_relaxed)) == &task; // only it changes that
 }
@@ -69,9 +148,12 @@ bool mutex::locked() const noexcept {
 // Looks first: a read-modify-write that fails costs as much as one that does not.
 bool mutex::take_if_free(detail::fiber& self) noexcept {
     std::uintptr_t expected = word_.load(std::memory_order_relaxed); // the CAS decides
-    return expected == 0 &&
-           word_.compare_exchange_strong(expected, word_of(self), std::memory_order_acquire, // L1: U1
-                                         std::memory_order_relaxed);
+    if (expected != 0 ||
+        !word_.compare_exchange_strong(expected, word_of(self), std::memory_order_acquire, // L1: U1
+                                       std::memory_order_relaxed))
+        return false;
+    ++self.owned_mutexes;
+    return true;
 }
 
 void mutex::lock() {
@@ -89,6 +171,7 @@ void mutex::lock_uncancellably() {
 
 void mutex::take_or_wait(detail::fiber& self, char const* call, detail::cancellable how) {
     if (is_owned_by(self)) refuse_owner();
+    detail::mutex_wait::announcement const announced(self, this);
     detail::parking wait(call, how);
     detail::wait_node node(wait);
     queue_.lock();
@@ -99,6 +182,7 @@ void mutex::take_or_wait(detail::fiber& self, char const* call, detail::cancella
                                              std::memory_order_relaxed))
                 continue;
             queue_.unlock();
+            ++self.owned_mutexes;
             wait.withdraw(); // if a canceller was first: it finds the task at its next call (M3)
             return;
         }
@@ -108,15 +192,19 @@ void mutex::take_or_wait(detail::fiber& self, char const* call, detail::cancella
     }
     // Marked, under the queue's lock: from here on the owner cannot let go without that lock, so one that
     // has ended has ended as owner.
-    if (has_ended(seen)) {
+    if (has_ended(seen)) { // I4: after the announcement
         queue_.unlock();
         wait.withdraw(); // whoever was first: it is broken
         refuse_broken();
     }
     queue_.waiters.push_back(node);
     queue_.unlock();
+    report_cycle(self);
     detail::wake_reason const why = wait.suspend();
-    if (why == detail::wake_reason::event) return; // U2 has made us the owner
+    if (why == detail::wake_reason::event) { // U2 has made us the owner
+        ++self.owned_mutexes;
+        return;
+    }
     queue_.leave(node);
     if (why == detail::wake_reason::broken) refuse_broken();
     detail::throw_cancelled(self);
@@ -126,8 +214,10 @@ bool mutex::try_lock() {
     detail::fiber& self = detail::require_fiber("mutex.try_lock");
     std::uintptr_t seen = 0;
     if (word_.compare_exchange_strong(seen, word_of(self), std::memory_order_acquire, // L1: U1
-                                      std::memory_order_relaxed))
+                                      std::memory_order_relaxed)) {
+        ++self.owned_mutexes;
         return true;
+    }
     if (owner_in(seen) == &self) refuse_owner();
     if (has_ended(seen) && is_orphaned()) refuse_broken();
     return false;
@@ -151,9 +241,12 @@ void mutex::unlock() {
     std::uintptr_t expected = word_.load(std::memory_order_relaxed); // ours, or refused
     if (expected == word_of(self) &&
         word_.compare_exchange_strong(expected, 0, std::memory_order_release, // U1: pairs with L1
-                                      std::memory_order_relaxed))
+                                      std::memory_order_relaxed)) {
+        --self.owned_mutexes;
         return;
+    }
     if (owner_in(expected) != &self) refuse_stranger();
+    --self.owned_mutexes;
     hand_over();
 }
 

@@ -3,8 +3,10 @@
 #include "thread_pool.hpp"
 
 #include <weft/runtime/cancel_scope.hpp>
+#include <weft/runtime/detail/outside_work.hpp>
 #include <weft/runtime/detail/parking.hpp>
 #include <weft/runtime/detail/service.hpp>
+#include <weft/runtime/detail/swallowed.hpp>
 
 #include <condition_variable>
 #include <mutex>
@@ -74,9 +76,11 @@ reason wait_for_thread(detail::thread_call& call, detail::cancellable how) {
 }
 
 reason wait_or_notice_cancellation(detail::thread_call& call, detail::cancellable how) {
+    detail::outside_work const thread(detail::outside_work::kind::call);
     try {
         return wait_for_thread(call, how);
     } catch (cancelled const&) { // on the way into the wait; thrown again later
+        detail::note_cancellation_handled(*detail::current_fiber());
         std::lock_guard const guard(call.lock);
         return look(call);
     }
@@ -103,6 +107,7 @@ std::exception_ptr make_cancellation(detail::fiber& self) {
     try {
         detail::throw_cancelled(self);
     } catch (cancelled const&) { // for the thread, and for us
+        detail::note_cancellation_handled(self);
         return std::current_exception();
     }
 }

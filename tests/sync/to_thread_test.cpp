@@ -7,9 +7,13 @@
 #include <weft/runtime/inspect.hpp>
 #include <weft/runtime/lowlevel.hpp>
 #include <weft/runtime/task_group.hpp>
+#include <weft/runtime/time.hpp>
 #include <weft/sync/event.hpp>
+#include <weft/sync/from_thread.hpp>
 
+#include <algorithm>
 #include <atomic>
+#include <chrono>
 #include <latch>
 #include <memory>
 #include <mutex>
@@ -270,6 +274,61 @@ TEST_CASE("run_sync() needs a task") {
     CHECK(throws<weft::no_event_loop_error>([] { weft::to_thread::run_sync([] {}); }));
     CHECK(throws<weft::no_event_loop_error>(
         [] { weft::to_thread::current_default_thread_limiter(); }));
+}
+
+TEST_CASE("T15: under sim the clock does not jump over a call, nor is a run that waits for one a deadlock") {
+    for (std::uint64_t const seed : {0, 1, 2, 3})
+        weft::run({.backend = "sim", .seed = seed}, [] {
+            auto const start = weft::current_time();
+            bool returned = false;
+            weft::with_task_group([&](weft::task_group& group) {
+                group.start_soon([&] {
+                    weft::sleep(std::chrono::hours(1));
+                    weft::test::check(returned, "the call ends before the timer comes");
+                });
+                weft::to_thread::run_sync([] {
+                    auto const both_wait = [] {
+                        auto const tasks = weft::get_running_tasks();
+                        return std::all_of(tasks.begin(), tasks.end(), [](weft::task_info const& task) {
+                            return task.state == weft::task_state::waiting;
+                        });
+                    };
+                    for (int seen = 0; seen < 100;) // the worker has nothing to do
+                        seen += both_wait() ? 1 : 0;
+                });
+                returned = true;
+                weft::test::check(weft::current_time() == start, "no time has passed");
+            });
+            weft::to_thread::run_sync([] {}); // nothing but the call
+        });
+}
+
+TEST_CASE("F7: under sim a deadline comes also while a thread waits for it") {
+    weft::run({.backend = "sim"}, [] {
+        bool seen = false;
+        weft::move_on_after(std::chrono::milliseconds(30), [&] {
+            weft::to_thread::run_sync([&] {
+                try {
+                    for (;;)
+                        weft::from_thread::check_cancelled();
+                } catch (weft::cancelled const&) {
+                    seen = true;
+                    throw;
+                }
+            });
+        });
+        weft::test::check(seen, "the thread hears of the deadline");
+    });
+}
+
+TEST_CASE("F4: under sim time passes for what a thread has the task do") {
+    weft::run({.backend = "sim"}, [] {
+        auto const start = std::chrono::steady_clock::now();
+        weft::to_thread::run_sync(
+            [] { weft::from_thread::run([] { weft::sleep(std::chrono::hours(1)); }); });
+        weft::test::check(std::chrono::steady_clock::now() - start < std::chrono::minutes(1),
+                          "virtual time");
+    });
 }
 
 TEST_SUITE_END();

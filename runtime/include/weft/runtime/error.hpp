@@ -26,6 +26,13 @@ public:
     using error::error;
 };
 
+/// Every task of a "sim" run waited for another one, and nothing outside could end a wait: what() draws
+/// the tree of tasks with what each waited for. Thrown by run(), after the tasks were cancelled.
+class deadlock_error : public error {
+public:
+    using error::error;
+};
+
 /// A body did not finish before its deadline; code() is ETIMEDOUT. Source: AnyIO TimeoutError
 class timeout_error : public std::system_error {
 public:

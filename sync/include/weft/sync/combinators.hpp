@@ -1,5 +1,7 @@
 #pragma once
 
+#include <weft/runtime/detail/fiber.hpp>
+#include <weft/runtime/detail/swallowed.hpp>
 #include <weft/runtime/lowlevel.hpp>
 #include <weft/runtime/task_group.hpp>
 #include <weft/sync/semaphore.hpp>
@@ -100,7 +102,10 @@ public:
         } catch (cancelled const&) {
             throw;
         } catch (...) { // what losers throw is dropped
-            if (decide(racers)) error_ = std::current_exception();
+            if (decide(racers))
+                error_ = std::current_exception();
+            else
+                note_cancellation_handled(*current_fiber()); // its own may have led to this
         }
     }
     value take() {

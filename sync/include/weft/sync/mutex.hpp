@@ -11,6 +11,10 @@
 
 namespace weft {
 
+namespace detail {
+struct mutex_access;
+}
+
 /// `fast_acquire`: lock() does not count against the task's budget, so that a task that locks often
 /// yields less often.
 struct mutex_options {
@@ -27,7 +31,9 @@ struct lock_statistics {
 ///
 /// Fair: unlock() hands the mutex to the task that has waited longest, so one that arrives later cannot
 /// take it first. Not recursive. It may be held while the task waits, which a std::mutex may not; works
-/// with std::unique_lock and std::scoped_lock. A cancelled waiter never comes to own it.
+/// with std::unique_lock and std::scoped_lock. A cancelled waiter never comes to own it. If its owner ends
+/// without unlocking it, all who wait for it and all who come later are refused; in checked builds the
+/// task also fails with a std::logic_error, and tasks that wait for each other's mutexes are reported.
 ///
 /// Threads       lock(), try_lock(), acquire_nowait(), unlock(): any task; the rest: any thread
 /// Cancellation  lock() is a cancellation point, also when the mutex is free; it leaves nothing behind
@@ -51,6 +57,7 @@ public:
 
 private:
     friend class condition_variable;
+    friend struct detail::mutex_access;
 
     void lock_uncancellably(); // after a wait under a condition variable
     void take_or_wait(detail::fiber& self, char const* call, detail::cancellable);
@@ -58,6 +65,8 @@ private:
     void hand_over();
     bool is_owned_by(detail::fiber const&) const noexcept;
     bool is_orphaned();
+    void break_waits() noexcept;
+    void report_cycle(detail::fiber& self); // in checked builds
 
     std::atomic<std::uintptr_t> word_ = 0; // see mutex.cpp
     mutable detail::wait_queue queue_;     // its word: 1 for fast_acquire

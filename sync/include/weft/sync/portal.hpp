@@ -1,5 +1,6 @@
 #pragma once
 
+#include <weft/runtime/detail/outside_work.hpp>
 #include <weft/runtime/run.hpp>
 #include <weft/runtime/task_group.hpp>
 #include <weft/sync/event.hpp>
@@ -258,6 +259,7 @@ private:
             blocking_portal& portal;
             ~stopping() { portal.stop(); }
         };
+        detail::outside_work const door(detail::outside_work::kind::door);
         return group_.run([&](task_group&) -> detail::body_result<Body, blocking_portal> {
             open();
             stopping const after_the_body{*this};

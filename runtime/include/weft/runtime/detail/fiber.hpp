@@ -28,7 +28,6 @@ struct fiber;
 /// blocking-style call.
 struct attention {
     static constexpr std::uint32_t cancel = 1; ///< a scope around may be cancelled: walk and see
-    static constexpr std::uint32_t budget = 2; ///< the budget is used up: yield
 };
 
 /// How the body of a task is run and destroyed; one static table for each type of body.
@@ -70,7 +69,8 @@ struct alignas(64) fiber {
     std::atomic<std::uint32_t> attention = 0;
     std::int16_t budget = 0;
     std::atomic<std::uint16_t> pinned_to = any_worker;
-    std::atomic<std::uint16_t> waiting_unwinding = 0; // uncaught exceptions at the current wait
+    std::atomic<std::uint8_t> waiting_unwinding = 0; // uncaught exceptions at the current wait
+    std::uint8_t owned_mutexes = 0;   // counted by the fiber itself
     std::atomic<task_state> state = task_state::finished;
     stack_stage stage : 2 = stack_stage::none;
     std::uint8_t stack_class : 4 = 0;

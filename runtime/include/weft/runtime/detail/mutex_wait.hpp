@@ -1,0 +1,72 @@
+#pragma once
+
+#include <weft/runtime/detail/fiber.hpp>
+
+#include <atomic>
+#include <cstdint>
+
+namespace weft::detail {
+
+/// Which mutex a fiber waits for. Beside its control block, and written only by those who
+/// really wait.
+/// Whoever looks holds up the end of the announcement, so that the mutex exists meanwhile.
+class mutex_wait {
+public:
+    static mutex_wait& of(fiber const&) noexcept;
+
+    /// By the waiter, before its `parking`, whose arm() orders the announcement before everything that
+    /// the waiter looks at afterwards.
+    class announcement {
+    public:
+        announcement(fiber const& waiter, void const* mutex) noexcept : wait_(of(waiter)) {
+            wait_.mutex_.store(reinterpret_cast<std::uintptr_t>(mutex),
+                               std::memory_order_release); // pairs with look
+        }
+        ~announcement() {
+            std::uintptr_t seen = wait_.mutex_.load(std::memory_order_relaxed); // the CAS decides
+            if ((seen & looked_at) != 0 ||
+                !wait_.mutex_.compare_exchange_strong(seen, 0, std::memory_order_acquire)) // ~look
+                wait_.end_after_look();
+        }
+        announcement(announcement const&) = delete;
+        announcement& operator=(announcement const&) = delete;
+
+    private:
+        mutex_wait& wait_;
+    };
+
+    /// A look at the mutex that a fiber waits for: null, if there is none, or somebody else looks.
+    class look {
+    public:
+        explicit look(fiber const& waiter) noexcept;
+        ~look();
+        look(look const&) = delete;
+        look& operator=(look const&) = delete;
+        void* mutex() const noexcept { return reinterpret_cast<void*>(mutex_); }
+
+    private:
+        mutex_wait& wait_;
+        std::uintptr_t mutex_ = 0;
+    };
+
+private:
+    static constexpr std::uintptr_t looked_at = 1; // mutexes are aligned
+
+    void end_after_look() noexcept;
+
+    std::atomic<std::uintptr_t> mutex_ = 0;
+};
+
+/// What the layer of mutexes does for the runtime, which knows none. Set before the first mutex is locked.
+struct mutex_operations {
+    /// The fiber has ended and still owns mutexes: their waiters are told.
+    void (*owner_ended)(fiber& owner) noexcept;
+    /// Who owns it now, or null.
+    fiber* (*owner_of)(void* mutex) noexcept;
+};
+void set_mutex_operations(mutex_operations const&) noexcept;
+
+/// Calls visit(fiber&, void* mutex) for each fiber of the process that waits for a mutex.
+void for_each_mutex_waiter(void (*visit)(fiber& waiter, void* mutex, void* argument), void* argument);
+
+} // namespace weft::detail
