@@ -1,6 +1,7 @@
 #include <weft/io/path.hpp>
 
 #include "pathlib_oracle.hpp"
+#include "scratch.hpp"
 
 #include <weft/io/file.hpp>
 #include <weft/runtime/run.hpp>
@@ -348,18 +349,6 @@ std::vector<std::string> lines_of(std::istream& in) {
     return lines;
 }
 
-class scratch {
-public:
-    scratch() {
-        std::string name = std::filesystem::temp_directory_path() / "weft-path-XXXXXX";
-        REQUIRE(::mkdtemp(name.data()) != nullptr);
-        where = std::filesystem::canonical(name);
-    }
-    ~scratch() { std::filesystem::remove_all(where); }
-
-    std::filesystem::path where;
-};
-
 } // namespace
 
 TEST_SUITE_BEGIN("io.path_pathlib");
@@ -367,15 +356,15 @@ TEST_SUITE_BEGIN("io.path_pathlib");
 TEST_CASE("PH1, PH3, PH5, PH6, PH8, PH9, PH10: every method gives what Python's pathlib gives") {
     scratch const place;
     ::mode_t const mask = ::umask(022);
-    build_tree(place.where / "ours");
-    build_tree(place.where / "theirs");
-    write_inputs(place.where / "inputs");
-    std::ofstream(place.where / "oracle.py") << pathlib_oracle;
+    build_tree(place.where() / "ours");
+    build_tree(place.where() / "theirs");
+    write_inputs(place.where() / "inputs");
+    std::ofstream(place.where() / "oracle.py") << pathlib_oracle;
 
     answers ours;
     ask_pure(ours);
     {
-        in_directory const inside(place.where / "ours");
+        in_directory const inside(place.where() / "ours");
         weft::run({.workers = 2}, [&] {
             for (std::string const& name : names_in_tree())
                 ask_about(ours, name, name);
@@ -387,12 +376,12 @@ TEST_CASE("PH1, PH3, PH5, PH6, PH8, PH9, PH10: every method gives what Python's 
     }
     ::umask(mask);
 
-    std::string const in = place.where.string() + "/";
+    std::string const in = place.where().string() + "/";
     std::string const command = "python3 " + in + "oracle.py " + in + "inputs " + in + "theirs >" +
                                 in + "answers 2>" + in + "errors";
     REQUIRE_MESSAGE(std::system(command.c_str()) == 0,
-                    (std::ostringstream() << std::ifstream(place.where / "errors").rdbuf()).str());
-    std::ifstream answered(place.where / "answers");
+                    (std::ostringstream() << std::ifstream(place.where() / "errors").rdbuf()).str());
+    std::ifstream answered(place.where() / "answers");
     std::vector<std::string> const theirs = lines_of(answered);
     std::istringstream own(ours.text.str());
     std::vector<std::string> const mine = lines_of(own);
