@@ -1,6 +1,6 @@
 #include <weft/io/file.hpp>
 
-#include "scratch.hpp"
+#include "io/scratch.hpp"
 #include "support/run_test.hpp"
 
 #include <weft/io/path.hpp>

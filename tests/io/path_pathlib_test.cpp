@@ -1,7 +1,7 @@
 #include <weft/io/path.hpp>
 
 #include "pathlib_oracle.hpp"
-#include "scratch.hpp"
+#include "io/scratch.hpp"
 
 #include <weft/io/file.hpp>
 #include <weft/runtime/run.hpp>

@@ -1,6 +1,6 @@
 #include <weft/io/path.hpp>
 
-#include "scratch.hpp"
+#include "io/scratch.hpp"
 #include "support/run_test.hpp"
 
 #include <weft/runtime/cancel_scope.hpp>
