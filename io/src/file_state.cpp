@@ -13,6 +13,7 @@ namespace weft::detail {
 namespace {
 
 constexpr std::size_t chunk = 16384;   // read at once for those who want less
+constexpr std::size_t page = 4096;     // the same, right after a seek
 constexpr std::int64_t farthest = std::int64_t(1) << 62; // two such distances can be added
 constexpr std::size_t at_once = 65536; // one operation copies no more than that on a worker
 
@@ -81,7 +82,8 @@ file_state::filled file_state::fill(std::size_t wanted, wait how) {
         if (how == wait::no) return filled::would_wait;
         write_out();
     }
-    std::size_t size = std::max(wanted, chunk);
+    // Who jumps about gets what he wants; who goes on, more.
+    std::size_t size = std::max(wanted, std::exchange(jumped_, false) ? page : chunk);
     if (how == wait::no) {
         size = std::min(size, at_once - std::min(at_once, read_at_once_));
         if (size == 0) return filled::would_wait;
@@ -326,7 +328,10 @@ std::optional<std::uint64_t> file_state::seek(std::int64_t offset, int whence, w
     }
     if (whence == SEEK_CUR) offset -= std::int64_t(ahead_.size());
     std::optional<std::uint64_t> const at = place_device(offset, whence, how);
-    if (at) ahead_.clear();
+    if (at) {
+        ahead_.clear();
+        jumped_ = true;
+    }
     return at;
 }
 

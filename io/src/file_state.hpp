@@ -102,6 +102,7 @@ private:
     read_ahead ahead_;
     std::string gathered_;
     std::optional<std::uint64_t> device_at_; ///< where the device stands, if that is known
+    bool jumped_ = false;                    ///< nothing was read since a seek
     std::size_t read_at_once_ = 0;           ///< by the operation that is going on, with wait::no
 };
 
