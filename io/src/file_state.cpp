@@ -12,8 +12,8 @@ namespace weft::detail {
 
 namespace {
 
-constexpr std::size_t chunk = 16384;   // read at once for those who want less
-constexpr std::size_t page = 4096;     // the same, right after a seek
+constexpr std::size_t chunk = 16384;                     // read at once for those who want less
+constexpr std::size_t page = 4096;                       // the same, right after a seek
 constexpr std::int64_t farthest = std::int64_t(1) << 62; // two such distances can be added
 constexpr std::size_t at_once = 65536; // one operation copies no more than that on a worker
 
@@ -32,7 +32,8 @@ bool read_ahead::move(std::int64_t distance) {
 buffer read_ahead::room(std::size_t count) {
     if (size() == 0) clear();
     if (capacity_ - end_ < count) {
-        std::size_t const needed = std::max(size() + count, std::min(2 * size(), size() + (1u << 24)));
+        std::size_t const needed =
+            std::max(size() + count, std::min(2 * size(), size() + (1u << 24)));
         std::unique_ptr<char[]> larger;
         if (needed > capacity_) larger = std::make_unique_for_overwrite<char[]>(needed);
         char* const target = larger ? larger.get() : space_.get();
@@ -241,8 +242,7 @@ void file_state::write_out() {
 
 // The device back to where reading has come to. False: it takes a thread.
 bool file_state::drop_ahead(wait how) {
-    if (ahead_.size() > 0 &&
-        !place_device(-std::int64_t(ahead_.size()), SEEK_CUR, how))
+    if (ahead_.size() > 0 && !place_device(-std::int64_t(ahead_.size()), SEEK_CUR, how))
         return false;
     ahead_.clear();
     return true;
@@ -303,8 +303,8 @@ std::optional<std::uint64_t> file_state::position() const {
 }
 
 std::optional<std::uint64_t> file_state::place_device(std::int64_t offset, int whence, wait how) {
-    std::optional<std::uint64_t> const at = how == wait::yes ? device->seek(offset, whence)
-                                                             : device->seek_now(offset, whence);
+    std::optional<std::uint64_t> const at =
+        how == wait::yes ? device->seek(offset, whence) : device->seek_now(offset, whence);
     if (at && device->has_positions()) device_at_ = at;
     return at;
 }

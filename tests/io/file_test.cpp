@@ -44,9 +44,7 @@ template <class Call> std::errc error_of(Call call) {
     return {};
 }
 
-bool is_unsupported(auto call) {
-    return error_of(call) == std::errc::operation_not_supported;
-}
+bool is_unsupported(auto call) { return error_of(call) == std::errc::operation_not_supported; }
 
 std::string many_lines(int count) {
     std::string text;
@@ -62,11 +60,11 @@ TEST_SUITE_BEGIN("io.file");
 TEST_CASE("AF2: errors of opening are those of open(2), with the path in the text") {
     scratch const place;
     run_test({.seeds = {0}}, [&] {
-        check(error_of([&] { open_file(place / "none"); }) ==
-                  std::errc::no_such_file_or_directory,
+        check(error_of([&] { open_file(place / "none"); }) == std::errc::no_such_file_or_directory,
               "missing");
         check(error_of([&] { open_file(place / ""); }) == std::errc::is_a_directory, "directory");
-        check(error_of([&] { open_file(place / "", "w"); }) == std::errc::is_a_directory, "to write");
+        check(error_of([&] { open_file(place / "", "w"); }) == std::errc::is_a_directory,
+              "to write");
         (place / "loop").symlink_to("loop");
         check(error_of([&] { open_file(place / "loop"); }) ==
                   std::errc::too_many_symbolic_link_levels,
@@ -120,33 +118,37 @@ TEST_CASE("AF3: each mode opens, makes, empties and appends as Python has it") {
             return name.read_bytes();
         };
         check(with("x", [](file& f) { f.write("new"); }) == "new", "x");
-        check(with("a", [](file& f) {
-                  check(f.tell() == 3, "at the end");
-                  f.write("er");
-                  check(f.tell() == 5, "behind it");
-              }) == "newer",
+        check(with("a",
+                   [](file& f) {
+                       check(f.tell() == 3, "at the end");
+                       f.write("er");
+                       check(f.tell() == 5, "behind it");
+                   }) == "newer",
               "a");
-        check(with("r+b", [](file& f) {
-                  check(f.read(1) == "n", "read");
-                  f.write("EW");
-                  check(f.tell() == 3, "in between");
-                  check(f.read() == "er", "on");
-              }) == "nEWer",
+        check(with("r+b",
+                   [](file& f) {
+                       check(f.read(1) == "n", "read");
+                       f.write("EW");
+                       check(f.tell() == 3, "in between");
+                       check(f.read() == "er", "on");
+                   }) == "nEWer",
               "r+");
-        check(with("a+b", [](file& f) {
-                  f.seek(0);
-                  check(f.read(2) == "nE", "reads anywhere");
-                  f.write("!");
-                  f.seek(0);
-                  check(f.read() == "nEWer!", "writes at the end");
-              }) == "nEWer!",
+        check(with("a+b",
+                   [](file& f) {
+                       f.seek(0);
+                       check(f.read(2) == "nE", "reads anywhere");
+                       f.write("!");
+                       f.seek(0);
+                       check(f.read() == "nEWer!", "writes at the end");
+                   }) == "nEWer!",
               "a+");
-        check(with("w+", [](file& f) {
-                  check(f.read().empty(), "emptied");
-                  f.write("ab");
-                  f.seek(0);
-                  check(f.read() == "ab", "back");
-              }) == "ab",
+        check(with("w+",
+                   [](file& f) {
+                       check(f.read().empty(), "emptied");
+                       f.write("ab");
+                       f.seek(0);
+                       check(f.read() == "ab", "back");
+                   }) == "ab",
               "w+");
     });
 }
@@ -167,7 +169,8 @@ TEST_CASE("AF7: what the mode does not allow is operation_not_supported") {
         check(is_unsupported([&] { text.seek(1, SEEK_CUR); }), "relative");
         check(is_unsupported([&] { text.seek(-1, SEEK_END); }), "from the end");
         check(text.seek(0, SEEK_END) == 0 && text.seek(0, SEEK_CUR) == 0, "both are fine with 0");
-        check(text.readable() && !text.writable() && text.seekable() && text.is_text(), "and says so");
+        check(text.readable() && !text.writable() && text.seekable() && text.is_text(),
+              "and says so");
     });
 }
 
@@ -264,7 +267,8 @@ TEST_CASE("AF3: seek(), tell() and truncate() agree with each other across buffe
         path const name = place / "file";
         file both = open_file(name, "w+b");
         both.write("0123456789");
-        check(both.tell() == 10 && both.seek(2) == 2 && both.read(2) == "23", "gathered data first");
+        check(both.tell() == 10 && both.seek(2) == 2 && both.read(2) == "23",
+              "gathered data first");
         check(both.seek(-1, SEEK_CUR) == 3 && both.seek(1, SEEK_CUR) == 4, "relative");
         check(both.seek(-2, SEEK_END) == 8 && both.read() == "89", "from the end");
         check(both.seek(4) == 4 && both.truncate() == 4 && both.tell() == 4, "cut here");
@@ -273,8 +277,10 @@ TEST_CASE("AF3: seek(), tell() and truncate() agree with each other across buffe
         check(both.read() == std::string("0123\0\0", 6), "zeros");
         check(both.seek(100) == 100 && both.read().empty(), "behind the end");
         check(error_of([&] { both.seek(-1); }) == std::errc::invalid_argument, "negative");
-        check(error_of([&] { both.seek(-101, SEEK_CUR); }) == std::errc::invalid_argument, "negative");
-        check(error_of([&] { both.seek(INT64_MIN, SEEK_CUR); }) == std::errc::value_too_large, "far");
+        check(error_of([&] { both.seek(-101, SEEK_CUR); }) == std::errc::invalid_argument,
+              "negative");
+        check(error_of([&] { both.seek(INT64_MIN, SEEK_CUR); }) == std::errc::value_too_large,
+              "far");
         check_throws<std::invalid_argument>([&] { both.seek(0, 77); }, "whence");
         check(both.tell() == 100, "still there");
         both.seek(1);
@@ -282,96 +288,6 @@ TEST_CASE("AF3: seek(), tell() and truncate() agree with each other across buffe
         both.write("X"); // where reading has come to, not where the buffer has
         both.flush();
         check(name.read_bytes() == std::string("01X3\0\0", 6), "in place");
-    });
-}
-
-TEST_CASE("AF3: text files translate newlines and count characters as their options say") {
-    scratch const place;
-    run_test({.seeds = {0}}, [&] {
-        path const name = place / "text";
-        name.write_bytes("a\r\nb\rc\nd");
-        auto const lines = [&](std::optional<std::string> newline) {
-            return open_file(name, "r", {.newline = std::move(newline)}).readlines();
-        };
-        using list = std::vector<std::string>;
-        check(lines({}) == list{"a\n", "b\n", "c\n", "d"}, "translated");
-        check(lines("") == list{"a\r\n", "b\r", "c\n", "d"}, "kept");
-        check(lines("\n") == list{"a\r\n", "b\rc\n", "d"}, "\\n");
-        check(lines("\r") == list{"a\r", "\nb\r", "c\nd"}, "\\r");
-        check(lines("\r\n") == list{"a\r\n", "b\rc\nd"}, "\\r\\n");
-        file kept = open_file(name, "r", {.newline = ""});
-        check(kept.read(2) == "a\r" && kept.read(1) == "\n", "one character at a time");
-
-        name.write_bytes("\xc3\xa4\xe2\x82\xac\xf0\x9f\x98\x80!");
-        file text = open_file(name);
-        check(text.read(2) == "\xc3\xa4\xe2\x82\xac" && text.tell() == 5, "characters and octets");
-        check(text.read() == "\xf0\x9f\x98\x80!", "the rest");
-        file out = open_file(name, "w", {.newline = "\r\n"});
-        check(out.write("\xc3\xa4\n") == 2, "characters");
-        check_throws<std::invalid_argument>([&] { out.write("\xff"); }, "no UTF-8");
-        out.close();
-        check(name.read_bytes() == "\xc3\xa4\r\n", "nothing of what was refused");
-    });
-}
-
-TEST_CASE("AF3: a newline or character that is cut by the buffer's end is one") {
-    scratch const place;
-    run_test({.workers = {1}, .seeds = {}}, [&] {
-        path const name = place / "cut";
-        for (std::size_t const before : {16383u, 16382u, 16384u, 65535u}) {
-            name.write_bytes(std::string(before, 'x') + "\r\n\xe2\x82\xac\r");
-            check(open_file(name).read() == std::string(before, 'x') + "\n\xe2\x82\xac\n", "whole");
-            file in = open_file(name);
-            check(in.readline().size() == before + 1 && in.read(1) == "\xe2\x82\xac", "by lines");
-        }
-    });
-}
-
-TEST_CASE("AF3: strict text is an error that takes nothing; replace and ignore go on") {
-    scratch const place;
-    run_test({.seeds = {0}}, [&] {
-        path const name = place / "bad";
-        name.write_bytes("ab\xff\xc3");
-        file strict = open_file(name);
-        check(strict.read(2) == "ab", "what is good");
-        for (int i = 0; i < 2; ++i)
-            check_throws<std::invalid_argument>([&] { strict.read(); }, "again and again");
-        check(strict.tell() == 2, "where it was");
-        check(open_file(name, "r", {.errors = "replace"}).read() == "ab\xef\xbf\xbd\xef\xbf\xbd", "replace");
-        check(open_file(name, "r", {.errors = "ignore"}).read() == "ab", "ignore");
-    });
-}
-
-TEST_CASE("AF2: text in other encodings, with and without byte order marks") {
-    scratch const place;
-    std::string const text = many_lines(3000);
-    run_test({.workers = {1}, .seeds = {0}}, [&] {
-        path const name = place / "encoded";
-        for (char const* const encoding : {"latin-1", "utf-16", "UTF-16LE", "utf_32", "cp1252"}) {
-            file out = open_file(name, "w", {.encoding = encoding});
-            std::size_t const half = text.find('\n', 20'000);
-            out.write(text.substr(0, half));
-            out.write(text.substr(half));
-            out.close();
-            check(name.read_text({.encoding = encoding}) == text, encoding);
-            file in = open_file(name, "r", {.encoding = encoding});
-            std::string all;
-            for (std::string const& line : in)
-                all += line;
-            check(all == text, "by lines");
-            in.seek(0);
-            check(in.readline() == "line 0 \xc3\xa4\n", "again");
-            check(is_unsupported([&] { in.tell(); }), "no position");
-            file more = open_file(name, "a", {.encoding = encoding});
-            more.write("end\n");
-            more.close();
-            check(name.read_text({.encoding = encoding}) == text + "end\n", "one mark");
-        }
-        check_throws<std::invalid_argument>(
-            [&] { name.write_text("\xe2\x82\xac", {.encoding = "latin-1"}); }, "no such character");
-        check(!name.read_bytes().empty(), "untouched");
-        name.write_bytes("\xe9");
-        check_throws<std::invalid_argument>([&] { name.read_text({.encoding = "ascii"}); }, "ASCII");
     });
 }
 
@@ -410,7 +326,8 @@ TEST_CASE("AF4: destruction writes out what was gathered") {
     });
 }
 
-TEST_CASE("AF6: wrapped descriptors and C streams keep their mode, their position and their owner") {
+TEST_CASE(
+    "AF6: wrapped descriptors and C streams keep their mode, their position and their owner") {
     scratch const place;
     run_test({.seeds = {0}}, [&] {
         std::string const name = (place / "wrapped").as_posix();
@@ -437,7 +354,8 @@ TEST_CASE("AF6: wrapped descriptors and C streams keep their mode, their positio
         std::fclose(stream);
         check(path(name).read_bytes() == "one\ntwo\nThree\n", "in place");
         check(wrap_file(std::fopen(name.c_str(), "r")).read() == "one\ntwo\nThree\n", "owned");
-        check_throws<std::invalid_argument>([] { wrap_file(static_cast<std::FILE*>(nullptr)); }, "null");
+        check_throws<std::invalid_argument>([] { wrap_file(static_cast<std::FILE*>(nullptr)); },
+                                            "null");
         check(error_of([] { wrap_file(-1); }) == std::errc::bad_file_descriptor, "none");
     });
 }
@@ -510,7 +428,8 @@ TEST_CASE("AF1: cancelled before it begins, nothing happens; afterwards it is fi
     });
 }
 
-TEST_CASE("AF1: cancelled at every suspension point, reading takes nothing and writing loses nothing") {
+TEST_CASE(
+    "AF1: cancelled at every suspension point, reading takes nothing and writing loses nothing") {
     scratch const place;
     path const name = place / "points";
     weft::test::cancel_at_every_suspension_point([&](weft::test::attempt& at) {
@@ -550,7 +469,8 @@ TEST_CASE("AF4: close() closes also when it is cancelled, and tells afterwards")
     });
 }
 
-TEST_CASE("AF4: what cannot be written is reported by flush() and close(), and the file is closed") {
+TEST_CASE(
+    "AF4: what cannot be written is reported by flush() and close(), and the file is closed") {
     run_test({.seeds = {0}}, [] {
         file full = open_file("/dev/full", "wb");
         check(error_of([&] { full.write("x"); }) == std::errc::no_space_on_device, "write");

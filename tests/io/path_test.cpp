@@ -27,8 +27,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-// What pathlib decides is in path_pathlib_test.cpp; here is what Python 3.11 has not, what C++ adds, and
-// what cancellation does.
+// What pathlib decides is in path_pathlib_test.cpp; here is what Python 3.11 has not, what C++
+// adds, and what cancellation does.
 
 namespace {
 
@@ -114,7 +114,8 @@ TEST_CASE("PH1: from_uri() takes what as_uri() gives, and refuses other hosts") 
     CHECK(path::from_uri("file:/usr") == "/usr");
     CHECK(path::from_uri("file://localhost/usr") == "/usr");
     CHECK(path::from_uri("file:///a%2fb%2") == "/a/b%2");
-    for (char const* const uri : {"http:///usr", "usr", "file:usr", "file://elsewhere/usr", "file:"})
+    for (char const* const uri :
+         {"http:///usr", "usr", "file:usr", "file://elsewhere/usr", "file:"})
         CHECK_THROWS_AS(path::from_uri(uri), std::invalid_argument);
     CHECK_THROWS_AS(path("usr").as_uri(), std::invalid_argument);
 }
@@ -186,7 +187,8 @@ TEST_CASE("PH4: asking the file system is a cancellation point, and needs a task
     });
 }
 
-// Opening a FIFO blocks in the kernel until there is a writer: a look that lasts as long as it is to.
+// Opening a FIFO blocks in the kernel until there is a writer: a look that lasts as long as it is
+// to.
 TEST_CASE("PH4: a look is left at once on cancellation, a change is finished first") {
     scratch const place;
     path const fifo = place / "fifo";
@@ -197,9 +199,8 @@ TEST_CASE("PH4: a look is left at once on cancellation, a change is finished fir
             group.start_soon([&] {
                 weft::cancel_scope scope;
                 weft::with_task_group([&](weft::task_group& inner) {
-                    inner.start_soon([&] {
-                        scope.run([&] { read = fifo.read_bytes() == "data"; });
-                    });
+                    inner.start_soon(
+                        [&] { scope.run([&] { read = fifo.read_bytes() == "data"; }); });
                     weft::wait_all_tasks_blocked();
                     scope.cancel();
                     check(!read, "it waits for a writer");
@@ -211,7 +212,8 @@ TEST_CASE("PH4: a look is left at once on cancellation, a change is finished fir
     });
 }
 
-TEST_CASE("PH5: what is no directory, a loop, dangling or impossible does not exist; others are errors") {
+TEST_CASE(
+    "PH5: what is no directory, a loop, dangling or impossible does not exist; others are errors") {
     scratch const place;
     run_test({.seeds = {0}}, [&] {
         (place / "loop").symlink_to("loop");
@@ -293,7 +295,8 @@ TEST_CASE("PH6: ** finds each path once, files, too, and goes through links when
                 result.insert(path(each).relative_to(base).as_posix());
             return result;
         };
-        check(below("**") == strings{".", "a", "a/b", "a/b/c", "a/b/file", "a/link", "dangling"}, "**");
+        check(below("**") == strings{".", "a", "a/b", "a/b/c", "a/b/file", "a/link", "dangling"},
+              "**");
         check(below("**/") == strings{".", "a", "a/b", "a/b/c"}, "directories");
         check(below("**/**/c/**") == strings{"a/b/c"}, "several");
         check(below("**/c") == strings{"a/b/c"}, "not through the link");
@@ -356,7 +359,8 @@ TEST_CASE("PH6: cancelled at every step, a range leaves no descriptor and refuse
     });
 }
 
-TEST_CASE("PH7: a walk is pruned by erasing, tells of what it cannot read, and has two directions") {
+TEST_CASE(
+    "PH7: a walk is pruned by erasing, tells of what it cannot read, and has two directions") {
     scratch const place;
     std::filesystem::create_directories(place.where() / "a/b");
     std::filesystem::create_directories(place.where() / "c/d");
@@ -380,15 +384,17 @@ TEST_CASE("PH7: a walk is pruned by erasing, tells of what it cannot read, and h
             seen.push_back(each.directory.relative_to(base).as_posix());
         check(std::ranges::count(seen, "link/d") == 1, "through the link");
         int told = 0;
-        for (auto const& each : (base / "none").walk({.on_error = [&](std::system_error const& error) {
+        for (auto const& each :
+             (base / "none").walk({.on_error = [&](std::system_error const& error) {
                  told += error.code().value() == ENOENT ? 1 : 0;
              }}))
             check(each.files.empty(), "nothing there");
         check(told == 1, "told");
         check_throws<std::domain_error>(
             [&] {
-                auto range =
-                    (base / "none").walk({.on_error = [](auto const&) { throw std::domain_error("stop"); }});
+                auto range = (base / "none").walk({.on_error = [](auto const&) {
+                    throw std::domain_error("stop");
+                }});
                 range.begin();
             },
             "what on_error throws");

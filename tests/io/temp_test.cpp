@@ -53,7 +53,8 @@ void expect(bool fact, char const* what) {
     std::exit(1);
 }
 
-// -- A disk of 256 KiB, in a mount name space that is gone with the child -----------------------------
+// -- A disk of 256 KiB, in a mount name space that is gone with the child
+// -----------------------------
 
 constexpr char small_disk[] = "/tmp";
 constexpr std::size_t small_disk_size = 262'144;
@@ -64,7 +65,8 @@ bool mount_small_disk() {
     return ::mount("tmpfs", small_disk, "tmpfs", 0, "size=256k") == 0;
 }
 
-// Every write that was reported is there, in order, once there is room; the one that failed said so.
+// Every write that was reported is there, in order, once there is room; the one that failed said
+// so.
 void fill_with_a_file() {
     path const filler = path(small_disk) / "filler";
     path const name = path(small_disk) / "file";
@@ -80,7 +82,8 @@ void fill_with_a_file() {
     expect(error_of([&] { out.flush(); }) == std::errc::no_space_on_device, "still full");
     filler.unlink();
     out.close();
-    expect(name.stat().st_size == ::off_t(reported), "what was reported is there, and nothing else");
+    expect(name.stat().st_size == ::off_t(reported),
+           "what was reported is there, and nothing else");
     name.unlink();
 }
 

@@ -48,7 +48,8 @@ template <class Call> int cause_of_breaking(Call call) {
 
 TEST_SUITE_BEGIN("streams.file_stream");
 
-TEST_CASE("FS1: from_path() opens to read, to write anew and to append; its errors are those of open") {
+TEST_CASE(
+    "FS1: from_path() opens to read, to write anew and to append; its errors are those of open") {
     scratch const place;
     run_test({.seeds = {0}}, [&] {
         path const name = place / "file";
@@ -64,9 +65,11 @@ TEST_CASE("FS1: from_path() opens to read, to write anew and to append; its erro
         check(name.read_bytes() == "one two three", "appended");
         file_write_stream::from_path(name).close();
         check(name.read_bytes().empty(), "anew");
-        check_throws<std::system_error>([&] { file_read_stream::from_path(place / "none"); }, "none");
+        check_throws<std::system_error>([&] { file_read_stream::from_path(place / "none"); },
+                                        "none");
         check_throws<std::system_error>([&] { file_write_stream::from_path(place / ""); }, "dir");
-        check_throws<std::invalid_argument>([&] { file_read_stream(weft::open_file(name)); }, "text");
+        check_throws<std::invalid_argument>([&] { file_read_stream(weft::open_file(name)); },
+                                            "text");
         name.unlink();
     });
 }
@@ -96,7 +99,8 @@ TEST_CASE("FS2: receive() gives up to so many octets, then end_of_stream until t
     });
 }
 
-TEST_CASE("FS2: closed is closed_resource_error, a failing system broken_resource_error with its cause") {
+TEST_CASE(
+    "FS2: closed is closed_resource_error, a failing system broken_resource_error with its cause") {
     scratch const place;
     run_test({.seeds = {0}}, [&] {
         path const name = place / "file";
@@ -137,7 +141,8 @@ TEST_CASE("FS3: seek() and tell(); what has no position says ESPIPE itself") {
     });
 }
 
-TEST_CASE("FS4: attributes lead to the file, its name if it has one, its descriptor if it is real") {
+TEST_CASE(
+    "FS4: attributes lead to the file, its name if it has one, its descriptor if it is real") {
     scratch const place;
     run_test({.workers = {1}, .seeds = {0}}, [&] {
         path const name = place / "file";
@@ -178,7 +183,8 @@ TEST_CASE("FS5: cancelled while it waits, a receive is finished and loses nothin
     });
 }
 
-TEST_CASE("FS5: cancelled at every suspension point, what was sent is in the file when it is closed") {
+TEST_CASE(
+    "FS5: cancelled at every suspension point, what was sent is in the file when it is closed") {
     scratch const place;
     path const name = place / "sent";
     weft::test::cancel_at_every_suspension_point([&](weft::test::attempt& at) {
