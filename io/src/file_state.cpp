@@ -13,6 +13,7 @@ namespace weft::detail {
 namespace {
 
 constexpr std::size_t chunk = 16384;                     // read at once for those who want less
+constexpr std::size_t large = 1 << 20;                   // by those who want it all; not kept
 constexpr std::size_t page = 4096;                       // the same, right after a seek
 constexpr std::int64_t farthest = std::int64_t(1) << 62; // two such distances can be added
 constexpr std::size_t at_once = 65536; // one operation copies no more than that on a worker
@@ -29,11 +30,17 @@ bool read_ahead::move(std::int64_t distance) {
     return true;
 }
 
+void read_ahead::take(std::size_t count) {
+    begin_ += count;
+    if (size() > 0 || capacity_ <= large) return;
+    space_.reset();
+    capacity_ = begin_ = end_ = 0;
+}
+
 buffer read_ahead::room(std::size_t count) {
     if (size() == 0) clear();
     if (capacity_ - end_ < count) {
-        std::size_t const needed =
-            std::max(size() + count, std::min(2 * size(), size() + (1u << 24)));
+        std::size_t const needed = std::max(size() + count, 2 * size());
         std::unique_ptr<char[]> larger;
         if (needed > capacity_) larger = std::make_unique_for_overwrite<char[]>(needed);
         char* const target = larger ? larger.get() : space_.get();
@@ -137,7 +144,7 @@ bytes file_state::read_all() {
             count += got;
         }
     } catch (...) { // what was read is for the next call
-        std::memcpy(ahead_.room(count).data(), result.data(), count);
+        if (count > 0) std::memcpy(ahead_.room(count).data(), result.data(), count);
         ahead_.put(count);
         throw;
     }
@@ -162,7 +169,7 @@ std::optional<std::size_t> file_state::readinto(buffer target, wait how) {
         if (what == filled::end) break;
     }
     std::size_t done = std::min(ahead_.size(), target.size());
-    std::memcpy(target.data(), ahead_.view().data(), done);
+    if (done > 0) std::memcpy(target.data(), ahead_.view().data(), done);
     ahead_.take(done);
     if (how == wait::no || done == target.size()) return done;
     write_out();
@@ -179,7 +186,7 @@ std::optional<std::size_t> file_state::readinto(buffer target, wait how) {
 std::optional<std::size_t> file_state::readinto1(buffer target, wait how) {
     std::optional<bytes> const read = read1(target.size(), how);
     if (!read) return {};
-    std::memcpy(target.data(), read->data(), read->size());
+    if (!read->empty()) std::memcpy(target.data(), read->data(), read->size());
     return read->size();
 }
 
@@ -194,7 +201,9 @@ std::optional<std::string> file_state::read_characters(text_demand wanted, wait 
         used += step.used;
         wanted.characters -= step.characters;
         if (step.complete) break;
-        filled const what = fill(chunk, how);
+        // A whole file is not to be had in small pieces.
+        bool const much = how == wait::yes && !wanted.line && wanted.characters > large;
+        filled const what = fill(much ? large : chunk, how);
         if (what == filled::would_wait) return {};
         at_end = what == filled::end;
     }

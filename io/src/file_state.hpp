@@ -22,7 +22,7 @@ class read_ahead {
 public:
     std::size_t size() const { return end_ - begin_; }
     std::string_view view() const { return {space_.get() + begin_, size()}; }
-    void take(std::size_t count) { begin_ += count; }
+    void take(std::size_t count);
     void clear() { begin_ = end_ = 0; }
     /// Forward, or back over what was taken; false: not that far.
     bool move(std::int64_t distance);

@@ -509,9 +509,9 @@ TEST_CASE("AF9: the limiter that is given bounds the file's threads") {
         weft::capacity_limiter one(1);
         file limited = open_file(place / "limited", "wb", {.buffering = 0, .limiter = &one});
         check(limited.write("x") == 1, "through it");
+        bool written = false;
         weft::with_task_group([&](weft::task_group& group) {
             one.acquire();
-            bool written = false;
             group.start_soon([&] {
                 limited.write("y");
                 written = true;

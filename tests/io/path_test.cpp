@@ -235,6 +235,19 @@ TEST_CASE(
     });
 }
 
+TEST_CASE("PH10: links through ever more links are given up like a loop") {
+    scratch const place;
+    std::ofstream(place.where() / "end");
+    std::filesystem::create_symlink("end", place.where() / "0");
+    for (int i = 1; i < 2000; ++i)
+        std::filesystem::create_symlink(std::to_string(i - 1), place.where() / std::to_string(i));
+    run_test({.workers = {1}, .seeds = {0}}, [&] {
+        check((place / "100").resolve({.strict = true}) == place / "end", "more than the kernel");
+        check(error_of([&] { (place / "1999").resolve({.strict = true}); }) == ELOOP, "too many");
+        check((place / "1999").resolve().parent() == place / "", "as far as it goes");
+    });
+}
+
 TEST_CASE("PH5: an error names the path and what was to be done with it") {
     run_test({.workers = {1}, .seeds = {}}, [] {
         std::string text;
