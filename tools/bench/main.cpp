@@ -34,6 +34,9 @@ constexpr line lines[] = {
     {"timeout_armed", bench::timeout_armed},
     {"scope_enter_exit", bench::scope_enter_exit},
     {"cancel_parked", bench::cancel_parked},
+    {"file_reads", bench::file_reads},
+    {"file_reads_random", bench::file_reads_random},
+    {"walk_tree", bench::walk_tree},
 };
 
 constexpr char usage[] = "usage: weft-bench [--list] [--workers N] [--n N] [LINE...]\n"
