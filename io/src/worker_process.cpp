@@ -13,6 +13,7 @@
 
 #include <link.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -102,6 +103,7 @@ bool serve_one() {
 }
 
 [[noreturn]] void serve() {
+    ::prctl(PR_SET_NAME, "weft-worker"); // for ps; it would say "exe"
     bool goes_on = send_frame(frame_kind::greeting, {});
     while (goes_on)
         goes_on = serve_one();

@@ -1,5 +1,6 @@
 #include <weft/io/to_process.hpp>
 
+#include "io/src/process_pool.hpp"
 #include "support/run_test.hpp"
 
 #include <weft/io/descriptor.hpp>
@@ -37,6 +38,7 @@
 
 #include <fcntl.h>
 #include <sys/mman.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -378,6 +380,44 @@ TEST_CASE("P6: what a function prints goes nowhere, and it reads nothing") {
         check(got == EOF, "nothing to read");
         check(to_process::run_sync(square, 2) == 4, "and the worker is as good as before");
     });
+}
+
+TEST_CASE("P7: a worker that has been idle for five minutes is ended by the next call") {
+    weft::test::run_sim(0, [] {
+        weft::detail::process_pool pool;
+        auto fresh = std::make_unique<weft::detail::pool_worker>();
+        int ends[2];
+        check(::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) == 0, "a connection");
+        weft::unique_fd const theirs(ends[1]);
+        fresh->connection = weft::detail::open_descriptor(weft::unique_fd(ends[0]));
+        fresh->child = weft::detail::child_process::start(
+            {.arguments = {"sleep", "1000"}, .candidates = {"/bin/sleep"}});
+        pool.give(std::move(fresh));
+        std::vector<std::unique_ptr<weft::detail::pool_worker>> retired;
+        weft::sleep(299s); // of the virtual clock
+        auto taken = pool.take(retired);
+        check(taken != nullptr && retired.empty(), "not yet");
+        pool.give(std::move(taken));
+        weft::sleep(300s);
+        check(pool.take(retired) == nullptr && retired.size() == 1, "now");
+        retired.front()->child->end(0s);
+        check(retired.front()->child->exit_code() == -SIGKILL, "ended, and reaped");
+    });
+}
+
+TEST_CASE("P3, P5: wherever a cancellation hits a call, no process is left, and the next call works") {
+    unsigned const points = weft::test::cancel_at_every_suspension_point([](weft::test::attempt& at) {
+        weft::capacity_limiter limiter(1);
+        std::optional<int> got;
+        bool const through = at.run([&] {
+            got = to_process::run_sync({.cancellable = true, .limiter = &limiter}, square, 4);
+        });
+        check(!through || got == 16, "its value");
+        check(limiter.borrowed_tokens() == 0, "no token is lost");
+        check(to_process::run_sync({.limiter = &limiter}, square, 5) == 25, "the next one");
+    });
+    CHECK(points >= 2);
+    CHECK(::waitpid(-1, nullptr, WNOHANG) == -1);
 }
 
 TEST_CASE("P8: the limiter bounds the processes, one a CPU by default") {

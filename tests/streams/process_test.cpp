@@ -20,12 +20,14 @@
 #include <fstream>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <system_error>
 #include <thread>
 #include <vector>
 
 #include <fcntl.h>
+#include <pthread.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -402,6 +404,26 @@ TEST_CASE("SP8: whenever run_process() is cancelled, nothing is left") {
     CHECK(::waitpid(-1, nullptr, WNOHANG) == -1);
 }
 
+TEST_CASE("SP8: at every point where run_process() can be cancelled") {
+    unsigned const points = weft::test::cancel_at_every_suspension_point([](weft::test::attempt& at) {
+        std::optional<weft::bytes> got;
+        bool const through = at.run([&] {
+            got = weft::run_process("cat", {.input = "x"}).stdout_data;
+        });
+        check(!through || got == "x", "all of it");
+        check(::waitpid(-1, nullptr, WNOHANG) == -1 && errno == ECHILD, "no process is left");
+    });
+    CHECK(points >= 3);
+}
+
+TEST_CASE("SP7: at every point where close() can be cancelled") {
+    weft::test::cancel_at_every_suspension_point([](weft::test::attempt& at) {
+        weft::process child = weft::open_process({"cat"});
+        at.run([&] { child.close(); });
+        check(child.returncode().has_value(), "it has ended");
+    });
+}
+
 TEST_CASE("SP9: input is fed while both outputs are drained, however much there is") {
     run_with_processes([] {
         std::string const much(3'000'000, 'x');
@@ -479,6 +501,18 @@ TEST_CASE("SP14: a status that somebody else took is 255, and nobody waits for e
         child.kill();
         child.close();
     });
+}
+
+TEST_CASE("SP15: this process is not copied") {
+    static std::atomic<int> copies = 0;
+    static int const registered = ::pthread_atfork([] { ++copies; }, nullptr, nullptr);
+    REQUIRE(registered == 0);
+    copies = 0;
+    run_with_processes([] {
+        weft::run_process("true");
+        check_throws<std::system_error>([] { weft::run_process({"/no/such/program"}); }, "missing");
+    });
+    CHECK(copies == 0);
 }
 
 TEST_CASE("SP14: children of others are left alone") {
