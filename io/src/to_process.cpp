@@ -113,7 +113,8 @@ std::string describe_end(pool_worker& worker, std::string const& why) {
 
 // Kills and reaps it, and says what became of it by itself.
 [[noreturn]] void fail_broken(pool_worker& worker, breach const& found) {
-    if (found.may_have_ended) shielded([&] {
+    if (found.may_have_ended)
+        shielded([&] {
             // The connection goes before the process has quite ended.
             move_on_after(time_to_end_after_hanging_up, [&] { worker.child->wait(); });
         });
@@ -164,9 +165,8 @@ bool start_worker(pool_worker& worker) {
     plan.streams = {null.get(), null.get(), null.get()};
     plan.kept = {theirs.get()};
     plan.new_group = true;
-    return to_thread::run_sync({.limiter = &child_start_limiter()}, [&] {
-        return start_and_await_greeting(worker, plan, ends[0]);
-    });
+    return to_thread::run_sync({.limiter = &child_start_limiter()},
+                               [&] { return start_and_await_greeting(worker, plan, ends[0]); });
 }
 
 std::unique_ptr<pool_worker> start_and_greet() {

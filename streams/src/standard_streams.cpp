@@ -67,7 +67,7 @@ bool is_ready(int fd, short events) {
     return ::poll(&look, 1, 0) != 0;
 }
 
-// -- Sockets ----------------------------------------------------------------------------------------
+// -- Sockets --------------------------------------------------------------------------------------
 
 class socket_source final : public byte_receive_stream {
 public:
@@ -111,7 +111,7 @@ private:
     open_descriptor descriptor_;
 };
 
-// -- Regular files ----------------------------------------------------------------------------------
+// -- Regular files --------------------------------------------------------------------------------
 
 class file_source final : public byte_receive_stream {
 public:
@@ -161,9 +161,10 @@ private:
     open_descriptor descriptor_;
 };
 
-// -- All else ---------------------------------------------------------------------------------------
+// -- All else -------------------------------------------------------------------------------------
 
-// One read in a thread, which may take for ever. Shared with the thread; neither relies on the other.
+// One read in a thread, which may take for ever. Shared with the thread; neither relies on the
+// other.
 struct thread_read {
     thread_read(int shared, std::size_t most) : fd(duplicate(shared)), data(most, '\0') {}
 
@@ -189,8 +190,7 @@ struct thread_read {
 
 class patient_source final : public byte_receive_stream {
 public:
-    patient_source(unique_fd fd, bool can_wait)
-        : descriptor_(std::move(fd)), can_wait_(can_wait) {}
+    patient_source(unique_fd fd, bool can_wait) : descriptor_(std::move(fd)), can_wait_(can_wait) {}
 
     std::size_t receive_some(buffer target) override {
         require_room(target);
@@ -261,18 +261,18 @@ public:
 private:
     static ssize_t write_in_thread(int fd, bytes_view data) {
         auto const own = std::make_shared<unique_fd>(duplicate(fd));
-        return to_thread::run_sync(
-            {.abandon_on_cancel = true},
-            [own, part = data.subview(0, most_for_a_terminal).to_bytes()] {
-                ssize_t const count = detail::write_quietly(own->get(), part);
-                return count < 0 ? -ssize_t(errno) : count;
-            });
+        return to_thread::run_sync({.abandon_on_cancel = true},
+                                   [own, part = data.subview(0, most_for_a_terminal).to_bytes()] {
+                                       ssize_t const count =
+                                           detail::write_quietly(own->get(), part);
+                                       return count < 0 ? -ssize_t(errno) : count;
+                                   });
     }
 
     open_descriptor descriptor_;
 };
 
-// -- Which of them ----------------------------------------------------------------------------------
+// -- Which of them --------------------------------------------------------------------------------
 
 enum class nature { own, socket, file, pollable, other };
 
@@ -310,39 +310,25 @@ looked_at look_at(int fd, int direction) {
 any_byte_receive_stream receive_from_shared(int fd) {
     auto [what, own] = look_at(fd, O_RDONLY);
     switch (what) {
-    case nature::own:
-        return detail::pipe_maker::receiving(std::move(own));
-    case nature::socket:
-        return socket_source(std::move(own));
-    case nature::file:
-        return file_source(std::move(own));
-    default:
-        return std::make_unique<patient_source>(std::move(own), what == nature::pollable);
+    case nature::own: return detail::pipe_maker::receiving(std::move(own));
+    case nature::socket: return socket_source(std::move(own));
+    case nature::file: return file_source(std::move(own));
+    default: return std::make_unique<patient_source>(std::move(own), what == nature::pollable);
     }
 }
 
 any_byte_send_stream send_to_shared(int fd) {
     auto [what, own] = look_at(fd, O_WRONLY);
     switch (what) {
-    case nature::own:
-        return detail::pipe_maker::sending(std::move(own));
-    case nature::socket:
-        return socket_sink(std::move(own));
-    case nature::pollable:
-        return patient_sink(std::move(own));
-    default:
-        return file_sink(std::move(own));
+    case nature::own: return detail::pipe_maker::sending(std::move(own));
+    case nature::socket: return socket_sink(std::move(own));
+    case nature::pollable: return patient_sink(std::move(own));
+    default: return file_sink(std::move(own));
     }
 }
 
-any_byte_receive_stream standard_input() {
-    return receive_from_shared(STDIN_FILENO);
-}
-any_byte_send_stream standard_output() {
-    return send_to_shared(STDOUT_FILENO);
-}
-any_byte_send_stream standard_error() {
-    return send_to_shared(STDERR_FILENO);
-}
+any_byte_receive_stream standard_input() { return receive_from_shared(STDIN_FILENO); }
+any_byte_send_stream standard_output() { return send_to_shared(STDOUT_FILENO); }
+any_byte_send_stream standard_error() { return send_to_shared(STDERR_FILENO); }
 
 } // namespace weft

@@ -155,15 +155,17 @@ TEST_CASE("a terminal is read without blocking it for others") {
     run_with_descriptors([] { check_input(terminal()); }, 10);
 }
 TEST_CASE("the controlling side of a terminal is read without being opened again") {
-    run_with_descriptors([] {
-        two_fds sides = terminal();
-        ::termios settings{};
-        ::tcgetattr(sides.reads.get(), &settings);
-        ::cfmakeraw(&settings);
-        ::tcsetattr(sides.reads.get(), TCSANOW, &settings);
-        std::swap(sides.reads, sides.writes);
-        check_input(sides);
-    }, 10);
+    run_with_descriptors(
+        [] {
+            two_fds sides = terminal();
+            ::termios settings{};
+            ::tcgetattr(sides.reads.get(), &settings);
+            ::cfmakeraw(&settings);
+            ::tcsetattr(sides.reads.get(), TCSANOW, &settings);
+            std::swap(sides.reads, sides.writes);
+            check_input(sides);
+        },
+        10);
 }
 
 TEST_CASE("pipes, sockets and terminals are written without blocking them for others") {
@@ -229,7 +231,8 @@ TEST_CASE("what is not open is an error that names it") {
             check(false, "refused");
         } catch (std::system_error const& failure) {
             check(failure.code().value() == EBADF &&
-                      std::string(failure.what()).find("4321") != std::string::npos, "which");
+                      std::string(failure.what()).find("4321") != std::string::npos,
+                  "which");
         }
     });
 }

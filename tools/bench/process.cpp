@@ -11,7 +11,8 @@ namespace bench {
 
 namespace {
 
-constexpr std::size_t resident = std::size_t(2) << 30; // what a fork() would have to copy the tables of
+constexpr std::size_t resident = std::size_t(2)
+                                 << 30; // what a fork() would have to copy the tables of
 constexpr std::size_t at_once = 4;
 
 } // namespace
@@ -22,8 +23,8 @@ void processes_2gib(settings const& with) {
     auto const ballast = std::make_unique_for_overwrite<char[]>(resident);
     std::memset(ballast.get(), 1, resident);
     auto const run_true = [](std::size_t) {
-        weft::run_process({"/bin/true"}, {.stdout_ = weft::stdio::devnull,
-                                          .stderr_ = weft::stdio::devnull});
+        weft::run_process({"/bin/true"},
+                          {.stdout_ = weft::stdio::devnull, .stderr_ = weft::stdio::devnull});
     };
     repeat(with, "processes_2gib_one_by_one", "us", [&] {
         double const start = now();

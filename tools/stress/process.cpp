@@ -77,20 +77,11 @@ void open_one(random_source& random) {
     for (std::uint64_t i = random.below(4); i > 0; --i) {
         wait_somehow(random);
         switch (random.below(5)) {
-        case 0:
-            child.terminate();
-            break;
-        case 1:
-            child.kill();
-            break;
-        case 2:
-            child.stdin_stream()->close();
-            break;
-        case 3:
-            (void)child.returncode();
-            break;
-        default:
-            weft::move_on_after(microseconds(random.below(2000)), [&] { child.wait(); });
+        case 0: child.terminate(); break;
+        case 1: child.kill(); break;
+        case 2: child.stdin_stream()->close(); break;
+        case 3: (void)child.returncode(); break;
+        default: weft::move_on_after(microseconds(random.below(2000)), [&] { child.wait(); });
         }
     }
     if (random.one_in(3)) return; // dropped
@@ -101,16 +92,12 @@ void open_one(random_source& random) {
 
 void do_something(random_source& random) {
     switch (random.below(8)) {
-    case 0:
-        return fail_to_start();
-    case 1:
-        return echo_faithfully(random);
+    case 0: return fail_to_start();
+    case 1: return echo_faithfully(random);
     case 2:
     case 3:
-    case 4:
-        return open_one(random);
-    default:
-        return run_one(random);
+    case 4: return open_one(random);
+    default: return run_one(random);
     }
 }
 

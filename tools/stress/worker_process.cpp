@@ -26,9 +26,7 @@ struct answer {
     pid_t where;
 };
 
-answer multiply(std::uint64_t left, std::uint64_t right) {
-    return {left * right, ::getpid()};
-}
+answer multiply(std::uint64_t left, std::uint64_t right) { return {left * right, ::getpid()}; }
 
 std::string repeat(std::string const& text, std::uint64_t times) {
     std::string result;
@@ -37,9 +35,7 @@ std::string repeat(std::string const& text, std::uint64_t times) {
     return result;
 }
 
-[[noreturn]] void fail(int code) {
-    throw std::out_of_range(std::to_string(code));
-}
+[[noreturn]] void fail(int code) { throw std::out_of_range(std::to_string(code)); }
 
 void crash(int number) {
     ::raise(number);
@@ -71,10 +67,8 @@ void call_there(to_process::options const& how, random_source& random,
                 std::atomic<pid_t>& somebody) {
     std::uint64_t const left = random(), right = random();
     switch (random.below(6)) {
-    case 0:
-        return fail_there(how, int(random.below(1000)));
-    case 1:
-        return crash_there(how, random);
+    case 0: return fail_there(how, int(random.below(1000)));
+    case 1: return crash_there(how, random);
     case 2: {
         std::string const text(random.below(2000), 'x');
         std::uint64_t const times = random.below(300);

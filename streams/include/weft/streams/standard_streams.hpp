@@ -4,13 +4,13 @@
 
 namespace weft {
 
-/// The standard streams of this process, whatever they lead to: a terminal, a pipe, a socket, a file
-/// or a device. Waiting for a terminal or a pipe takes no thread, can be cancelled, and delays nobody
-/// who wants to leave.
+/// The standard streams of this process, whatever they lead to: a terminal, a pipe, a socket, a
+/// file or a device. Waiting for a terminal or a pipe takes no thread, can be cancelled, and delays
+/// nobody who wants to leave.
 ///
 /// The descriptors 0, 1 and 2 are shared with other processes, such as the shell, and are left as
-/// they are: they stay blocking, and closing the stream does not close them. Nothing is buffered, so
-/// streams and std::cin may be used in turns; several streams take what comes in turns, too.
+/// they are: they stay blocking, and closing the stream does not close them. Nothing is buffered,
+/// so streams and std::cin may be used in turns; several streams take what comes in turns, too.
 ///
 /// Where the system offers no way to read without blocking (a terminal of another user that other
 /// processes read as well), a thread reads; one that is cancelled leaves the thread behind, which

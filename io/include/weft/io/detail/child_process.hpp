@@ -20,12 +20,12 @@ namespace weft::detail {
 
 /// What a child is to be. Names are resolved: what is left is done by system calls alone.
 struct child_plan {
-    std::vector<std::string> arguments = {}; ///< argv, not empty
+    std::vector<std::string> arguments = {};  ///< argv, not empty
     std::vector<std::string> candidates = {}; ///< files to execute: the first one that can be
     std::optional<std::vector<std::string>> environment = {}; ///< "NAME=value"; none: the parent's
     std::array<int, 3> streams{-1, -1, -1}; ///< become 0, 1 and 2; -1: the parent's
-    std::vector<int> kept = {};                  ///< stay open under their numbers; all others are closed
-    std::string directory = {};                  ///< empty: the parent's
+    std::vector<int> kept = {}; ///< stay open under their numbers; all others are closed
+    std::string directory = {}; ///< empty: the parent's
     std::optional<::uid_t> user = {};
     std::optional<::gid_t> group = {};
     std::optional<std::vector<::gid_t>> groups = {};
