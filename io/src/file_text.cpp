@@ -15,8 +15,8 @@ constexpr std::string_view replacement = "\xEF\xBF\xBD"; // U+FFFD
 [[noreturn]] void refuse_octet(char octet) {
     constexpr char digits[] = "0123456789abcdef";
     auto const value = static_cast<unsigned char>(octet);
-    throw std::invalid_argument(std::string("the text is no UTF-8: octet 0x") +
-                                digits[value / 16] + digits[value % 16]);
+    throw std::invalid_argument(std::string("the text is no UTF-8: octet 0x") + digits[value / 16] +
+                                digits[value % 16]);
 }
 
 // What stands for octets that are no character.
@@ -58,9 +58,12 @@ piece next_piece(text_rules const& rules, std::string_view input, bool at_end) {
 
 // How many octets from the front are ASCII and no newline.
 std::size_t leading_plain(std::string_view text) {
-    return std::size_t(std::ranges::find_if(text, [](char c) {
-                           return static_cast<signed char>(c) < 0 || c == '\n' || c == '\r';
-                       }) - text.begin());
+    return std::size_t(std::ranges::find_if(text,
+                                            [](char c) {
+                                                return static_cast<signed char>(c) < 0 ||
+                                                       c == '\n' || c == '\r';
+                                            }) -
+                       text.begin());
 }
 
 std::size_t count_characters(std::string_view text) {
@@ -145,8 +148,7 @@ text_step read_text(text_rules const& rules, std::string_view input, bool at_end
     return step;
 }
 
-std::string written_text(text_rules const& rules, std::string_view text,
-                         std::size_t& characters) {
+std::string written_text(text_rules const& rules, std::string_view text, std::size_t& characters) {
     std::string result = checked(rules.errors, text);
     characters = count_characters(result);
     if (rules.newline && rules.newline->starts_with('\r'))

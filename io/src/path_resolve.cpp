@@ -15,8 +15,8 @@ namespace weft {
 
 namespace {
 
-// What a path really is, link by link. A link that has been followed is not followed again: its result
-// is known, or it is being followed, which is a loop.
+// What a path really is, link by link. A link that has been followed is not followed again: its
+// result is known, or it is being followed, which is a loop.
 class resolver {
 public:
     explicit resolver(bool strict) : strict_(strict) {}

@@ -35,6 +35,9 @@ constexpr line lines[] = {
     {"scope_enter_exit", bench::scope_enter_exit},
     {"cancel_parked", bench::cancel_parked},
     {"processes_2gib", bench::processes_2gib},
+    {"file_reads", bench::file_reads},
+    {"file_reads_random", bench::file_reads_random},
+    {"walk_tree", bench::walk_tree},
 };
 
 constexpr char usage[] = "usage: weft-bench [--list] [--workers N] [--n N] [LINE...]\n"

@@ -2,8 +2,11 @@
 
 #include <weft/io/detail/frame.hpp>
 
+#include <array>
 #include <concepts>
+#include <cstddef>
 #include <functional>
+#include <new>
 #include <span>
 #include <string_view>
 #include <type_traits>
