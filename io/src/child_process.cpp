@@ -6,7 +6,6 @@
 #include <weft/runtime/cancel_scope.hpp>
 #include <weft/runtime/detail/fork.hpp>
 #include <weft/runtime/detail/service.hpp>
-#include <weft/sync/capacity_limiter.hpp>
 #include <weft/sync/to_thread.hpp>
 
 #include <algorithm>
@@ -216,11 +215,14 @@ void child_process::end(duration grace) {
     });
 }
 
+capacity_limiter& child_start_limiter() {
+    return current_services("open_process")
+        .get<start_limiter>([] { return std::make_unique<start_limiter>(); })
+        .limiter;
+}
+
 std::unique_ptr<child_process> start_child(child_plan const& plan) {
-    auto& starts = current_services("open_process").get<start_limiter>([] {
-        return std::make_unique<start_limiter>();
-    });
-    return to_thread::run_sync({.limiter = &starts.limiter},
+    return to_thread::run_sync({.limiter = &child_start_limiter()},
                                [&plan] { return child_process::start(plan); });
 }
 

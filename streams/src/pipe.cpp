@@ -45,7 +45,8 @@ ssize_t detail::write_quietly(int fd, bytes_view data) noexcept {
     int const error = errno;
     if (count < 0 && error == EPIPE && !was_pending) {
         ::timespec const at_once{};
-        while (::sigtimedwait(&pipe_signal, nullptr, &at_once) < 0 && errno == EINTR) {}
+        while (::sigtimedwait(&pipe_signal, nullptr, &at_once) < 0 && errno == EINTR) {
+        }
     }
     ::pthread_sigmask(SIG_SETMASK, &before, nullptr);
     errno = error;

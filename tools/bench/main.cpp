@@ -34,6 +34,7 @@ constexpr line lines[] = {
     {"timeout_armed", bench::timeout_armed},
     {"scope_enter_exit", bench::scope_enter_exit},
     {"cancel_parked", bench::cancel_parked},
+    {"processes_2gib", bench::processes_2gib},
     {"file_reads", bench::file_reads},
     {"file_reads_random", bench::file_reads_random},
     {"walk_tree", bench::walk_tree},

@@ -37,6 +37,10 @@ constexpr mode modes[] = {
     {"mutex", mutex_storm, "exclusion, fairness, waiters that leave"},
     {"channel", channel_storm, "items arrive once and in order, or not at all"},
     {"socket", socket_storm, "echoes, cancelled transfers, abrupt ends"},
+    {"process", process_storm, "processes that are cancelled, killed, dropped, deaf: none is left"},
+#if __has_include(<cereal/cereal.hpp>)
+    {"worker_process", worker_process_storm, "calls elsewhere, whose processes are killed at random"},
+#endif
 };
 
 struct arguments {

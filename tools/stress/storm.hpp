@@ -87,5 +87,7 @@ void mutex_storm(trial&);
 void event_storm(trial&);
 void group_storm(trial&);
 void socket_storm(trial&);
+void process_storm(trial&);
+void worker_process_storm(trial&); // needs cereal
 
 } // namespace stress

@@ -59,6 +59,7 @@
 #include <weft/streams/pipe.hpp>
 #include <weft/streams/process.hpp>
 #include <weft/streams/socket.hpp>
+#include <weft/streams/standard_streams.hpp>
 #include <weft/streams/stapled.hpp>
 #include <weft/streams/stapled.hpp>
 #include <weft/streams/tcp.hpp>
