@@ -1,7 +1,5 @@
 #include "tls_connection.hpp"
 
-#include "tls_failure.hpp"
-
 #include <weft/io/error.hpp>
 #include <weft/runtime/detail/parking.hpp>
 
@@ -9,8 +7,6 @@
 #include <stdexcept>
 #include <system_error>
 #include <vector>
-
-#include <openssl/err.h>
 
 // Two tasks may use a stream, one for each direction, but there is one engine. Each call is a loop:
 //
@@ -23,7 +19,8 @@
 // after the handshake), and never waits for its turn: whoever holds sending_ looks again after letting go
 // (flush()), so what was put out meanwhile is not left lying. Were the reader to wait, two sides that
 // both send a lot would wait for each other. The answer to a key update waits for the next send: OpenSSL
-// does it so, and RFC 8446, 4.6.3 allows it.
+// does it so, and RFC 8446, 4.6.3 allows it. So do a server's tickets: they share a segment with its first
+// words, and a client that leaves without reading does not lose what it said to a reset.
 
 namespace weft::detail {
 
@@ -85,7 +82,7 @@ void tls_connection::break_with(std::exception_ptr cause) {
 }
 
 template <class Call>
-tls_engine::outcome tls_connection::attempt(Call call, std::uint64_t& feeds, bool& output) {
+tls_engine::outcome tls_connection::attempt(Call call, std::uint64_t& feeds) {
     std::lock_guard const guard(lock_);
     if (broken_) {
         try {
@@ -101,13 +98,12 @@ tls_engine::outcome tls_connection::attempt(Call call, std::uint64_t& feeds, boo
         after.error = nest(after.error, "the peer ended the connection without a TLS close_notify");
     if (after.is == tls_engine::state::failed) broken_ = after.error;
     feeds = feeds_;
-    output = !engine_.outgoing.empty();
     return after;
 }
 
-void tls_connection::fail(tls_engine::outcome const& after, bool output) {
+void tls_connection::fail(tls_engine::outcome const& after) {
     try { // the alert tells the peer why
-        if (output && !after.is_unexpected_end) flush_if_free();
+        if (after.has_output && !after.is_unexpected_end) flush_if_free();
     } catch (std::exception const&) { // the first error counts
     }
     std::rethrow_exception(after.error);
@@ -117,10 +113,9 @@ void tls_connection::fail(tls_engine::outcome const& after, bool output) {
 template <class Call> tls_engine::outcome tls_connection::pump(Call call) {
     for (;;) {
         std::uint64_t feeds = 0;
-        bool output = false;
-        tls_engine::outcome const after = attempt(call, feeds, output);
-        if (after.is == tls_engine::state::failed) fail(after, output);
-        if (output) flush_if_free();
+        tls_engine::outcome const after = attempt(call, feeds);
+        if (after.is == tls_engine::state::failed) fail(after);
+        if (after.has_output) flush_if_free();
         if (after.is != tls_engine::state::wants_input) return after;
         if (!feed(feeds)) return {.is = tls_engine::state::ended};
     }
@@ -240,9 +235,8 @@ void tls_connection::encrypt_at_once(bytes_view data) {
     std::unique_lock const turn(sending_);
     for (;;) {
         std::uint64_t feeds = 0;
-        bool output = false;
         tls_engine::outcome const after =
-            attempt([data](tls_engine& engine) { return engine.write(data); }, feeds, output);
+            attempt([data](tls_engine& engine) { return engine.write(data); }, feeds);
         if (after.is == tls_engine::state::failed) std::rethrow_exception(after.error);
         send_output();
         if (after.is == tls_engine::state::done) return;
@@ -254,9 +248,7 @@ void tls_connection::update_keys() {
     std::lock_guard const guard(lock_);
     if (::SSL_version(engine_.native()) < TLS1_3_VERSION)
         throw std::logic_error("before TLS 1.3 keys cannot be updated");
-    ::ERR_clear_error();
-    if (::SSL_key_update(engine_.native(), SSL_KEY_UPDATE_REQUESTED) != 1)
-        throw_tls_error("cannot update the keys");
+    engine_.wants_key_update = true;
 }
 
 bool tls_connection::is_tls_1_3() const {
@@ -310,9 +302,8 @@ void tls_connection::leave_politely() {
     }
     if (no_reader) return say_goodbye();
     std::uint64_t feeds = 0;
-    bool output = false;
-    attempt([](tls_engine& engine) { return engine.shut_down(); }, feeds, output);
-    if (output) flush_if_free();
+    if (attempt([](tls_engine& engine) { return engine.shut_down(); }, feeds).has_output)
+        flush_if_free();
 }
 
 } // namespace weft::detail

@@ -39,8 +39,8 @@ public:
 private:
     void check_open() const;
     template <class Call> tls_engine::outcome pump(Call call);
-    template <class Call> tls_engine::outcome attempt(Call call, std::uint64_t& feeds, bool& output);
-    [[noreturn]] void fail(tls_engine::outcome const&, bool output);
+    template <class Call> tls_engine::outcome attempt(Call call, std::uint64_t& feeds);
+    [[noreturn]] void fail(tls_engine::outcome const&);
     bool feed(std::uint64_t seen);
     std::size_t receive_input(buffer room);
     bool has_output() const;

@@ -136,10 +136,11 @@ void tls_engine::verify_host(std::string const& hostname) {
 
 template <class Call> tls_engine::outcome tls_engine::attempt(Call call) {
     ::ERR_clear_error();
+    std::size_t const output = outgoing.size();
     int const result = call(ssl_.get());
-    if (result > 0) return {};
+    outcome after{.has_output = outgoing.size() != output};
+    if (result > 0) return after;
     int const error = ::SSL_get_error(ssl_.get(), result);
-    outcome after;
     switch (error) {
     case SSL_ERROR_WANT_READ: after.is = state::wants_input; break;
     case SSL_ERROR_ZERO_RETURN: after.is = state::ended; break;
@@ -153,18 +154,23 @@ template <class Call> tls_engine::outcome tls_engine::attempt(Call call) {
 }
 
 tls_engine::outcome tls_engine::handshake() {
-    return attempt([](SSL* ssl) { return ::SSL_do_handshake(ssl); });
+    outcome after = attempt([](SSL* ssl) { return ::SSL_do_handshake(ssl); });
+    if (after.is == state::done && server_side_ && ::SSL_version(ssl_.get()) >= TLS1_3_VERSION)
+        after.has_output = false;
+    return after;
 }
 
 tls_engine::outcome tls_engine::read(buffer target) {
     if (postponed_) return *std::exchange(postponed_, std::nullopt);
     std::size_t total = 0;
+    bool has_output = false;
     while (total < target.size()) {
         std::size_t count = 0;
         outcome after = attempt([&](SSL* ssl) {
             return ::SSL_read_ex(ssl, target.data() + total, target.size() - total, &count);
         });
         total += count;
+        has_output |= after.has_output;
         if (after.is != state::done) {
             if (total == 0) return after;
             if (after.is != state::wants_input) postponed_ = std::move(after);
@@ -172,10 +178,15 @@ tls_engine::outcome tls_engine::read(buffer target) {
         }
         if (incoming.empty() && ::SSL_has_pending(ssl_.get()) == 0) break;
     }
-    return {.count = total};
+    return {.count = total, .has_output = has_output};
 }
 
 tls_engine::outcome tls_engine::write(bytes_view data) {
+    // In the middle of a message of the peer's OpenSSL would refuse; then the write after this one.
+    if (wants_key_update && ::SSL_in_init(ssl_.get()) == 0) {
+        ::SSL_key_update(ssl_.get(), SSL_KEY_UPDATE_REQUESTED);
+        wants_key_update = false;
+    }
     std::size_t written = 0; // all of it: the queue takes everything
     return attempt(
         [&](SSL* ssl) { return ::SSL_write_ex(ssl, data.data(), data.size(), &written); });
@@ -189,7 +200,7 @@ tls_engine::outcome tls_engine::shut_down() {
         is_waiting = result == 0;
         return result;
     });
-    if (is_waiting) after = {.is = state::wants_input};
+    if (is_waiting) after = {.is = state::wants_input, .has_output = after.has_output};
     return after;
 }
 

@@ -38,8 +38,10 @@ public:
         std::size_t count = 0;        // of octets that were read
         std::exception_ptr error{};   // failed
         bool is_unexpected_end = false; // that is why
+        bool has_output = false;        // the call put something out
     };
 
+    /// Of a server in TLS 1.3 the last octets, which are tickets, can wait.
     outcome handshake();
     /// Reads as many records as there are and fit. ended: the peer's close_notify has come.
     outcome read(buffer target);
@@ -54,6 +56,7 @@ public:
     octet_queue incoming;
     octet_queue outgoing;
     bool input_has_ended = false;
+    bool wants_key_update = false; // from TLS 1.3 on, before the next write()
 
 private:
     template <class Call> outcome attempt(Call call);

@@ -62,8 +62,8 @@ public:
     /// sends); tls_error (the peer went on sending)
     std::pair<any_byte_stream, bytes> unwrap();
 
-    /// Changes the key for sending, and asks the peer to do the same, before the next octet is sent.
-    /// Never waits. Errors: std::logic_error (before TLS 1.3)
+    /// Changes the key for sending, and asks the peer to do the same, with one of the next send()s.
+    /// Never waits. Errors: std::logic_error (before TLS 1.3). Source: OpenSSL SSL_key_update
     void update_keys();
 
     void close() override;
