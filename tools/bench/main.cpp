@@ -34,6 +34,7 @@ constexpr line lines[] = {
     {"timeout_armed", bench::timeout_armed},
     {"scope_enter_exit", bench::scope_enter_exit},
     {"cancel_parked", bench::cancel_parked},
+    {"receive_until", bench::receive_until},
 };
 
 constexpr char usage[] = "usage: weft-bench [--list] [--workers N] [--n N] [LINE...]\n"
