@@ -94,7 +94,7 @@ bool is_about_the_end(int error, bool input_has_ended) {
 
 tls_engine::tls_engine(tls_context context, bool server_side, std::string const& hostname)
     : context_(std::move(context)), server_side_(server_side) {
-    ::ERR_clear_error();
+    clear_tls_errors();
     ssl_.reset(::SSL_new(context_.native()));
     BIO* const bio = ssl_ ? ::BIO_new(bio_method()) : nullptr;
     if (bio == nullptr) throw_tls_error("cannot make a stream");
@@ -135,22 +135,26 @@ void tls_engine::verify_host(std::string const& hostname) {
 }
 
 template <class Call> tls_engine::outcome tls_engine::attempt(Call call) {
-    ::ERR_clear_error();
+    clear_tls_errors();
     std::size_t const output = outgoing.size();
     int const result = call(ssl_.get());
     outcome after{.has_output = outgoing.size() != output};
-    if (result > 0) return after;
+    if (result <= 0) judge(result, after);
+    clear_tls_errors(); // also what a success leaves: a ticket that could not be read, say
+    return after;
+}
+
+void tls_engine::judge(int result, outcome& after) {
     int const error = ::SSL_get_error(ssl_.get(), result);
-    switch (error) {
-    case SSL_ERROR_WANT_READ: after.is = state::wants_input; break;
-    case SSL_ERROR_ZERO_RETURN: after.is = state::ended; break;
-    default:
+    if (error == SSL_ERROR_WANT_READ) {
+        after.is = state::wants_input;
+    } else if (error == SSL_ERROR_ZERO_RETURN) {
+        after.is = state::ended;
+    } else {
         after.is = state::failed;
         after.is_unexpected_end = is_about_the_end(error, input_has_ended);
         after.error = std::make_exception_ptr(take_tls_error(ssl_.get()));
     }
-    ::ERR_clear_error();
-    return after;
 }
 
 tls_engine::outcome tls_engine::handshake() {

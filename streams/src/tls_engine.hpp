@@ -60,6 +60,7 @@ public:
 
 private:
     template <class Call> outcome attempt(Call call);
+    void judge(int result, outcome& after);
     void verify_host(std::string const& hostname);
 
     tls_context context_; // whose data the callbacks use

@@ -17,6 +17,10 @@ std::string describe(unsigned long code) {
 
 } // namespace
 
+void clear_tls_errors() {
+    if (::ERR_peek_error() != 0) ::ERR_clear_error();
+}
+
 tls_error take_tls_error(std::string const& doing) {
     unsigned long const code = ::ERR_get_error();
     ::ERR_clear_error();

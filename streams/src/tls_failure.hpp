@@ -16,6 +16,9 @@ tls_error take_tls_error(std::string const& doing = {});
 /// The same for a stream: says why a certificate was not accepted.
 tls_error take_tls_error(SSL const* failed);
 
+/// What is in the queue is of no interest. Most often there is nothing, which is quick.
+void clear_tls_errors();
+
 [[noreturn]] inline void throw_tls_error(std::string const& doing) {
     throw take_tls_error(doing);
 }
