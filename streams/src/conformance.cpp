@@ -116,8 +116,10 @@ void check_much(byte_stream_ends ends) {
 void expect_end(byte_receive_stream& of) {
     std::array<char, 8> space;
     for (int time = 0; time < 2; ++time) {
-        expect_of_stream(of.receive_some(as_buffer(space)) == 0, "at the end receive_some() gives 0");
-        expect_failure<end_of_stream>([&] { of.receive(); }, "at the end receive() throws, each time");
+        expect_of_stream(of.receive_some(as_buffer(space)) == 0,
+                         "at the end receive_some() gives 0");
+        expect_failure<end_of_stream>([&] { of.receive(); },
+                                      "at the end receive() throws, each time");
     }
 }
 
@@ -244,7 +246,8 @@ void check_cancelled_receive(byte_stream_ends ends) {
 void check_one_receiver(byte_stream_ends ends) {
     with_task_group([&](task_group& group) {
         group.start_soon([&] {
-            expect_of_stream(ends.here.receive(1) == "x", "a second receiver does not harm the first");
+            expect_of_stream(ends.here.receive(1) == "x",
+                             "a second receiver does not harm the first");
         });
         wait_all_tasks_blocked();
         expect_failure<busy_resource_error>([&] { ends.here.receive(); },

@@ -15,12 +15,13 @@
 //   3. if it wants input, receive some, under feeding_, unless somebody else has meanwhile
 //
 // The writer takes sending_ before it encrypts: cancelled while it waits for its turn, it has done
-// nothing. The reader only has something to send if the peer made it (an alert; a certificate asked for
-// after the handshake), and never waits for its turn: whoever holds sending_ looks again after letting go
-// (flush()), so what was put out meanwhile is not left lying. Were the reader to wait, two sides that
-// both send a lot would wait for each other. The answer to a key update waits for the next send: OpenSSL
-// does it so, and RFC 8446, 4.6.3 allows it. So do a server's tickets: they share a segment with its first
-// words, and a client that leaves without reading does not lose what it said to a reset.
+// nothing. The reader only has something to send if the peer made it (an alert; a certificate asked
+// for after the handshake), and never waits for its turn: whoever holds sending_ looks again after
+// letting go, so what was put out meanwhile is not left lying. Were the reader to wait,
+// two sides that both send a lot would wait for each other. The answer to a key update waits for
+// the next send: OpenSSL does it so, and RFC 8446, 4.6.3 allows it. So do a server's tickets: they
+// share a segment with its first words, and a client that leaves without reading does not lose what
+// it said to a reset.
 
 namespace weft::detail {
 
@@ -72,8 +73,8 @@ void tls_connection::break_with(std::exception_ptr cause) {
         cause = nest(cause, "the stream under TLS has failed");
     } catch (std::exception const&) { // closed, broken: its own words say it
     } catch (...) {                   // cancelled
-        note_broken(std::make_exception_ptr(broken_resource_error(
-            "a call was cancelled in the middle of a TLS record")));
+        note_broken(std::make_exception_ptr(
+            broken_resource_error("a call was cancelled in the middle of a TLS record")));
         throw;
     }
     note_broken(cause);
@@ -81,8 +82,7 @@ void tls_connection::break_with(std::exception_ptr cause) {
     std::rethrow_exception(cause);
 }
 
-template <class Call>
-tls_engine::outcome tls_connection::attempt(Call call, std::uint64_t& feeds) {
+template <class Call> tls_engine::outcome tls_connection::attempt(Call call, std::uint64_t& feeds) {
     std::lock_guard const guard(lock_);
     if (broken_) {
         try {
@@ -121,8 +121,8 @@ template <class Call> tls_engine::outcome tls_connection::pump(Call call) {
     }
 }
 
-// Gets new input, unless somebody else has since. False: there will be none, and the engine is not told,
-// so that it still works; told, it would take it for an attack.
+// Gets new input, unless somebody else has since. False: there will be none, and the engine is not
+// told, so that it still works; told, it would take it for an attack.
 bool tls_connection::feed(std::uint64_t seen) {
     std::unique_lock const turn(feeding_);
     buffer room;
@@ -289,8 +289,8 @@ void tls_connection::close() {
     transport_.close();
 }
 
-// Somebody who sends has it in the middle of a record, and somebody who receives would take the peer's
-// good-bye: closing the transport wakes them.
+// Somebody who sends has it in the middle of a record, and somebody who receives would take the
+// peer's good-bye: closing the transport wakes them.
 void tls_connection::leave_politely() {
     std::optional<resource_guard::entry> no_writer;
     std::optional<resource_guard::entry> no_reader;

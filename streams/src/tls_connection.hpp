@@ -59,8 +59,9 @@ private:
     resource_guard reading_{"reading from"};
     resource_guard writing_{"writing to"};
 
-    // Held by whoever sends what is in the engine's output, so that it leaves in the order in which it
-    // was encrypted; then by whoever fills the engine's input. Neither is taken while lock_ is held.
+    // Held by whoever sends what is in the engine's output, so that it leaves in the order in which
+    // it was encrypted; then by whoever fills the engine's input. Neither is taken while lock_ is
+    // held.
     mutex sending_{{.fast_acquire = true}};
     mutex feeding_{{.fast_acquire = true}};
     octet_queue in_flight_;        // under sending_

@@ -18,12 +18,10 @@ namespace weft::detail {
 
 namespace {
 
-// A BIO of our own instead of two memory BIOs: those move what is left to the front at each read, and
-// their contents would have to be copied out once more.
+// A BIO of our own instead of two memory BIOs: those move what is left to the front at each read,
+// and their contents would have to be copied out once more.
 
-tls_engine& engine_of(BIO* bio) {
-    return *static_cast<tls_engine*>(::BIO_get_data(bio));
-}
+tls_engine& engine_of(BIO* bio) { return *static_cast<tls_engine*>(::BIO_get_data(bio)); }
 
 int bio_read(BIO* bio, char* target, std::size_t size, std::size_t* count) noexcept {
     tls_engine& engine = engine_of(bio);
@@ -123,9 +121,9 @@ void tls_engine::verify_host(std::string const& hostname) {
         throw_tls_error("'" + hostname + "' cannot be asked for");
     if (!verifies) return;
     ::SSL_set_hostflags(ssl, X509_CHECK_FLAG_NO_PARTIAL_WILDCARDS);
-    int const set = is_address ? ::X509_VERIFY_PARAM_set1_ip_asc(::SSL_get0_param(ssl),
-                                                                 session_name_.c_str())
-                               : ::SSL_set1_host(ssl, session_name_.c_str());
+    int const set =
+        is_address ? ::X509_VERIFY_PARAM_set1_ip_asc(::SSL_get0_param(ssl), session_name_.c_str())
+                   : ::SSL_set1_host(ssl, session_name_.c_str());
     if (set != 1) throw_tls_error("'" + hostname + "' cannot be verified");
     tls_context_data* const data = tls_context_data::of(context_.native());
     if (data == nullptr) return;

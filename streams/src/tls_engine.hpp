@@ -20,9 +20,9 @@ struct free_ssl {
 
 /// OpenSSL's half of a TLS stream: octets in, octets out, nothing waits.
 ///
-/// What the peer sent is put into `incoming`, what it is to be sent lies in `outgoing`. Each call does
-/// what it can with that. The one copy beyond those that OpenSSL makes itself is between these queues
-/// and its records.
+/// What the peer sent is put into `incoming`, what it is to be sent lies in `outgoing`. Each call
+/// does what it can with that. The one copy beyond those that OpenSSL makes itself is between these
+/// queues and its records.
 ///
 /// Threads  one at a time; the caller locks
 class tls_engine {
@@ -35,8 +35,8 @@ public:
     enum class state : unsigned char { done, wants_input, ended, failed };
     struct outcome {
         state is = state::done;
-        std::size_t count = 0;        // of octets that were read
-        std::exception_ptr error{};   // failed
+        std::size_t count = 0;          // of octets that were read
+        std::exception_ptr error{};     // failed
         bool is_unexpected_end = false; // that is why
         bool has_output = false;        // the call put something out
     };

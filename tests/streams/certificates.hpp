@@ -73,16 +73,16 @@ private:
         identity const root = make({.name = "authority", .is_authority = true}, nullptr);
         identity const stranger = make({.name = "stranger", .is_authority = true}, nullptr);
         authority = write(root, "authority");
-        server = issue({.name = "server",
-                        .alternative_names =
-                            here + ",IP:127.0.0.1,IP:::1,DNS:*.example.org,DNS:xn--strae-oqa.example"},
-                       &root);
-        other_host = issue({.name = "other_host", .alternative_names = "DNS:elsewhere.example"}, &root);
-        expired = issue({.name = "expired",
-                         .alternative_names = here,
-                         .valid_from = -7200,
-                         .valid_to = -3600},
-                        &root);
+        server =
+            issue({.name = "server",
+                   .alternative_names =
+                       here + ",IP:127.0.0.1,IP:::1,DNS:*.example.org,DNS:xn--strae-oqa.example"},
+                  &root);
+        other_host =
+            issue({.name = "other_host", .alternative_names = "DNS:elsewhere.example"}, &root);
+        expired = issue(
+            {.name = "expired", .alternative_names = here, .valid_from = -7200, .valid_to = -3600},
+            &root);
         self_signed = issue({.name = "self_signed", .alternative_names = here}, nullptr);
         client = issue({.name = "client"}, &root);
         untrusted_client = issue({.name = "untrusted_client"}, &stranger);
@@ -123,9 +123,8 @@ private:
 
     certificate_files write(identity const& of, std::string const& name) const {
         certificate_files files{folder_ + "/" + name + ".pem", folder_ + "/" + name + ".key"};
-        write_file(files.chain, [&](std::FILE* to) {
-            return ::PEM_write_X509(to, of.certificate.get());
-        });
+        write_file(files.chain,
+                   [&](std::FILE* to) { return ::PEM_write_X509(to, of.certificate.get()); });
         write_file(files.key, [&](std::FILE* to) {
             return ::PEM_write_PrivateKey(to, of.private_key.get(), nullptr, nullptr, 0, nullptr,
                                           nullptr);

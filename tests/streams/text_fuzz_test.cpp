@@ -19,10 +19,9 @@ namespace {
 
 using weft::test::check;
 
-constexpr std::string_view encodings[] = {"utf-8",     "utf-8-sig", "utf-16",     "utf-16-le",
-                                          "utf-16-be", "utf-32",    "utf-32-be",  "latin-1",
-                                          "ascii",     "shift_jis", "iso-2022-jp", "gb18030",
-                                          "utf-7",     "euc-kr"};
+constexpr std::string_view encodings[] = {
+    "utf-8",   "utf-8-sig", "utf-16",    "utf-16-le",   "utf-16-be", "utf-32", "utf-32-be",
+    "latin-1", "ascii",     "shift_jis", "iso-2022-jp", "gb18030",   "utf-7",  "euc-kr"};
 
 unsigned seeds() {
     char const* const text = std::getenv("WEFT_FUZZ_SEEDS");
@@ -31,9 +30,22 @@ unsigned seeds() {
 
 // Much of it is nearly text.
 std::string make_octets(std::mt19937& random) {
-    static constexpr std::string_view parts[] = {
-        "a", "\xc3\xa4", "\xe2\x82\xac", "\xf0\x9f\xa7\x80", "\xe2", "\x82", "\xff\xfe", "\xfe\xff",
-        std::string_view("\0", 1), "\xd8", "\xdc", "\x1b$B", "\x1b(B", "$\"", "\xed\xa0\x80", "+AGE-"};
+    static constexpr std::string_view parts[] = {"a",
+                                                 "\xc3\xa4",
+                                                 "\xe2\x82\xac",
+                                                 "\xf0\x9f\xa7\x80",
+                                                 "\xe2",
+                                                 "\x82",
+                                                 "\xff\xfe",
+                                                 "\xfe\xff",
+                                                 std::string_view("\0", 1),
+                                                 "\xd8",
+                                                 "\xdc",
+                                                 "\x1b$B",
+                                                 "\x1b(B",
+                                                 "$\"",
+                                                 "\xed\xa0\x80",
+                                                 "+AGE-"};
     std::string result;
     for (unsigned left = random() % 40; left != 0; --left)
         if (random() % 4 == 0)
@@ -115,7 +127,8 @@ void round_trip(unsigned seed) {
 
 } // namespace
 
-TEST_CASE("TX1, TX2: whatever the octets are and however they are cut, the text is the same, and text") {
+TEST_CASE(
+    "TX1, TX2: whatever the octets are and however they are cut, the text is the same, and text") {
     weft::test::run_sim(0, [] {
         for (unsigned seed = 0; seed < seeds(); ++seed)
             fuzz(seed);

@@ -12,7 +12,8 @@
 #include <string>
 #include <utility>
 
-// Somebody in the middle who changes octets, by a seed. More of them: WEFT_FUZZ_SEEDS=N in the environment.
+// Somebody in the middle who changes octets, by a seed. More of them: WEFT_FUZZ_SEEDS=N in the
+// environment.
 TEST_SUITE_BEGIN("streams.tls_fuzz");
 
 namespace {
@@ -102,16 +103,21 @@ void fuzz(unsigned seed, weft::tls_context const& client, weft::tls_context cons
             group.start_soon([&] { forward(right.first, left.second, back); });
             group.start_soon([&] {
                 weft::move_on_after(10s, [&] {
-                    talk([&] { return tls_stream::wrap(std::move(right.second),
-                                                       {.context = server}); },
-                         answer, question);
+                    talk(
+                        [&] {
+                            return tls_stream::wrap(std::move(right.second), {.context = server});
+                        },
+                        answer, question);
                 });
                 right.second.close();
             });
             weft::move_on_after(10s, [&] {
-                talk([&] { return tls_stream::wrap(std::move(left.first), {.hostname = "localhost",
-                                                                           .context = client}); },
-                     question, answer);
+                talk(
+                    [&] {
+                        return tls_stream::wrap(std::move(left.first),
+                                                {.hostname = "localhost", .context = client});
+                    },
+                    question, answer);
             });
             left.first.close();
         });

@@ -59,8 +59,8 @@ reasons fail_to_shake_hands(tls_context client, tls_context server,
             });
         });
         result.client = reason_of([&] {
-            auto stream = tls_stream::wrap(std::move(ends.first),
-                                           {.hostname = hostname, .context = client});
+            auto stream =
+                tls_stream::wrap(std::move(ends.first), {.hostname = hostname, .context = client});
             stream.receive();
         });
     });
@@ -100,11 +100,10 @@ TEST_CASE("TL1: names that it does not have: another host, IDNA 2003's, half a w
     run_few([] {
         for (char const* const name : {"strasse.example", "example.org", "a.b.example.org",
                                        "127.0.0.2", "localhost.example"}) {
-            reasons const why =
-                fail_to_shake_hands(trusting_client(), trusted_server(), name);
+            reasons const why = fail_to_shake_hands(trusting_client(), trusted_server(), name);
             expect(why.client, "certificate verify failed: ");
-            expect(why.client, std::string(name) == "127.0.0.2" ? "IP address mismatch"
-                                                                 : "hostname mismatch");
+            expect(why.client,
+                   std::string(name) == "127.0.0.2" ? "IP address mismatch" : "hostname mismatch");
             expect(why.server, "alert");
         }
     });
@@ -114,8 +113,8 @@ TEST_CASE("TL1: a server name is asked for, but not an address") {
     run_few([] {
         for (std::string const name : {"localhost", "127.0.0.1"}) {
             tls_pair pair = shake_hands({.hostname = name});
-            char const* const asked = ::SSL_get_servername(
-                pair.server.extra(attribute::ssl_object), TLSEXT_NAMETYPE_host_name);
+            char const* const asked = ::SSL_get_servername(pair.server.extra(attribute::ssl_object),
+                                                           TLSEXT_NAMETYPE_host_name);
             if (name == "localhost")
                 check(asked != nullptr && std::string(asked) == name, "SNI");
             else
@@ -125,7 +124,8 @@ TEST_CASE("TL1: a server name is asked for, but not an address") {
     });
 }
 
-TEST_CASE("TL2: certificates that are not trusted: another host, expired, self-signed, unknown issuer") {
+TEST_CASE(
+    "TL2: certificates that are not trusted: another host, expired, self-signed, unknown issuer") {
     auto const& files = certificates::get();
     run_few([&] {
         expect(fail_to_shake_hands(trusting_client(), server_with(files.other_host)).client,
@@ -262,7 +262,8 @@ TEST_CASE("TL14: attributes of both sides, and of the stream underneath") {
         check(shared && !shared->empty(), "the server is");
         auto const certificate = pair.client.extra(attribute::peer_certificate);
         check(certificate.has_value(), "there is one");
-        check(certificate->subject == "CN=server" && certificate->issuer == "CN=authority", "names");
+        check(certificate->subject == "CN=server" && certificate->issuer == "CN=authority",
+              "names");
         std::vector<std::string> const names{"DNS:localhost", "IP:127.0.0.1", "IP:::1",
                                              "DNS:*.example.org", "DNS:xn--strae-oqa.example"};
         check(certificate->alternative_names == names, "alternative names");

@@ -218,8 +218,9 @@ TEST_CASE("our client talks to OpenSSL's s_server, in each version, and resumes"
     if (!is_there("openssl")) return;
     for (char const* const version : {"1_2", "1_3"})
         weft::run({.workers = 2}, [version] {
-            command server("timeout 20 openssl s_server -accept 127.0.0.1:0 -naccept 3 -rev -cert " +
-                           certificate + " -key " + key + " -tls" + version);
+            command server(
+                "timeout 20 openssl s_server -accept 127.0.0.1:0 -naccept 3 -rev -cert " +
+                certificate + " -key " + key + " -tls" + version);
             std::string const port = weft::to_thread::run_sync([&server] {
                 std::string line = server.read_line();
                 while (!line.empty() && !line.starts_with("ACCEPT"))
@@ -228,8 +229,7 @@ TEST_CASE("our client talks to OpenSSL's s_server, in each version, and resumes"
             });
             auto const context = trusting_client();
             for (int time = 0; time < 3; ++time) {
-                auto stream =
-                    connect_when_ready(std::uint16_t(std::stoi(port)), context);
+                auto stream = connect_when_ready(std::uint16_t(std::stoi(port)), context);
                 weft::buffered_byte_stream reader(stream);
                 reader.send("weft\n");
                 check(reader.receive_until("\n", 100) == "tfew", "reversed");
@@ -249,8 +249,9 @@ TEST_CASE("our client talks to gnutls-serv, in each version") {
     for (char const* const version : {"1.2", "1.3"})
         weft::run({.workers = 2}, [version] {
             std::uint16_t const port = free_port();
-            command server("echo $$; exec timeout 20 gnutls-serv --quiet --echo --x509certfile=" + certificate +
-                           " --x509keyfile=" + key + " --port=" + std::to_string(port) +
+            command server("echo $$; exec timeout 20 gnutls-serv --quiet --echo --x509certfile=" +
+                           certificate + " --x509keyfile=" + key +
+                           " --port=" + std::to_string(port) +
                            " --priority=NORMAL:-VERS-ALL:+VERS-TLS" + version);
             std::string const pid =
                 weft::to_thread::run_sync([&server] { return server.read_line(); });

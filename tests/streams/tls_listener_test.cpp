@@ -64,20 +64,21 @@ TEST_CASE("TL15: bad clients do no harm: plain text, silence, a reset") {
         tls_listener listener(network.listen(443), trusted_server(), true, 50ms);
         std::atomic<int> timeouts = 0, errors = 0, broken = 0;
         std::atomic<bool> other = false;
-        listener.handle_handshake_error([&](std::exception_ptr failure, weft::any_byte_stream& raw) {
-            try {
-                std::rethrow_exception(failure);
-            } catch (weft::timeout_error const&) {
-                ++timeouts;
-            } catch (weft::tls_error const&) {
-                ++errors;
-            } catch (weft::broken_resource_error const&) {
-                ++broken;
-            } catch (std::exception const&) {
-                other = true;
-            }
-            raw.close();
-        });
+        listener.handle_handshake_error(
+            [&](std::exception_ptr failure, weft::any_byte_stream& raw) {
+                try {
+                    std::rethrow_exception(failure);
+                } catch (weft::timeout_error const&) {
+                    ++timeouts;
+                } catch (weft::tls_error const&) {
+                    ++errors;
+                } catch (weft::broken_resource_error const&) {
+                    ++broken;
+                } catch (std::exception const&) {
+                    other = true;
+                }
+                raw.close();
+            });
         weft::with_task_group([&](weft::task_group& group) {
             group.start_soon([&] { listener.serve(echo, &group); });
             auto plain = network.connect(443);
@@ -138,14 +139,12 @@ TEST_CASE("TL17: cancelled while somebody shakes hands, the connection is closed
         memory_network network;
         tls_listener listener(network.listen(443), trusted_server());
         std::atomic<bool> called = false;
-        listener.handle_handshake_error([&](std::exception_ptr, weft::any_byte_stream&) {
-            called = true;
-        });
+        listener.handle_handshake_error(
+            [&](std::exception_ptr, weft::any_byte_stream&) { called = true; });
         weft::with_task_group([&](weft::task_group& group) {
             auto silent = network.connect(443);
-            group.start_soon([&] {
-                check_throws<weft::end_of_stream>([&] { silent.receive(); }, "closed");
-            });
+            group.start_soon(
+                [&] { check_throws<weft::end_of_stream>([&] { silent.receive(); }, "closed"); });
             weft::cancel_scope scope;
             group.start_soon([&] { scope.run([&] { listener.serve(echo); }); });
             weft::wait_all_tasks_blocked();
@@ -184,9 +183,10 @@ TEST_CASE("TL2, KC: connect_tls() to a server of sockets; a failure leaves nothi
         weft::with_task_group([&](weft::task_group& group) {
             group.start_soon([&] { listener.serve(echo); });
             check_echo(weft::connect_tls("127.0.0.1", port, {.context = trusting_client()}));
-            check_echo(weft::connect_tls("127.0.0.1", port,
-                                         {.context = trusting_client(), .tls_hostname = "localhost"}));
-            check_throws<weft::tls_error>([&] { weft::connect_tls("127.0.0.1", port); }, "a stranger");
+            check_echo(weft::connect_tls(
+                "127.0.0.1", port, {.context = trusting_client(), .tls_hostname = "localhost"}));
+            check_throws<weft::tls_error>([&] { weft::connect_tls("127.0.0.1", port); },
+                                          "a stranger");
             check_throws<weft::tls_error>(
                 [&] {
                     weft::connect_tls("127.0.0.1", port,

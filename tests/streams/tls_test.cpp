@@ -71,8 +71,7 @@ TEST_CASE("X1-X7, R2-R4, TL5: TLS streams that do not insist on a good-bye confo
         weft::check_byte_stream(
             [&] {
                 auto pair = shake_hands(
-                    network,
-                    {.client = client, .server = server, .standard_compatible = false});
+                    network, {.client = client, .server = server, .standard_compatible = false});
                 return weft::byte_stream_ends{std::move(pair.client), std::move(pair.server)};
             },
             {.half_close = false});
@@ -104,8 +103,8 @@ TEST_CASE("TL1: who serves is told by whether there is a host name") {
     run_test({.workers = {1}, .seeds = {0}}, [] {
         memory_network network;
         auto pair = network.make_pair();
-        check_throws<std::invalid_argument>(
-            [&] { tls_stream::wrap(pair.first, {}); }, "a server without a certificate");
+        check_throws<std::invalid_argument>([&] { tls_stream::wrap(pair.first, {}); },
+                                            "a server without a certificate");
         check_throws<std::invalid_argument>(
             [&] { tls_stream::wrap(pair.first, {.server_side = false}); }, "whom to verify?");
         check_throws<std::invalid_argument>(
@@ -115,8 +114,8 @@ TEST_CASE("TL1: who serves is told by whether there is a host name") {
                 auto server = tls_stream::wrap(pair.second, {.context = trusted_server()});
                 check(server.extra(weft::tls_attribute::server_side), "this one serves");
             });
-            auto client = tls_stream::wrap(
-                pair.first, {.hostname = "localhost", .context = trusting_client()});
+            auto client = tls_stream::wrap(pair.first,
+                                           {.hostname = "localhost", .context = trusting_client()});
             check(!client.extra(weft::tls_attribute::server_side), "this one does not");
         });
     });
@@ -179,9 +178,8 @@ TEST_CASE("TL12, TL13: keys are updated at any moment, while both sides send and
                     weft::lowlevel::checkpoint();
                 }
             });
-            group.start_soon([&] {
-                check(receive_exactly(stream, data.size()) == data, "every octet");
-            });
+            group.start_soon(
+                [&] { check(receive_exactly(stream, data.size()) == data, "every octet"); });
         };
         weft::with_task_group([&](weft::task_group& group) {
             talk(pair.client, group);
@@ -207,7 +205,8 @@ TEST_CASE("TL12: session tickets come at any moment") {
 TEST_CASE("TL12: before TLS 1.3 keys are not updated") {
     run_test({.workers = {1}, .seeds = {0}}, [] {
         tls_pair pair = shake_hands({.client = only(trusting_client(), TLS1_2_VERSION)});
-        check_throws<std::logic_error>([&] { pair.client.update_keys(); }, "there is no such thing");
+        check_throws<std::logic_error>([&] { pair.client.update_keys(); },
+                                       "there is no such thing");
         close_both(pair);
     });
 }
@@ -217,8 +216,7 @@ TEST_CASE("TL5: an end without a good-bye is an error where the standard counts,
         for (bool const standard : {true, false}) {
             memory_network network;
             auto ends = network.make_pair();
-            tls_pair pair =
-                shake_hands(ends.first, ends.second, {.standard_compatible = standard});
+            tls_pair pair = shake_hands(ends.first, ends.second, {.standard_compatible = standard});
             pair.server.send("last words");
             ends.second.close();
             check(pair.client.receive() == "last words", "what came before");
@@ -239,7 +237,8 @@ TEST_CASE("TL5: an end without a good-bye is an error where the standard counts,
             }
             check(reason.find("unexpected eof") != reason.npos, "OpenSSL's reason: " + reason);
             check_throws<weft::broken_resource_error>([&] { pair.client.receive(); }, "again");
-            check_throws<weft::broken_resource_error>([&] { pair.client.send("x"); }, "sending, too");
+            check_throws<weft::broken_resource_error>([&] { pair.client.send("x"); },
+                                                      "sending, too");
             check_error_queue_is_empty();
             check_throws<weft::broken_resource_error>([&] { pair.client.close(); }, "TL11");
             check_throws<weft::closed_resource_error>([&] { pair.client.receive(); }, "closed");

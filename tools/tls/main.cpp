@@ -13,7 +13,8 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
-// A TLS 1.3 server to be measured: `hs` shakes hands and hears one octet, `source` then sends 1 GiB.
+// A TLS 1.3 server to be measured: `hs` shakes hands and hears one octet, `source` then sends 1
+// GiB.
 
 namespace {
 
@@ -60,8 +61,8 @@ void handle(bool is_source, weft::tls_stream stream) {
 }
 
 void serve(options const& asked) {
-    auto context = weft::tls_context::server(asked.certificate, asked.key,
-                                             {.minimum_version = weft::tls_1_3});
+    auto context =
+        weft::tls_context::server(asked.certificate, asked.key, {.minimum_version = weft::tls_1_3});
     ::SSL_CTX_set_ciphersuites(context.native(), "TLS_AES_128_GCM_SHA256");
     auto sockets = weft::create_tcp_listener({.local_host = "127.0.0.1", .local_port = asked.port});
     std::fprintf(stderr, "ready %d %u\n", int(::getpid()),
