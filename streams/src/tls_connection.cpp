@@ -28,6 +28,7 @@ namespace weft::detail {
 namespace {
 
 constexpr std::size_t most_at_once = 65536; // octets encrypted, and then sent; four records
+constexpr std::size_t least_read = 4096;
 constexpr std::size_t most_read = 131072;
 constexpr std::size_t record = 16384;
 
@@ -130,10 +131,14 @@ bool tls_connection::feed(std::uint64_t seen) {
         std::lock_guard const guard(lock_);
         if (feeds_ != seen) return true;
         // The engine has used up everything, so nobody touches the queue until there is more.
+        engine_.incoming.shrink(read_size_);
         room = engine_.incoming.room(read_size_).first(read_size_);
     }
     std::size_t const count = receive_input(room);
-    if (count == read_size_) read_size_ = std::min(2 * read_size_, most_read);
+    if (count == read_size_) // there is more
+        read_size_ = std::min(2 * read_size_, most_read);
+    else if (count < read_size_ / 4) // the memory is better used elsewhere
+        read_size_ = std::max(read_size_ / 2, least_read);
     if (count == 0 && !standard_compatible_) return false;
     std::lock_guard const guard(lock_);
     engine_.incoming.grew(count);
@@ -177,7 +182,9 @@ void tls_connection::send_output() {
         } catch (...) { // thrown again
             break_with(std::current_exception());
         }
+        bool const was_little = in_flight_.size() < least_read;
         in_flight_.clear();
+        if (was_little) in_flight_.shrink(record); // of somebody who sent much, once
     }
 }
 

@@ -213,3 +213,21 @@ TEST_CASE("TL15, TL18: many clients on several workers, one context for all") {
         });
     });
 }
+
+TEST_CASE("TL15: serve() lets those who have shaken hands finish, and no more come in") {
+    run_test([] {
+        memory_network network;
+        tls_listener listener(network.listen(443), trusted_server());
+        auto const context = trusting_client();
+        weft::cancel_scope scope;
+        weft::with_task_group([&](weft::task_group& group) {
+            group.start_soon([&] { scope.run([&] { weft::serve(listener, echo); }); });
+            tls_stream stream = connect(network, context);
+            stream.send("before");
+            check(stream.receive() == "before", "it is served");
+            scope.cancel();
+            weft::wait_all_tasks_blocked();
+            check_echo(std::move(stream));
+        });
+    });
+}
