@@ -79,7 +79,6 @@ void tls_connection::break_with(std::exception_ptr cause) {
         throw;
     }
     note_broken(cause);
-    check_open(); // somebody has closed it meanwhile: that wins
     std::rethrow_exception(cause);
 }
 
@@ -194,25 +193,40 @@ void tls_connection::handshake() {
         throw end_of_stream("the peer ended the connection during the TLS handshake");
 }
 
+// Somebody has closed the stream meanwhile: that wins over what came of it.
+template <class Call> auto tls_connection::unless_closed(Call call) -> decltype(call()) {
+    try {
+        return call();
+    } catch (broken_resource_error const&) {
+        check_open();
+        throw;
+    }
+}
+
 std::size_t tls_connection::receive_some(buffer target) {
     if (target.empty()) throw std::invalid_argument("there is no room in the buffer");
     auto const inside = reading_.enter();
     check_open();
     enter_blocking_call("TLS receive");
-    return pump([target](tls_engine& engine) { return engine.read(target); }).count;
+    return unless_closed(
+        [&] { return pump([target](tls_engine& engine) { return engine.read(target); }).count; });
 }
 
 void tls_connection::send(bytes_view data) {
     auto const inside = writing_.enter();
     check_open();
     enter_blocking_call("TLS send");
-    encrypt(data);
+    unless_closed([&] { encrypt(data); });
 }
 
 void tls_connection::send(std::span<bytes_view const> parts) {
     auto const inside = writing_.enter();
     check_open();
     enter_blocking_call("TLS send");
+    unless_closed([&] { encrypt_parts(parts); });
+}
+
+void tls_connection::encrypt_parts(std::span<bytes_view const> parts) {
     std::vector<std::byte> small; // parts that share a record
     for (bytes_view const part : parts) {
         bool const is_small = part.size() <= record / 2;

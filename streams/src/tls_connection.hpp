@@ -46,7 +46,9 @@ private:
     bool has_output() const;
     void flush_if_free();
     void send_output();
+    template <class Call> auto unless_closed(Call call) -> decltype(call());
     void encrypt(bytes_view data);
+    void encrypt_parts(std::span<bytes_view const> parts);
     void encrypt_at_once(bytes_view data);
     void say_goodbye();
     void leave_politely();

@@ -136,3 +136,43 @@ TEST_CASE("octets that are changed on their way are never taken for what was sai
         }
     }
 }
+
+TEST_CASE("connections that break at any moment, slow ones, and in pieces") {
+    auto const server = trusted_server();
+    auto const client = trusting_client();
+    unsigned whole = 0;
+    for (unsigned seed = 0; seed < seeds(); ++seed) {
+        CAPTURE(seed);
+        run_sim(seed % 5, [&] {
+            std::mt19937 random(seed);
+            memory_network network({.seed = seed,
+                                    .most_delay = 100ms,
+                                    .largest_piece = 1 + random() % 2000,
+                                    .reset_probability = 0.03});
+            auto ends = network.make_pair();
+            std::string const question(1 + random() % 20'000, 'q');
+            std::string const answer(1 + random() % 20'000, 'a');
+            weft::with_task_group([&](weft::task_group& group) {
+                group.start_soon([&] {
+                    talk([&] { return tls_stream::wrap(ends.second, {.context = server}); }, answer,
+                         question);
+                    ends.second.close();
+                });
+                talk(
+                    [&] {
+                        return tls_stream::wrap(ends.first,
+                                                {.hostname = "localhost", .context = client});
+                    },
+                    question, answer);
+                try {
+                    ends.first.send("x");
+                } catch (weft::closed_resource_error const&) { // only close() does that
+                    ++whole;
+                } catch (weft::broken_resource_error const&) {
+                }
+                ends.first.close();
+            });
+        });
+    }
+    CHECK(whole > seeds() / 50);
+}

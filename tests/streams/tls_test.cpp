@@ -202,6 +202,34 @@ TEST_CASE("TL12: session tickets come at any moment") {
     });
 }
 
+TEST_CASE("TL12: a client that only receives answers when it is asked for its certificate") {
+    run_test([] {
+        auto const& files = certificates::get();
+        auto const client =
+            trusting_client({.cert_chain_file = files.client.chain, .key_file = files.client.key});
+        ::SSL_CTX_set_post_handshake_auth(client.native(), 1);
+        auto const server = trusted_server();
+        tls_pair pair = shake_hands({.client = client, .server = server});
+        SSL* const ssl = pair.server.extra(weft::tls_attribute::ssl_object);
+        check(::SSL_CTX_load_verify_locations(::SSL_get_SSL_CTX(ssl), files.authority.chain.c_str(),
+                                              nullptr) == 1,
+              "the authority");
+        ::SSL_set_verify(ssl, SSL_VERIFY_PEER, nullptr);
+        check(::SSL_verify_client_post_handshake(ssl) == 1, "asked");
+        weft::with_task_group([&](weft::task_group& group) {
+            group.start_soon([&] { check(pair.client.receive(1) == "x", "it receives"); });
+            pair.server.send("x");
+        });
+        weft::with_task_group([&](weft::task_group& group) {
+            group.start_soon([&] { check(pair.server.receive() == "y", "after the certificate"); });
+            pair.client.send("y");
+        });
+        auto const shown = pair.server.extra(weft::tls_attribute::peer_certificate);
+        check(shown && shown->subject == "CN=client", "it was shown");
+        close_both(pair);
+    });
+}
+
 TEST_CASE("TL12: before TLS 1.3 keys are not updated") {
     run_test({.workers = {1}, .seeds = {0}}, [] {
         tls_pair pair = shake_hands({.client = only(trusting_client(), TLS1_2_VERSION)});
