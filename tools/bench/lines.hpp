@@ -26,5 +26,6 @@ void processes_2gib(settings const&);
 void file_reads(settings const&);
 void file_reads_random(settings const&);
 void walk_tree(settings const&);
+void receive_until(settings const&);
 
 } // namespace bench

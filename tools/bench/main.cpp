@@ -38,6 +38,7 @@ constexpr line lines[] = {
     {"file_reads", bench::file_reads},
     {"file_reads_random", bench::file_reads_random},
     {"walk_tree", bench::walk_tree},
+    {"receive_until", bench::receive_until},
 };
 
 constexpr char usage[] = "usage: weft-bench [--list] [--workers N] [--n N] [LINE...]\n"
