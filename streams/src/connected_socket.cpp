@@ -31,12 +31,6 @@ bool is_tcp(int fd) {
            protocol == IPPROTO_TCP;
 }
 
-// EPIPE says nothing about receiving: it may be our own send_eof(), or what came after a clean end.
-[[noreturn]] void fail_send(descriptor_use& use, int error) {
-    if (error != EPIPE && error != ENOBUFS && error != ENOMEM) use.set_broken(error);
-    throw_socket_error("send", error);
-}
-
 void skip(::msghdr& message, std::size_t count) {
     while (message.msg_iovlen != 0 && count >= message.msg_iov->iov_len) {
         count -= message.msg_iov->iov_len;
@@ -62,6 +56,22 @@ void send_vector(descriptor_use& use, std::span<::iovec> vector) {
 }
 
 } // namespace
+
+// EPIPE says nothing about receiving: it may be our own send_eof(), or what came after a clean end.
+void fail_send(descriptor_use& use, int error) {
+    if (error != EPIPE && error != ENOBUFS && error != ENOMEM) use.set_broken(error);
+    throw_socket_error("send", error);
+}
+
+void send_all(descriptor_use& use, bytes_view data) {
+    static constexpr char const* call = "socket send";
+    while (!data.empty()) {
+        ssize_t const sent = use.retry(
+            call, [data](int fd) { return ::send(fd, data.data(), data.size(), send_flags); });
+        if (sent < 0) fail_send(use, int(-sent));
+        data = data.subview(std::size_t(sent));
+    }
+}
 
 connected_socket::connected_socket(unique_fd fd, int family, socket_address remote)
     : family_(family), remote_(std::move(remote)) {
@@ -95,15 +105,9 @@ std::size_t connected_socket::receive_some(buffer target) {
 }
 
 void connected_socket::send(bytes_view data) {
-    static constexpr char const* call = "socket send";
     descriptor_use use(descriptor_, access::write, "writing to");
-    enter_blocking_call(call);
-    while (!data.empty()) {
-        ssize_t const sent = use.retry(
-            call, [data](int fd) { return ::send(fd, data.data(), data.size(), send_flags); });
-        if (sent < 0) fail_send(use, int(-sent));
-        data = data.subview(std::size_t(sent));
-    }
+    enter_blocking_call("socket send");
+    send_all(use, data);
 }
 
 void connected_socket::send(std::span<bytes_view const> parts) {
@@ -164,6 +168,7 @@ void check_socket(int fd, expected_socket const& expected) {
         throw std::invalid_argument("socket type mismatch: expected " +
                                     std::to_string(expected.type) + ", got " +
                                     std::to_string(type));
+    if (expected.must_be == expected_socket::state::any) return;
     raw_address address;
     if (expected.must_be == expected_socket::state::connected) {
         if (::getpeername(fd, address.get(), &address.length) != 0)

@@ -61,7 +61,6 @@
 #include <weft/streams/socket.hpp>
 #include <weft/streams/standard_streams.hpp>
 #include <weft/streams/stapled.hpp>
-#include <weft/streams/stapled.hpp>
 #include <weft/streams/tcp.hpp>
 #include <weft/streams/text.hpp>
 #include <weft/streams/tls.hpp>
@@ -71,3 +70,4 @@
 #include <weft/streams/tls_stream.hpp>
 #include <weft/streams/typed_attributes.hpp>
 #include <weft/streams/udp.hpp>
+#include <weft/streams/unix_socket.hpp>

@@ -4,9 +4,12 @@
 #include <weft/streams/object_stream.hpp>
 #include <weft/streams/socket.hpp>
 
+#include <cstddef>
 #include <cstdint>
+#include <span>
 #include <string>
 #include <utility>
+#include <vector>
 
 namespace weft {
 
@@ -38,6 +41,16 @@ public:
     void send(datagram item) override { socket_.send(item.data, &item.address); }
     /// To a host by name or address; a name is looked up first.
     void sendto(bytes_view data, std::string host, std::uint16_t port);
+
+    /// Those that are there, at most so many (and 32), in one system call; waits for the first.
+    /// Errors: std::invalid_argument (0)
+    std::vector<datagram> receive_many(std::size_t most = 32) {
+        return socket_.receive_many(most);
+    }
+    /// Sends some from the front, at least one if there are any, in one system call, and gives
+    /// their number; waits for the first. An error concerns the first: nothing was sent.
+    std::size_t send_many(std::span<datagram const> items) { return socket_.send_many(items); }
+
     void close() override { socket_.close(); }
     attribute_map extra_attributes() const override { return socket_.attributes(); }
 
@@ -60,6 +73,13 @@ public:
 
     bytes receive() override { return std::move(socket_.receive().data); }
     void send(bytes item) override { socket_.send(item, nullptr); }
+
+    /// As those of udp_socket.
+    std::vector<datagram> receive_many(std::size_t most = 32) {
+        return socket_.receive_many(most);
+    }
+    std::size_t send_many(std::span<bytes const> items) { return socket_.send_many(items); }
+
     void close() override { socket_.close(); }
     attribute_map extra_attributes() const override { return socket_.attributes(); }
 

@@ -32,11 +32,15 @@ private:
     socket_address remote_;
 };
 
+/// The rest of what send() does, for those who have entered.
+void send_all(descriptor_use&, bytes_view);
+[[noreturn]] void fail_send(descriptor_use&, int error);
+
 /// What a socket made elsewhere must be to be adopted.
 struct expected_socket {
     std::span<int const> families;
     int type;
-    enum class state : unsigned char { connected, bound } must_be;
+    enum class state : unsigned char { any, connected, bound } must_be;
 };
 
 /// Errors: std::invalid_argument, saying what is wrong; the descriptor is left alone.

@@ -6,6 +6,12 @@
 #include <weft/streams/datagram.hpp>
 #include <weft/streams/typed_attributes.hpp>
 
+#include <cstddef>
+#include <span>
+#include <vector>
+
+#include <sys/socket.h>
+
 namespace weft::detail {
 
 /// A socket for datagrams, what UDP and UNIX have in common. Empty datagrams are datagrams.
@@ -16,11 +22,22 @@ public:
 
     datagram receive();
     void send(bytes_view, socket_address const* to); // null: to the peer
+
+    /// At least one and at most `most`, which must not be 0: those that are there.
+    std::vector<datagram> receive_many(std::size_t most);
+    /// Sends from the front what there is room for, at least one; gives their number.
+    std::size_t send_many(std::span<datagram const>);
+    std::size_t send_many(std::span<bytes const>); // to the peer
+
     void close() noexcept { descriptor_.close(); }
     attribute_map attributes() const;
     int family() const noexcept { return family_; }
 
 private:
+    bool is_connected() const noexcept { return remote_.family() != AF_UNSPEC; }
+    [[noreturn]] static void fail_receive(int error);
+    [[noreturn]] void fail_send(int error, socket_address const* to) const;
+
     open_descriptor descriptor_;
     int family_;
     socket_address remote_;

@@ -1,0 +1,75 @@
+#include <weft/streams/unix_socket.hpp>
+
+#include "unix_name.hpp"
+
+#include <weft/runtime/detail/parking.hpp>
+
+#include <array>
+#include <stdexcept>
+
+#include <sys/socket.h>
+
+namespace weft {
+
+namespace {
+
+constexpr std::array families{AF_UNIX};
+
+unique_fd adopt(unique_fd&& fd, detail::expected_socket::state must_be) {
+    detail::check_socket(fd.get(),
+                         {.families = families, .type = SOCK_DGRAM, .must_be = must_be});
+    detail::make_non_blocking(fd.get());
+    return std::move(fd);
+}
+
+void bind(unique_fd const& fd, unix_datagram_options const& options) {
+    if (options.local_path)
+        detail::bind_unix_socket(fd, detail::unix_address(*options.local_path),
+                                 options.local_mode);
+}
+
+} // namespace
+
+unix_datagram_socket unix_datagram_socket::from_socket(unique_fd&& fd) {
+    return unix_datagram_socket(
+        detail::datagram_socket(adopt(std::move(fd), detail::expected_socket::state::any)));
+}
+
+void unix_datagram_socket::send(datagram item) {
+    if (item.address.family() != AF_UNIX || item.address.path().empty())
+        throw std::invalid_argument("not the name of a UNIX socket: '" +
+                                    item.address.to_string() + "'");
+    socket_.send(item.data, &item.address);
+}
+
+void unix_datagram_socket::sendto(bytes_view data, path const& name) {
+    socket_address const to = detail::unix_address(name);
+    socket_.send(data, &to);
+}
+
+connected_unix_datagram_socket connected_unix_datagram_socket::from_socket(unique_fd&& fd) {
+    unique_fd own = adopt(std::move(fd), detail::expected_socket::state::connected);
+    socket_address remote = detail::remote_address_of(own.get());
+    return connected_unix_datagram_socket(
+        detail::datagram_socket(std::move(own), std::move(remote)));
+}
+
+unix_datagram_socket create_unix_datagram_socket(unix_datagram_options options) {
+    detail::enter_blocking_call("create_unix_datagram_socket");
+    unique_fd fd = detail::make_unix_socket(SOCK_DGRAM);
+    bind(fd, options);
+    return unix_datagram_socket(detail::datagram_socket(std::move(fd)));
+}
+
+// Connected first: when that fails, no file has been made yet.
+connected_unix_datagram_socket create_connected_unix_datagram_socket(
+    path const& name, unix_datagram_options options) {
+    socket_address const remote = detail::unix_address(name);
+    detail::enter_blocking_call("create_connected_unix_datagram_socket");
+    unique_fd fd = detail::make_unix_socket(SOCK_DGRAM);
+    detail::connect_unix_socket(fd, remote);
+    bind(fd, options);
+    return connected_unix_datagram_socket(detail::datagram_socket(std::move(fd), remote));
+}
+
+} // namespace weft
