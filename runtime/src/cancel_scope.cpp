@@ -27,6 +27,7 @@ void cancel_scope::enter() {
     outer_ = self.innermost.load(std::memory_order_relaxed); // our own
     owner_.store(&self, std::memory_order_relaxed);          // published by flags_
     self.innermost.store(this, std::memory_order_release);   // pairs with those who walk
+    self.has_unarmed_scopes = true;
     // Pairs with mark(): either we see its `called`, or it sees `entered` and with it the owner.
     std::uint32_t const before = flags_.fetch_or(entered, std::memory_order_seq_cst);
     if ((before & called) != 0)
@@ -245,6 +246,7 @@ void scope_access::arm_all(fiber& self) {
             arm(*scope, self, when);
         scope->flags_.fetch_or(cancel_scope::armed, std::memory_order_relaxed); // under the lock
     }
+    self.has_unarmed_scopes = false;
 }
 
 void scope_access::deadline_reached(cancel_scope& scope, time_point now) noexcept {

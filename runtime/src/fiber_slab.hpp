@@ -31,7 +31,7 @@ struct fiber_magazine {
 /// may read the wait word for ever.
 class fiber_slabs {
 public:
-    static constexpr std::uint32_t fibers_per_slab = 4096;
+    static constexpr std::uint32_t fibers_per_slab = 8192;
 
     /// Empty: no memory. Any thread.
     static fiber_magazine take() noexcept;

@@ -72,13 +72,10 @@ void injection_queue::push(fiber& item) noexcept {
     if (!accepted) push_aside(item);
 }
 
-void injection_queue::push_bulk(fiber* const* first, std::size_t count) noexcept {
-    count_.fetch_add(count, std::memory_order_seq_cst); // pairs with empty(): before the items
-    for (std::size_t step = 0; step < count; ++step)
-        hand_over(first[step]);
-    if (queue_->items.enqueue_bulk(queue_->shared[0]->token, first, count)) return;
-    for (std::size_t step = 0; step < count; ++step)
-        push_aside(*first[step]);
+void injection_queue::push_own(fiber& item) noexcept {
+    count_.fetch_add(1, std::memory_order_seq_cst); // pairs with empty(): before the item is there
+    hand_over(&item);
+    if (!queue_->items.enqueue(queue_->shared[0]->token, &item)) push_aside(item);
 }
 
 void injection_queue::push_aside(fiber& item) noexcept {

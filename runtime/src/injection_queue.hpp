@@ -21,7 +21,7 @@ public:
     ~injection_queue();
 
     void push(fiber&) noexcept;                                        // many: any thread
-    void push_bulk(fiber* const* first, std::size_t count) noexcept;  // one: that thread
+    void push_own(fiber&) noexcept;                                    // one: that thread
 
     /// Up to `most`; 0: nothing to be had just now. Any thread.
     std::size_t take(fiber** out, std::size_t most) noexcept;

@@ -86,20 +86,6 @@ public:
         return first;
     }
 
-    /// Owner only: takes the older half out, to make room. Gives how many.
-    std::uint32_t take_half(std::array<fiber*, capacity / 2>& out) noexcept {
-        std::uint64_t head = head_.load(std::memory_order_acquire); // pairs with other takers
-        std::uint32_t const front = front_of(head);
-        if (taken(head) != front) return 0; // a thief makes room already
-        if (tail_.load(std::memory_order_relaxed) - front < capacity) return 0;
-        for (std::uint32_t step = 0; step < capacity / 2; ++step)
-            out[step] = slots_[(front + step) % capacity].load(std::memory_order_relaxed); // if CAS
-        std::uint32_t const next = front + capacity / 2;
-        if (!head_.compare_exchange_strong(head, pack(next, next), std::memory_order_acq_rel))
-            return 0; // a thief came
-        return capacity / 2;
-    }
-
     bool empty() const noexcept { // a hint, exact for the owner and after a full fence
         std::uint32_t const front = front_of(head_.load(std::memory_order_acquire)); // takers
         return front == tail_.load(std::memory_order_acquire);                       // push()
@@ -127,12 +113,11 @@ private:
         if (left > blocks_ahead && left <= capacity) {
             auto const* const block = reinterpret_cast<char const*>(
                 slots_[(next + blocks_ahead) % capacity].load(std::memory_order_relaxed));
-            for (std::size_t line = 0; line < sizeof(fiber); line += 64)
-                __builtin_prefetch(block + line); // the next wait uses all of them
+            __builtin_prefetch(block); // all that a switch and a wait need
         }
         if (left > stacks_ahead && left <= capacity) {
             fiber const* const ahead = slots_[(next + stacks_ahead) % capacity].load(std::memory_order_relaxed);
-            auto const* const saved = static_cast<char const*>(ahead->context);
+            auto const* const saved = static_cast<char const*>(ahead->context) - 64;
             for (std::size_t line = 0; line < frames_prefetched; line += 64)
                 __builtin_prefetch(saved + line);
         }
@@ -141,7 +126,7 @@ private:
 
     static constexpr std::uint32_t blocks_ahead = 8;
     static constexpr std::uint32_t stacks_ahead = 4; // their blocks have arrived by then
-    static constexpr std::size_t frames_prefetched = 640; // from the switch to who called a stream
+    static constexpr std::size_t frames_prefetched = 320; // from the switch to who called a stream
 
     alignas(64) std::atomic<std::uint64_t> head_ = 0;
     alignas(64) std::atomic<std::uint32_t> tail_ = 0;

@@ -67,10 +67,7 @@ struct scope_access {
     /// Puts the deadlines of the fiber's scopes into a timer heap, those that are not there yet. To be
     /// called before the fiber waits, yields or lets children run. Errors: bad_alloc.
     static void arm_deadlines(fiber& of) {
-        cancel_scope* const innermost = of.innermost.load(std::memory_order_relaxed); // our own
-        if (innermost != of.base &&
-            (innermost->flags_.load(std::memory_order_relaxed) & cancel_scope::armed) == 0) // our own
-            arm_all(of);
+        if (of.has_unarmed_scopes) arm_all(of);
     }
     static bool is_timed(cancel_scope const& of) noexcept { // under the owner's lock
         return (of.flags_.load(std::memory_order_relaxed) & cancel_scope::timed) != 0;

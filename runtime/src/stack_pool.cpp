@@ -68,9 +68,14 @@ class stack_slab {
 public:
     stack_slab(char* memory, unsigned size_class) noexcept
         : memory_(memory), size_class_(size_class),
-          slots_(std::uint32_t(std::max(slab_bytes, stride()) / stride())) {}
+          slots_(std::uint32_t(std::max(slab_bytes, stride_of(size_class)) / stride_of(size_class))) {}
 
-    std::size_t stride() const noexcept { return stack_classes::bytes_of(size_class_); }
+    // The guard comes on top of a power of two: at a distance of 64 pages all stacks would compete for
+    // a few sets of the second-level TLB, at 65 they use all of them.
+    static std::size_t stride_of(unsigned size_class) noexcept {
+        return stack_classes::bytes_of(size_class) + stack_classes::guard_size;
+    }
+    std::size_t stride() const noexcept { return stride_of(size_class_); }
     std::size_t bytes() const noexcept { return stride() * slots_; }
     char* memory() const noexcept { return memory_; }
     unsigned size_class() const noexcept { return size_class_; }
@@ -180,7 +185,7 @@ std::atomic<std::uint32_t> all_slab_count = 0;
 stack_slab* add_slab(unsigned size_class) noexcept {
     std::uint32_t const number = all_slab_count.load(std::memory_order_relaxed); // under the lock
     if (number == most_slabs) return nullptr;
-    std::size_t const bytes = std::max(slab_bytes, stack_classes::bytes_of(size_class));
+    std::size_t const bytes = std::max(slab_bytes, stack_slab::stride_of(size_class));
     void* const memory =
         ::mmap(nullptr, bytes, PROT_READ | PROT_WRITE,
                MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_STACK, -1, 0);
@@ -304,7 +309,7 @@ bool stack_depot::is_guard(void const* address, std::size_t& stack_size) noexcep
     for (std::uint32_t number = 0; number < count; ++number) {
         stack_slab const& slab = *all_slabs[number].load(std::memory_order_relaxed);
         if (where < slab.memory() || where >= slab.memory() + slab.bytes()) continue;
-        stack_size = slab.stride();
+        stack_size = slab.stride() - stack_classes::guard_size;
         return std::size_t(where - slab.memory()) % slab.stride() < stack_classes::guard_size;
     }
     return false;

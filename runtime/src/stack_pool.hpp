@@ -22,7 +22,7 @@ struct stack {
     char* top() { return reinterpret_cast<char*>(this); }
 };
 
-/// Stacks come in powers of two of address space, the guard page at the low end included.
+/// Stacks come in powers of two of address space, below each a guard page.
 class stack_classes {
 public:
     static constexpr std::size_t smallest = 16 * 1024;

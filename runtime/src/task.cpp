@@ -309,7 +309,8 @@ fiber& new_task::launch(group_state& group, cancel_scope* base) {
     }
     made.runtime = &run;
     made.context = nullptr;
-    made.stack = nullptr;
+    made.stage = stack_stage::none;
+    made.has_unarmed_scopes = false;
     made.caught_exceptions = nullptr;
     made.uncaught_exceptions = 0;
     made.attention.store(0, std::memory_order_relaxed); // published by the run queue

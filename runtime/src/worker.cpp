@@ -21,7 +21,6 @@ constexpr std::uint32_t much_ready = 64;                 // what comes now would
 constexpr std::int64_t time_before_slot_is_stolen = 3'000; // ns
 constexpr std::int64_t spin_before_sleep = 20'000;       // ns: waking a sleeping core costs 30,000
 constexpr std::size_t injected_at_once = ready_ring::capacity / 2;
-constexpr std::size_t turned_over_at_once = 64;
 constexpr std::uint32_t spawns_stolen_at_once = 32;
 constexpr std::int16_t budget_of_a_turn = 128;
 
@@ -54,14 +53,13 @@ void worker::become(fiber& resumed) noexcept {
 // The worker that continues may be another one than that which left: nothing of `this` after the call.
 void worker::switch_to(fiber* next) noexcept {
     void* const context = next != nullptr ? next->context : scheduler_context;
-    stack* const on = next != nullptr ? next->stack : nullptr;
     if (next == nullptr) {
         current = nullptr;
         *exceptions = {};
-    } else if (on->context != nullptr) {
-        starting = next; // not begun: its stack waits in run_new_stack()
+    } else if (next->stage == stack_stage::bound) {
+        starting = next; // its stack waits in run_new_stack()
     }
-    void* const from = switch_context(context, on);
+    void* const from = switch_context(context, next != nullptr ? next->stack : nullptr);
     this_worker()->finish_switch(from);
 }
 
@@ -117,7 +115,7 @@ void worker::run_new_stack(void* from) noexcept {
         worker* here = this_worker();
         fiber* task = std::exchange(here->starting, nullptr);
         stack* const own = task->stack;
-        own->context = nullptr; // in use
+        task->stage = stack_stage::entered;
         ended_batch ended;
         for (;;) {
             if (task->pinned_to.load(std::memory_order_relaxed) == fiber::first_worker) // nobody else's
@@ -133,6 +131,7 @@ void worker::run_new_stack(void* from) noexcept {
             if (!fits_here || ended.must_flush_before(*task)) ended.flush();
             if (!fits_here) break;
             task->stack = own;
+            task->stage = stack_stage::entered;
         }
         task = here->with_stack(task);
         here->after = after_switch::keep_stack;
@@ -150,6 +149,7 @@ bool worker::bind_stack(fiber& unstarted) noexcept {
     if (bound == nullptr) return false;
     if (bound->context == nullptr) bound->context = make_context(*bound);
     unstarted.stack = bound;
+    unstarted.stage = stack_stage::bound;
     unstarted.context = bound->context;
     return true;
 }
@@ -181,8 +181,6 @@ fiber* worker::next_fiber() noexcept {
     if (now % ticks_between_clock_reads == 0) service();
     if (now % ticks_between_injection_looks == 0) {
         if (fiber* const injected = take_injected()) return injected;
-        // What is left over takes turns with the ring, whose oldest make room for it.
-        if (fiber* const waiting = take_from(overflow, turned_over_at_once)) return waiting;
         if (fiber* const oldest = spawned.pop_oldest()) return oldest;
     }
     // Turns: pinned fibers that yield all the time must not keep the others away.
@@ -202,7 +200,7 @@ fiber* worker::next_fiber() noexcept {
         prefer_new = true;
         return first;
     }
-    if (fiber* const waiting = take_from(overflow, injected_at_once)) return waiting;
+    if (fiber* const waiting = take_from(overflow)) return waiting;
     if (fiber* const newest = spawned.pop_newest()) return newest;
     if (fiber* const woken = next_slot.exchange(nullptr, std::memory_order_acq_rel)) return woken;
     if (pinned_wait)
@@ -210,13 +208,11 @@ fiber* worker::next_fiber() noexcept {
     return run_of.injection.empty() ? nullptr : take_injected();
 }
 
+// First in, first out over both: while some wait in the overflow, new ones go behind them.
 void worker::push_ready(fiber& runnable) noexcept {
     if (simulated) return run_of.sim->push(runnable);
-    while (!ready.push(runnable)) {
-        std::array<fiber*, ready_ring::capacity / 2> older;
-        std::uint32_t const count = ready.take_half(older);
-        if (count != 0) overflow.push_bulk(older.data(), count);
-    }
+    if (overflow.empty() && ready.push(runnable)) return;
+    overflow.push_own(runnable);
 }
 
 void worker::push_woken(fiber& runnable) noexcept {
@@ -257,20 +253,18 @@ fiber* worker::take_pinned() noexcept {
 }
 
 // The first of a batch; the others go to the own ring.
-fiber* worker::take_from(injection_queue& queue, std::size_t most) noexcept {
+fiber* worker::take_from(injection_queue& queue) noexcept {
     std::array<fiber*, injected_at_once> batch;
-    std::size_t const count = queue.take(batch.data(), most);
+    std::size_t const count = queue.take(batch.data(), batch.size());
     if (count == 0) return nullptr;
-    for (std::size_t step = 1; step < count; ++step) {
-        if (step + 4 < count) __builtin_prefetch(batch[step + 4]);
-        push_ready(*batch[step]);
-    }
+    for (std::size_t step = 1; step < count; ++step)
+        if (simulated || !ready.push(*batch[step])) push_ready(*batch[step]);
     if (count > 1 && run_of.workers.size() > 1) run_of.notify();
     return batch[0];
 }
 
 fiber* worker::take_injected() noexcept {
-    return take_from(run_of.injection, injected_at_once);
+    return take_from(run_of.injection);
 }
 
 bool worker::has_work() const noexcept {
@@ -383,7 +377,7 @@ fiber* worker::steal() noexcept {
 // What was just woken is last to be taken: its waker is about to run it, with everything still warm.
 fiber* worker::steal_for(worker& thief, bool desperate) noexcept {
     if (fiber* const stolen = ready.steal_into(thief.ready)) return stolen;
-    if (fiber* const stolen = thief.take_from(overflow, injected_at_once)) return stolen;
+    if (fiber* const stolen = thief.take_from(overflow)) return stolen;
     if (fiber* const stolen = spawned.steal_into(thief.spawned, spawns_stolen_at_once)) return stolen;
     if (!desperate || next_slot.load(std::memory_order_relaxed) == nullptr) return nullptr; // a hint
     // Give the owner the time of a cache miss or two; a pair that plays ping-pong is left alone.

@@ -115,7 +115,7 @@ struct alignas(128) worker {
 
 private:
     fiber* take_pinned() noexcept;
-    fiber* take_from(injection_queue&, std::size_t most) noexcept;
+    fiber* take_from(injection_queue&) noexcept;
     fiber* take_injected() noexcept;
     fiber* find_elsewhere() noexcept;
     fiber* steal() noexcept;

@@ -29,11 +29,8 @@ TEST_SUITE("runtime.injection_queue") {
         std::vector<fiber> fibers(100);
         injection_queue overflow(injection_queue::producers::one);
         fiber* out[128];
-        std::vector<fiber*> many;
         for (fiber& each : fibers)
-            many.push_back(&each);
-        overflow.push_bulk(many.data(), 60);
-        overflow.push_bulk(many.data() + 60, 40);
+            overflow.push_own(each);
         std::size_t taken = 0;
         while (!overflow.empty()) {
             std::size_t const count = overflow.take(out, 7);

@@ -44,20 +44,6 @@ TEST_SUITE("runtime.ready_ring") {
             CHECK(victim->pop(false) == &fibers[std::size_t(number)]);
     }
 
-    TEST_CASE("M11: take_half makes room in a full ring only") {
-        std::vector<fiber> fibers(ready_ring::capacity);
-        auto const ring = std::make_unique<ready_ring>();
-        std::array<fiber*, ready_ring::capacity / 2> out{};
-        ring->push(fibers[0]);
-        CHECK(ring->take_half(out) == 0);
-        for (std::uint32_t number = 1; number < ready_ring::capacity; ++number)
-            ring->push(fibers[number]);
-        CHECK(ring->take_half(out) == ready_ring::capacity / 2);
-        CHECK(out.front() == &fibers[0]);
-        CHECK(out.back() == &fibers[ready_ring::capacity / 2 - 1]);
-        CHECK(ring->pop(false) == &fibers[ready_ring::capacity / 2]);
-    }
-
     TEST_CASE("M12: under thieves each fiber comes out exactly once") {
         constexpr unsigned thieves = 3;
         unsigned const count = 200'000 / unsigned(slowdown);
@@ -81,11 +67,9 @@ TEST_SUITE("runtime.ready_ring") {
                         note(one);
                 }
             });
-        std::array<fiber*, ready_ring::capacity / 2> half{};
         for (unsigned number = 0; number < count; ++number) {
             while (!ring->push(fibers[number]))
-                for (std::uint32_t place = 0, taken = ring->take_half(half); place < taken; ++place)
-                    note(half[place]);
+                note(ring->pop(false));
             if (number % 3 == 0) note(ring->pop(false));
         }
         while (fiber* const one = ring->pop(false))

@@ -38,6 +38,9 @@ struct body_operations {
     std::type_info const& type;             ///< of the callable, for the task's name
 };
 
+/// How far a fiber's stack is: not bound, bound but not yet entered by the fiber, in use.
+enum class stack_stage : std::uint8_t { none, bound, entered };
+
 /// The state of a task's outcome, for handles. Written once, under the fiber's lock.
 enum class outcome : std::uint8_t { pending, value, failed, cancelled };
 
@@ -46,8 +49,8 @@ enum class outcome : std::uint8_t { pending, value, failed, cancelled };
 /// Blocks live in slabs that are never unmapped, so a stale reference may always look at `wait`, whose
 /// epoch has then moved on. A stack is bound at the first run and handed on at the end.
 ///
-/// Who may touch what: line 0 belongs to the worker that runs the fiber, but for `wait` and `attention`
-/// (atomics, anybody); the scope chain belongs to the fiber, which takes `scopes` to leave a scope and
+/// Who may touch what: line 0 belongs to the worker that runs the fiber, but for its atomics (anybody) and
+/// `cancel_requested`; the scope chain belongs to the fiber, which takes `scopes` to leave a scope and
 /// others take to read it; siblings belong to the group's lock; the rest is written before the first
 /// run or after the last.
 struct alignas(64) fiber {
@@ -57,19 +60,28 @@ struct alignas(64) fiber {
 
     // line 0: each wake and each switch
     wait_word<> wait;
-    fiber* next = nullptr; // run queues
     void* context = nullptr; // suspended: what to jump to. Not started: a link in a spawn list
-    struct stack* stack = nullptr;
     class runtime* runtime = nullptr;
     void* caught_exceptions = nullptr; // __cxa_eh_globals, carried from worker to worker
+    std::atomic<char const*> waiting_on = nullptr;
     std::uint32_t uncaught_exceptions = 0;
     int saved_errno = 0;
     std::atomic<std::uint32_t> attention = 0;
     std::int16_t budget = 0;
-    std::uint8_t flags = 0;           // see below; written before the first run, but for the guards
+    std::atomic<std::uint16_t> pinned_to = any_worker;
+    std::atomic<std::uint8_t> waiting_unwinding = 0; // uncaught exceptions at the current wait
+    std::uint8_t owned_mutexes = 0; // counted by the fiber itself
+    std::atomic<task_state> state = task_state::finished;
+    stack_stage stage : 2 = stack_stage::none;
+    std::uint8_t stack_class : 4 = 0;
+    bool has_unarmed_scopes : 1 = false; // scopes were entered since it last waited
+    std::uint8_t suspension_bans = 0; // open no_suspend guards
+    std::uint8_t migration_bans = 0;  // open no_migrate guards
+    std::uint8_t flags = 0;           // see below; written before the first run
     bool cancel_requested = false;    // a handle's cancel() before its scope existed; under scopes
 
     // line 1: structure
+    struct stack* stack = nullptr;
     std::atomic<cancel_scope*> innermost = nullptr;
     group_state* open_groups = nullptr;   // under scopes
     group_state* group = nullptr;         // whose child it is; under delivery and the group's lock
@@ -77,30 +89,23 @@ struct alignas(64) fiber {
     fiber* previous_sibling = nullptr;    // under the group's lock
     fiber* next_sibling = nullptr;        //  "
     wait_list joiners;                    // under scopes
-    spinlock<lock_rank::fiber> scopes;
-    std::atomic<task_state> state = task_state::finished;
-    std::atomic<outcome> result = outcome::pending;
-    std::uint8_t stack_class = 0;
-    std::atomic<std::uint16_t> pinned_to = any_worker;
-    std::atomic<std::uint8_t> waiting_unwinding = 0; // uncaught exceptions at the current wait
-    std::uint8_t owned_mutexes = 0; // counted by the fiber itself
 
     // line 2: identity
+    spinlock<lock_rank::fiber> scopes;
+    std::atomic<outcome> result = outcome::pending;
+    std::uint16_t timer_heap = 0; // whose heap
+    std::uint32_t index = 0;      // in the slabs; never changes
     std::uint64_t id = 0;
     char const* name = nullptr; // owned if owns_name; else null: derived from the body's type
     void const* spawn_site = nullptr;
     body_operations const* operations = nullptr;
     void* body = nullptr; // in `storage`, or on the heap
-    std::atomic<char const*> waiting_on = nullptr;
     value_store const* context_variables = nullptr;
     std::atomic<std::uint32_t> references = 0; // the run and each handle
-    std::uint32_t index = 0;                   // in the slabs; never changes
+    std::uint32_t timer_slot = 0; // position in a timer heap + 1, or 0; under that heap's lock
 
     // line 3
-    std::uint32_t timer_slot = 0;     // position in a timer heap + 1, or 0; under that heap's lock
-    std::uint16_t timer_heap = 0;     // whose heap
-    std::uint8_t suspension_bans = 0; // open no_suspend guards
-    std::uint8_t migration_bans = 0;  // open no_migrate guards
+    fiber* next = nullptr;            // in a list of pinned or injected ones
     std::uint64_t parent_id = 0;      // 0: none. Under scopes, since start() moves children
     alignas(16) std::byte storage[inline_bytes];
 
@@ -110,7 +115,7 @@ struct alignas(64) fiber {
     static constexpr std::uint8_t has_own_scope = 8;  // the body runs in a scope for its handle
 
     void* place_for_body(std::size_t size, std::size_t alignment); // may throw std::bad_alloc
-    bool is_started() const { return stack != nullptr; }
+    bool is_started() const { return stage != stack_stage::none; }
 };
 
 static_assert(sizeof(fiber) == 256);
