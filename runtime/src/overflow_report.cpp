@@ -4,7 +4,10 @@
 #include "this_thread.hpp"
 #include "worker.hpp"
 
+#include <weft/runtime/detail/fork.hpp>
+
 #include <csignal>
+#include <cstdint>
 #include <cstdio>
 #include <cstring>
 #include <memory>
@@ -90,6 +93,13 @@ void on_fault(int signal, siginfo_t* info, void* context) noexcept {
     if (here != nullptr && here->current != nullptr &&
         stack_depot::is_guard(info->si_addr, stack_size)) {
         write_report(*here->current, stack_size);
+        std::signal(SIGABRT, SIG_DFL);
+        ::raise(SIGABRT);
+    }
+    if (here == nullptr && is_forked_child() &&
+        reinterpret_cast<std::uintptr_t>(info->si_addr) < sizeof(worker)) {
+        write_text("weft: a task went on to its end in a child of fork(), where its run did not come "
+                   "along: leave such a child by exec or _exit\n");
         std::signal(SIGABRT, SIG_DFL);
         ::raise(SIGABRT);
     }

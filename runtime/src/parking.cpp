@@ -5,6 +5,7 @@
 #include "scope_access.hpp"
 #include "task.hpp"
 
+#include <weft/runtime/detail/fork.hpp>
 #include <weft/runtime/error.hpp>
 #include <weft/runtime/lowlevel.hpp>
 
@@ -27,6 +28,7 @@ inline fiber* fiber_of_this_thread() noexcept {
 }
 
 [[gnu::cold, gnu::noinline, noreturn]] void refuse_outside_task(char const* call) {
+    refuse_in_forked_child(call);
     throw no_event_loop_error(std::string(call) + " needs a task: it was called outside of run()");
 }
 
@@ -141,8 +143,10 @@ poller* current_poller() noexcept {
 
 service_list& current_services(char const* call) {
     worker* const here = this_worker();
-    if (here == nullptr)
+    if (here == nullptr) {
+        refuse_in_forked_child(call);
         throw no_event_loop_error(std::string(call) + " was called outside of run()");
+    }
     return here->run_of.services;
 }
 

@@ -3,6 +3,7 @@
 #include "mutex_wait.hpp"
 #include "runtime.hpp"
 
+#include <weft/runtime/detail/fork.hpp>
 #include <weft/runtime/detail/group_state.hpp>
 #include <weft/runtime/detail/swallowed.hpp>
 
@@ -43,6 +44,7 @@ struct first_body {
 
 void run_first_task(run_options const& options, body_operations const& operations, void* body,
                     void const* function, void const* call_site) {
+    refuse_in_forked_child("run()");
     if (this_worker() != nullptr)
         throw std::logic_error("run() was called inside a run() of the same thread");
     runtime run(options);

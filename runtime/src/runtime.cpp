@@ -7,6 +7,7 @@
 #include "scope_access.hpp"
 #include "task.hpp"
 
+#include <weft/runtime/detail/fork.hpp>
 #include <weft/runtime/inspect.hpp>
 
 #include <algorithm>
@@ -87,6 +88,7 @@ runtime::runtime(run_options const& given)
         workers.push_back(std::make_unique<worker>(*this, number, count));
     if (sim) workers.front()->timers.draw_order_from(*sim);
     root_group.open_as_root(*this);
+    watch_for_forks();
     std::lock_guard const guard(runs_mutex);
     runs.push_back(this);
 }
@@ -201,6 +203,18 @@ void runtime::wake_quiescence_waiters() noexcept {
     std::lock_guard const guard(quiescence);
     quiescence_waiters.store(0, std::memory_order_relaxed); // under the lock
     quiescence.wake_all();
+}
+
+void lock_list_of_runs() {
+    runs_mutex.lock();
+}
+
+void unlock_list_of_runs() {
+    runs_mutex.unlock();
+}
+
+bool has_runs() {
+    return !runs.empty();
 }
 
 void for_each_runtime(void (*visit)(runtime&, void*), void* argument) {

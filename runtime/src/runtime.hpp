@@ -96,4 +96,9 @@ private:
 /// Runs of this process, for dumps. Calls visit(runtime&) under a lock.
 void for_each_runtime(void (*visit)(runtime&, void*), void* argument);
 
+/// For fork(): whoever holds the lock sees all runs, and none begins or ends.
+void lock_list_of_runs();
+void unlock_list_of_runs();
+bool has_runs(); ///< under the lock
+
 } // namespace weft::detail

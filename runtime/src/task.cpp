@@ -6,6 +6,7 @@
 #include "runtime.hpp"
 #include "scope_access.hpp"
 
+#include <weft/runtime/detail/fork.hpp>
 #include <weft/runtime/detail/group_state.hpp>
 #include <weft/runtime/detail/swallowed.hpp>
 
@@ -230,6 +231,7 @@ task_info describe(fiber& of) {
 
 new_task::new_task(task_options const& options, std::size_t body_size, std::size_t body_alignment) {
     worker* const here = this_worker();
+    if (here == nullptr) refuse_in_forked_child("starting a task");
     unsigned size_class = stack_classes::count;
     if (options.stack_size != 0) {
         if (options.stack_size < stack_classes::smallest ||

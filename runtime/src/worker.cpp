@@ -19,7 +19,8 @@ constexpr std::int64_t poll_interval = 100'000;          // ns, while busy
 constexpr std::int64_t longest_without_poll = 1'000'000; // ns, while much is ready
 constexpr std::uint32_t much_ready = 64;                 // what comes now would run after all of it
 constexpr std::int64_t time_before_slot_is_stolen = 3'000; // ns
-constexpr std::int64_t spin_before_sleep = 20'000;       // ns: waking a sleeping core costs 30,000
+constexpr std::int64_t longest_spin = 20'000;            // ns: waking a sleeping core costs 30,000
+constexpr std::int64_t shortest_spin = 1'000;            // ns: enough to see that it pays again
 constexpr std::size_t injected_at_once = ready_ring::capacity / 2;
 constexpr std::uint32_t spawns_stolen_at_once = 32;
 constexpr std::int16_t budget_of_a_turn = 128;
@@ -31,7 +32,7 @@ std::int64_t ns(time_point when) { return when.time_since_epoch().count(); }
 worker::worker(runtime& run, unsigned number, unsigned workers)
     : run_of(run), index(number), alone(workers == 1), simulated(run.sim != nullptr), poll(make_epoll_poller()),
       next_id((std::uint64_t(number) + 1) << 40), random(0x9e3779b97f4a7c15u * (number + 1)),
-      timers(std::uint16_t(number)) {}
+      spin_time(longest_spin), timers(std::uint16_t(number)) {}
 
 worker::~worker() {
     fibers.give_all();
@@ -190,8 +191,7 @@ fiber* worker::next_fiber() noexcept {
         if (fiber* const pinned = take_pinned()) return pinned;
     if (next_slot.load(std::memory_order_relaxed) != nullptr) { // the exchange decides
         if (++slot_streak <= most_slot_uses_in_a_row || (ready.empty() && spawned.empty()))
-            if (fiber* const woken = next_slot.exchange(nullptr, std::memory_order_acq_rel)) // thieves
-                return woken;
+            if (fiber* const woken = exchange_slot(nullptr)) return woken;
     }
     slot_streak = 0;
     if (std::exchange(prefer_new, false))
@@ -202,7 +202,7 @@ fiber* worker::next_fiber() noexcept {
     }
     if (fiber* const waiting = take_from(overflow)) return waiting;
     if (fiber* const newest = spawned.pop_newest()) return newest;
-    if (fiber* const woken = next_slot.exchange(nullptr, std::memory_order_acq_rel)) return woken;
+    if (fiber* const woken = exchange_slot(nullptr)) return woken;
     if (pinned_wait)
         if (fiber* const pinned = take_pinned()) return pinned;
     return run_of.injection.empty() ? nullptr : take_injected();
@@ -215,9 +215,16 @@ void worker::push_ready(fiber& runnable) noexcept {
     overflow.push_own(runnable);
 }
 
+fiber* worker::exchange_slot(fiber* with) noexcept {
+    if (!alone) return next_slot.exchange(with, std::memory_order_acq_rel); // pairs with thieves
+    fiber* const before = next_slot.load(std::memory_order_relaxed); // nobody else looks
+    next_slot.store(with, std::memory_order_relaxed);                //  "
+    return before;
+}
+
 void worker::push_woken(fiber& runnable) noexcept {
     if (simulated) return run_of.sim->push(runnable);
-    fiber* const displaced = next_slot.exchange(&runnable, std::memory_order_acq_rel); // thieves
+    fiber* const displaced = exchange_slot(&runnable);
     if (displaced == nullptr) return; // run next by us: nobody need be woken for it
     push_ready(*displaced);
     if (run_of.workers.size() > 1) run_of.notify();
@@ -397,17 +404,21 @@ bool worker::anything_anywhere() const noexcept {
 }
 
 // Worth it only where work may come without a system call of ours: from other workers, or from threads
-// that were quick to follow up before. True: something came.
+// that were quick to follow up before. For longer after it paid. True: something came.
 bool worker::spin() noexcept {
     if (alone ? !woken_by_injection : !searching) return false;
     if (run_of.single_cpu) return false;
-    std::int64_t const until = ns(runtime::real_now()) + spin_before_sleep;
+    std::int64_t const until = ns(runtime::real_now()) + spin_time;
     while (ns(runtime::real_now()) < until) {
         for (int look = 0; look < 32; ++look) {
-            if (anything_anywhere() || run_of.stopping.load(std::memory_order_relaxed)) return true;
+            if (anything_anywhere() || run_of.stopping.load(std::memory_order_relaxed)) {
+                spin_time = std::min(2 * spin_time, longest_spin);
+                return true;
+            }
             pause_cpu();
         }
     }
+    spin_time = std::max(spin_time / 2, shortest_spin);
     return false;
 }
 

@@ -97,6 +97,7 @@ struct alignas(128) worker {
     std::uint64_t next_id = 0;
     std::uint64_t random = 0;
     std::int64_t last_poll = 0;                    // ns
+    std::int64_t spin_time;                        // ns
 
     ready_ring ready;
     injection_queue overflow{injection_queue::producers::one}; // ready ones that the ring has no room for
@@ -115,6 +116,7 @@ struct alignas(128) worker {
 
 private:
     fiber* take_pinned() noexcept;
+    fiber* exchange_slot(fiber* with) noexcept;
     fiber* take_from(injection_queue&) noexcept;
     fiber* take_injected() noexcept;
     fiber* find_elsewhere() noexcept;

@@ -1,5 +1,6 @@
 #include <weft/sync/from_thread.hpp>
 
+#include <weft/runtime/detail/fork.hpp>
 #include <weft/runtime/error.hpp>
 
 #include <mutex>
@@ -10,6 +11,7 @@ namespace weft {
 namespace {
 
 std::shared_ptr<detail::thread_call> call_of_thread(char const* call) {
+    detail::refuse_in_forked_child(call);
     if (auto current = detail::current_thread_call()) return current;
     throw no_event_loop_error(std::string(call) +
                               " was called outside of a function that to_thread::run_sync runs");

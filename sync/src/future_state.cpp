@@ -2,6 +2,7 @@
 
 #include "claimed_waiters.hpp"
 
+#include <weft/runtime/detail/fork.hpp>
 #include <weft/sync/error.hpp>
 
 #include <algorithm>
@@ -122,6 +123,8 @@ bool future_state::wait_in_fiber(time_point deadline, char const* call) {
 }
 
 bool future_state::wait_in_thread(duration at_most) {
+    if (is_done()) return true;
+    refuse_in_forked_child("waiting for a future");
     constexpr duration longest = std::chrono::hours(24 * 365); // the clock's sum must not overflow
     std::unique_lock guard(threads_);
     ++threads_waiting_;

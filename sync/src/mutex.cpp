@@ -145,26 +145,27 @@ bool mutex::locked() const noexcept {
     return word_.load(std::memory_order_relaxed) != 0; // a snapshot
 }
 
+// Looks first: a read-modify-write that fails costs as much as one that does not.
+bool mutex::take_if_free(detail::fiber& self) noexcept {
+    std::uintptr_t expected = word_.load(std::memory_order_relaxed); // the CAS decides
+    if (expected != 0 ||
+        !word_.compare_exchange_strong(expected, word_of(self), std::memory_order_acquire, // L1: U1
+                                       std::memory_order_relaxed))
+        return false;
+    ++self.owned_mutexes;
+    return true;
+}
+
 void mutex::lock() {
     detail::fiber& self = queue_.state == 0 ? detail::enter_blocking_call("mutex.lock")
                                             : detail::check_cancellation("mutex.lock");
-    std::uintptr_t expected = 0;
-    if (word_.compare_exchange_strong(expected, word_of(self), std::memory_order_acquire, // L1: U1
-                                      std::memory_order_relaxed)) {
-        ++self.owned_mutexes;
-        return;
-    }
+    if (take_if_free(self)) return;
     take_or_wait(self, "mutex.lock", detail::cancellable::yes);
 }
 
 void mutex::lock_uncancellably() {
     detail::fiber& self = detail::require_fiber("condition_variable.wait");
-    std::uintptr_t expected = 0;
-    if (word_.compare_exchange_strong(expected, word_of(self), std::memory_order_acquire, // L1: U1
-                                      std::memory_order_relaxed)) {
-        ++self.owned_mutexes;
-        return;
-    }
+    if (take_if_free(self)) return;
     take_or_wait(self, "condition_variable.wait", detail::cancellable::no);
 }
 
@@ -237,8 +238,9 @@ void mutex::acquire_nowait() {
 
 void mutex::unlock() {
     detail::fiber& self = detail::require_fiber("mutex.unlock");
-    std::uintptr_t expected = word_of(self);
-    if (word_.compare_exchange_strong(expected, 0, std::memory_order_release, // U1: pairs with L1
+    std::uintptr_t expected = word_.load(std::memory_order_relaxed); // ours, or refused
+    if (expected == word_of(self) &&
+        word_.compare_exchange_strong(expected, 0, std::memory_order_release, // U1: pairs with L1
                                       std::memory_order_relaxed)) {
         --self.owned_mutexes;
         return;

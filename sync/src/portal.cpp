@@ -1,5 +1,6 @@
 #include <weft/sync/portal.hpp>
 
+#include <weft/runtime/detail/fork.hpp>
 #include <weft/runtime/error.hpp>
 
 #include <exception>
@@ -9,6 +10,7 @@
 namespace weft {
 
 void blocking_portal::refuse_own_tasks() const {
+    detail::refuse_in_forked_child("a call of a portal");
     detail::fiber const* const self = detail::current_fiber();
     if (self != nullptr && self->runtime == run_)
         throw std::logic_error("a blocking_portal was called from a task of its own run");

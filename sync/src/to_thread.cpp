@@ -94,10 +94,13 @@ void answer(detail::thread_call& call) {
         std::lock_guard const guard(call.lock);
         request = std::exchange(call.request, nullptr);
     }
-    if (call.abandon_on_cancel)
-        shielded([&] { request->run(); });
-    else
-        request->run();
+    {
+        detail::context_in_use const of_thread(request->context);
+        if (call.abandon_on_cancel)
+            shielded([&] { request->run(); });
+        else
+            request->run();
+    }
     std::lock_guard const guard(call.lock); // the request is gone once the thread has seen `done`
     request->done = true;
     request->answered.notify_one();
@@ -149,6 +152,15 @@ void detail::run_in_thread(std::shared_ptr<thread_call> const& call, capacity_li
         }
     }
     if (call->error != nullptr) std::rethrow_exception(std::exchange(call->error, nullptr));
+}
+
+bool detail::run_in_background(std::shared_ptr<thread_call> const& call) noexcept {
+    try {
+        service_of_run<thread_pool>(name_of_call).submit(call);
+        return true;
+    } catch (std::exception const&) { // the caller does it itself
+        return false;
+    }
 }
 
 capacity_limiter& to_thread::current_default_thread_limiter() {

@@ -61,6 +61,7 @@ private:
 
     void lock_uncancellably(); // after a wait under a condition variable
     void take_or_wait(detail::fiber& self, char const* call, detail::cancellable);
+    bool take_if_free(detail::fiber& self) noexcept;
     void hand_over();
     bool is_owned_by(detail::fiber const&) const noexcept;
     bool is_orphaned();

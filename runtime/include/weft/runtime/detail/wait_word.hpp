@@ -26,12 +26,15 @@ enum class wake_reason : std::uint8_t {
 //    A3  publish {fiber, epoch} where wakers look       (without a payload also |= delivered)
 //    A4  delivered already? go on without a switch  C3  write the payload into the waiter's node
 //    A5  switch away; on the next stack:            C4  fetch_or(delivered)             (acq_rel)
-//        fetch_or(parked)                (acq_rel)  C5  parked was set: schedule the waiter
+//        fetch_or(parked)                (acq_rel)      or, if parked is set, a store: nobody
+//                                                       else writes a word claimed and parked
+//                                                   C5  parked was set: schedule the waiter
 //    A6  delivered was set: schedule the waiter
 //
 //  I1  Exactly one waker wins an epoch: `claimed` is set once, by CAS.
-//  I2  Exactly one party schedules the waiter: `parked` and `delivered` are set by two read-modify-
-//      writes on one word; the later one sees the other's bit.
+//  I2  Exactly one party schedules the waiter: the later of `parked` and `delivered` to be set sees the
+//      other's bit, since `parked` is set by a read-modify-write, and `delivered` by one unless it has
+//      seen `parked`.
 //  I3  Nobody schedules a waiter that still stands on its stack: `parked` is set after the switch.
 //  I4  A1 is a read-modify-write in the single total order, and so is the canceller's write of the
 //      attention word: either A2 sees the cancellation or the canceller's C1 sees the armed wait.
@@ -100,7 +103,11 @@ public:
 
     /// C4, C5. True: the caller schedules the waiter.
     bool deliver() {
-        return (word_.fetch_or(delivered, Atomics::acq_rel) & parked) != 0; // pairs with park()
+        word const seen = word_.load(Atomics::acquire); // pairs with park()
+        if ((seen & parked) == 0)
+            return (word_.fetch_or(delivered, Atomics::acq_rel) & parked) != 0; // pairs with park()
+        word_.store(seen | delivered, Atomics::release); // claimed and parked: nobody else writes
+        return true;
     }
 
     word load() const { return word_.load(Atomics::seq_cst); } // the canceller's look after its RMW

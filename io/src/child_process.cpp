@@ -1,0 +1,227 @@
+#include <weft/io/detail/child_process.hpp>
+
+#include "child_reaper.hpp"
+#include "launch.hpp"
+
+#include <weft/runtime/cancel_scope.hpp>
+#include <weft/runtime/detail/fork.hpp>
+#include <weft/runtime/detail/service.hpp>
+#include <weft/sync/capacity_limiter.hpp>
+#include <weft/sync/to_thread.hpp>
+
+#include <algorithm>
+#include <cerrno>
+#include <chrono>
+#include <csignal>
+#include <cstdio>
+#include <cstring>
+#include <stdexcept>
+#include <system_error>
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+namespace weft::detail {
+
+namespace {
+
+constexpr double starts_at_once = 8; // each holds a thread for 0.1 ms, or for as long as exec takes
+constexpr int status_was_taken = 255;
+constexpr std::chrono::milliseconds first_look_at_group{1};
+constexpr std::chrono::milliseconds longest_between_looks{50};
+constexpr unsigned to_process_group = 4; // PIDFD_SIGNAL_PROCESS_GROUP, Linux 6.9
+
+// Not the default limiter of threads: calls there may themselves wait for a process.
+class start_limiter final : public service {
+public:
+    void close() noexcept override {}
+    capacity_limiter limiter{starts_at_once};
+};
+
+long signal_by_pidfd(int pidfd, int number, unsigned flags) noexcept {
+    return ::syscall(SYS_pidfd_send_signal, pidfd, number, nullptr, flags);
+}
+
+// 0: still running. Else 1 and the code.
+int look_for_end(int pidfd, int options, int& code) noexcept {
+    ::siginfo_t info{};
+    int result = 0;
+    do
+        result = ::waitid(::idtype_t(P_PIDFD), ::id_t(pidfd), &info, WEXITED | options);
+    while (result != 0 && errno == EINTR);
+    if (result != 0) { // somebody waited for children that are not his, or SIGCHLD is ignored
+        std::fputs("weft: the exit status of a child process was taken by another wait; "
+                   "255 is reported\n",
+                   stderr);
+        code = status_was_taken;
+        return 1;
+    }
+    if (info.si_pid == 0) return 0;
+    code = info.si_code == CLD_EXITED ? info.si_status : -info.si_status;
+    return 1;
+}
+
+// From "PID (NAME) STATE PARENT GROUP ...": whether it lives and belongs to the group.
+bool is_alive_in_group(char const* stat_file, ::pid_t group) {
+    unique_fd const file(::open(stat_file, O_RDONLY | O_CLOEXEC));
+    char text[256];
+    ssize_t const size = file ? ::read(file.get(), text, sizeof text - 1) : 0;
+    if (size <= 0) return false; // gone meanwhile
+    text[size] = '\0';
+    char const* const name_end = std::strrchr(text, ')');
+    char state = 0;
+    int of_group = 0;
+    return name_end != nullptr && std::sscanf(name_end, ") %c %*d %d", &state, &of_group) == 2 &&
+           of_group == group && state != 'Z' && state != 'X';
+}
+
+// The kernel counts dead members until their parent reaps them, and init often takes its time.
+bool group_is_alive(::pid_t group) {
+    DIR* const processes = ::opendir("/proc");
+    if (processes == nullptr) return true; // cannot be told
+    bool found = false;
+    while (::dirent const* const entry = found ? nullptr : ::readdir(processes)) {
+        if (entry->d_name[0] < '0' || entry->d_name[0] > '9') continue;
+        found = is_alive_in_group(("/proc/" + std::string(entry->d_name) + "/stat").c_str(), group);
+    }
+    ::closedir(processes);
+    return found;
+}
+
+} // namespace
+
+std::vector<std::string> executables_for(std::string_view name, std::string_view search_path) {
+    if (name.find('/') != std::string_view::npos) return {std::string(name)};
+    std::vector<std::string> result;
+    for (;;) {
+        std::size_t const end = search_path.find(':');
+        std::string directory(search_path.substr(0, end));
+        if (!directory.empty()) directory += '/'; // an empty entry is the current directory
+        result.push_back(directory.append(name));
+        if (end == std::string_view::npos) return result;
+        search_path.remove_prefix(end + 1);
+    }
+}
+
+std::string signal_name(int number) {
+    char const* const name = ::sigabbrev_np(number);
+    return name != nullptr ? std::string("SIG") + name : "signal " + std::to_string(number);
+}
+
+void check_signal_number(int number) {
+    if (number < 0 || number > SIGRTMAX)
+        throw std::invalid_argument("there is no signal with the number " + std::to_string(number));
+}
+
+std::unique_ptr<child_process> child_process::start(child_plan const& plan) {
+    launched fresh = launch(plan);
+    int const number = fresh.pidfd.get();
+    try {
+        return std::make_unique<child_process>(fresh.pid, std::move(fresh.pidfd),
+                                               plan.new_group || plan.new_session);
+    } catch (...) { // no memory: nobody would ever know of the child
+        unique_fd const again(int(::syscall(SYS_pidfd_open, fresh.pid, 0)));
+        int const pidfd = fresh.pidfd ? number : again.get();
+        signal_by_pidfd(pidfd, SIGKILL, 0);
+        int code = 0;
+        look_for_end(pidfd, 0, code);
+        throw;
+    }
+}
+
+child_process::child_process(::pid_t pid, unique_fd pidfd, bool leads_group)
+    : pid_(pid), leads_group_(leads_group), number_(pidfd.get()), pidfd_(std::move(pidfd)) {}
+
+child_process::~child_process() {
+    if (is_forked_child()) return; // somebody else's child
+    if (exit_code()) return;
+    signal_group(SIGKILL);
+    if (exit_code()) return;
+    reap_in_background(pid_);
+}
+
+std::optional<int> child_process::exit_code() noexcept {
+    if (is_forked_child()) return {}; // it is the parent's to reap
+    std::lock_guard const guard(reaping_);
+    int code = 0;
+    if (!code_ && look_for_end(number_, WNOHANG, code) != 0) code_ = code;
+    return code_;
+}
+
+int child_process::wait_blocking() noexcept {
+    std::lock_guard const guard(reaping_);
+    int code = 0;
+    if (!code_ && look_for_end(number_, 0, code) != 0) code_ = code;
+    return *code_;
+}
+
+int child_process::wait() {
+    static constexpr char const* call = "process wait";
+    enter_blocking_call(call);
+    if (auto const code = exit_code()) return *code;
+    std::lock_guard const turn(turn_);
+    descriptor_use use(pidfd_, access::read, "waiting for");
+    use.retry(call, [this](int) -> ssize_t {
+        if (exit_code()) return 0;
+        errno = EAGAIN; // it is readable once it has ended
+        return -1;
+    });
+    return *exit_code();
+}
+
+void child_process::send_signal(int number) {
+    check_signal_number(number);
+    if (exit_code() || signal_by_pidfd(number_, number, 0) == 0 || errno == ESRCH) return;
+    throw std::system_error(errno, std::system_category(),
+                            "cannot send " + signal_name(number) + " to process " +
+                                std::to_string(pid_));
+}
+
+// A group keeps its number while it has members, also when its leader is gone.
+void child_process::signal_group(int number) noexcept {
+    if (!leads_group_) {
+        signal_by_pidfd(number_, number, 0);
+    } else if (signal_by_pidfd(number_, number, to_process_group) != 0 && errno == EINVAL) {
+        ::kill(-pid_, number);
+    }
+}
+
+bool child_process::group_has_members() noexcept {
+    if (!leads_group_) return false;
+    if (signal_by_pidfd(number_, 0, to_process_group) == 0) return true;
+    return errno == EINVAL && ::kill(-pid_, 0) == 0;
+}
+
+// Nothing tells the end of a group, so it is looked for.
+void child_process::wait_for_group() {
+    wait();
+    for (auto pause = first_look_at_group;
+         group_has_members() && to_thread::run_sync([this] { return group_is_alive(pid_); });
+         pause = std::min(2 * pause, longest_between_looks))
+        sleep(pause);
+}
+
+void child_process::end(duration grace) {
+    shielded([&] {
+        if (grace > duration::zero()) {
+            signal_group(SIGTERM);
+            signal_group(SIGCONT); // one that is stopped would not hear it
+            if (move_on_after(grace, [this] { wait_for_group(); })) return;
+        }
+        signal_group(SIGKILL);
+        wait();
+    });
+}
+
+std::unique_ptr<child_process> start_child(child_plan const& plan) {
+    auto& starts = current_services("open_process").get<start_limiter>([] {
+        return std::make_unique<start_limiter>();
+    });
+    return to_thread::run_sync({.limiter = &starts.limiter},
+                               [&plan] { return child_process::start(plan); });
+}
+
+} // namespace weft::detail

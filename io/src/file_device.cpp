@@ -1,0 +1,221 @@
+#include "file_device.hpp"
+
+#include <algorithm>
+#include <cerrno>
+#include <system_error>
+#include <utility>
+
+#include <fcntl.h>
+#include <poll.h>
+#include <sys/stat.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+namespace weft::detail {
+
+namespace {
+
+[[noreturn]] void fail(int error, char const* what, std::string const& label) {
+    throw std::system_error(error, std::system_category(), std::string("cannot ") + what + " " + label);
+}
+
+// DONT_SYNC: what is known here will do, a server need not be asked.
+bool is_regular(int fd) {
+    struct ::statx status {};
+    return ::statx(fd, "", AT_EMPTY_PATH | AT_STATX_DONT_SYNC, STATX_TYPE, &status) == 0 &&
+           (status.stx_mode & S_IFMT) == S_IFREG;
+}
+
+std::uint64_t bytes_ahead(int fd) {
+    struct ::stat status {};
+    ::off_t const at = ::lseek(fd, 0, SEEK_CUR);
+    if (at < 0 || ::fstat(fd, &status) != 0 || status.st_size <= at) return 0;
+    return std::uint64_t(status.st_size - at);
+}
+
+class descriptor_device final : public file_device {
+public:
+    descriptor_device(int fd, bool owned, std::string label)
+        : fd_(fd), owned_(owned), regular_(is_regular(fd)),
+          seekable_(::lseek(fd, 0, SEEK_CUR) >= 0), label_(std::move(label)) {}
+    ~descriptor_device() override {
+        if (owned_ && fd_ >= 0) ::close(fd_);
+    }
+
+    std::size_t read(buffer target) override {
+        return std::size_t(insist("read", POLLIN, [&] {
+            return ::read(fd_, target.data(), target.size());
+        }));
+    }
+
+    std::size_t write(bytes_view data) override {
+        return std::size_t(insist("write to", POLLOUT, [&] {
+            return ::write(fd_, data.data(), data.size());
+        }));
+    }
+
+    std::uint64_t seek(std::int64_t offset, int whence) override {
+        ::off_t const at = ::lseek(fd_, offset, whence);
+        if (at < 0) fail(errno, "seek in", label_);
+        return std::uint64_t(at);
+    }
+
+    void truncate(std::uint64_t size) override {
+        while (::ftruncate(fd_, ::off_t(size)) != 0)
+            if (errno != EINTR) fail(errno, "truncate", label_);
+    }
+
+    void close() override {
+        int const old = std::exchange(fd_, -1);
+        // Linux gives the number back also when it fails; EINTR says nothing about the data.
+        if (owned_ && ::close(old) != 0 && errno != EINTR) fail(errno, "close", label_);
+    }
+
+    // From the page cache, or not at all. File systems that do not know the flag are not asked again.
+    std::optional<std::size_t> read_now(buffer target) override {
+        if (!cache_answers_) return {};
+        ::iovec const place{target.data(), target.size()};
+        ssize_t const count = ::preadv2(fd_, &place, 1, -1, RWF_NOWAIT);
+        if (count >= 0) return std::size_t(count);
+        if (errno != EAGAIN && errno != EINTR) cache_answers_ = false; // read() finds out
+        return {};
+    }
+
+    // Of a regular file that moves a number and nothing else, while the end asks the file system.
+    std::optional<std::uint64_t> seek_now(std::int64_t offset, int whence) override {
+        if (!regular_ || whence == SEEK_END) return {};
+        return seek(offset, whence);
+    }
+
+    int fd() const override { return fd_; }
+    bool seekable() const override { return seekable_; }
+    bool lent() const override { return !owned_; }
+    bool may_gather() const override { return regular_; }
+    std::uint64_t size_hint() const override { return regular_ ? bytes_ahead(fd_) : 0; }
+
+private:
+    // A descriptor that was lent may be non-blocking: the thread waits for it.
+    template <class Call> ssize_t insist(char const* what, short events, Call call) {
+        for (;;) {
+            ssize_t const count = call();
+            if (count >= 0) return count;
+            if (errno == EAGAIN) {
+                ::pollfd wanted{fd_, events, 0};
+                ::poll(&wanted, 1, -1);
+            } else if (errno != EINTR) {
+                fail(errno, what, label_);
+            }
+        }
+    }
+
+    int fd_;
+    bool const owned_;
+    bool const regular_;
+    bool const seekable_;
+    bool cache_answers_ = true;
+    std::string const label_;
+};
+
+// A C stream keeps its own buffer and position; it is used by its own functions only. Whoever lent it
+// may use it between our calls.
+class stdio_device final : public file_device {
+public:
+    stdio_device(std::FILE* stream, bool owned, std::string label)
+        : stream_(stream), owned_(owned), seekable_(::ftello(stream) >= 0),
+          label_(std::move(label)) {}
+    ~stdio_device() override {
+        if (stream_ == nullptr) return;
+        if (owned_)
+            std::fclose(stream_);
+        else
+            std::fflush(stream_);
+    }
+
+    std::size_t read(buffer target) override {
+        turn_to(direction::reading);
+        int const first = std::getc(stream_); // fills the stream's buffer by one read(2)
+        if (first == EOF) {
+            int const error = errno;
+            bool const failed = std::ferror(stream_) != 0;
+            std::clearerr(stream_);
+            if (failed) fail(error, "read", label_);
+            return 0;
+        }
+        target[0] = std::byte(first);
+        return 1 + take_buffered(target.subspan(1));
+    }
+
+    std::optional<std::size_t> read_now(buffer target) override {
+        if (last_ != direction::reading) return {};
+        std::size_t const count = take_buffered(target);
+        return count > 0 ? std::optional(count) : std::nullopt;
+    }
+
+    std::size_t write(bytes_view data) override {
+        turn_to(direction::writing);
+        std::size_t const count = std::fwrite(data.data(), 1, data.size(), stream_);
+        if (count > 0) return count;
+        int const error = errno;
+        std::clearerr(stream_);
+        fail(error, "write to", label_);
+    }
+
+    std::uint64_t seek(std::int64_t offset, int whence) override {
+        last_ = direction::none;
+        if (::fseeko(stream_, offset, whence) != 0) fail(errno, "seek in", label_);
+        return std::uint64_t(::ftello(stream_));
+    }
+
+    void truncate(std::uint64_t size) override {
+        flush();
+        if (::ftruncate(fd(), ::off_t(size)) != 0) fail(errno, "truncate", label_);
+    }
+
+    void flush() override {
+        if (std::fflush(stream_) != 0) fail(errno, "write to", label_);
+    }
+
+    void close() override {
+        std::FILE* const old = std::exchange(stream_, nullptr);
+        if ((owned_ ? std::fclose(old) : std::fflush(old)) != 0) fail(errno, "close", label_);
+    }
+
+    int fd() const override { return ::fileno(stream_); }
+    std::FILE* stream() const override { return stream_; }
+    bool seekable() const override { return seekable_; }
+    bool lent() const override { return !owned_; }
+
+private:
+    enum class direction { none, reading, writing };
+
+    // C wants a positioning between reading and writing. Where that is impossible, as in a socket,
+    // there is one buffer for each direction.
+    void turn_to(direction next) {
+        if (last_ != next && last_ != direction::none) ::fseeko(stream_, 0, SEEK_CUR);
+        last_ = next;
+    }
+
+    // fread() would go on reading until the target is full.
+    std::size_t take_buffered(buffer target) {
+        auto const ready = std::size_t(stream_->_IO_read_end - stream_->_IO_read_ptr);
+        return std::fread(target.data(), 1, std::min(ready, target.size()), stream_);
+    }
+
+    std::FILE* stream_;
+    bool const owned_;
+    bool const seekable_;
+    direction last_ = direction::none;
+    std::string const label_;
+};
+
+} // namespace
+
+std::unique_ptr<file_device> make_descriptor_device(int fd, bool owned, std::string label) {
+    return std::make_unique<descriptor_device>(fd, owned, std::move(label));
+}
+
+std::unique_ptr<file_device> make_stdio_device(std::FILE* stream, bool owned, std::string label) {
+    return std::make_unique<stdio_device>(stream, owned, std::move(label));
+}
+
+} // namespace weft::detail

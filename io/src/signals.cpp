@@ -1,0 +1,257 @@
+#include <weft/io/signals.hpp>
+
+#include <weft/io/descriptor.hpp>
+#include <weft/io/detail/child_process.hpp>
+#include <weft/io/detail/open_descriptor.hpp>
+#include <weft/io/error.hpp>
+#include <weft/runtime/detail/parking.hpp>
+
+#include <array>
+#include <atomic>
+#include <bit>
+#include <cerrno>
+#include <csignal>
+#include <cstdint>
+#include <mutex>
+#include <stdexcept>
+#include <system_error>
+
+#include <sched.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+// How a signal gets from the handler, where next to nothing is allowed, to the receivers.
+//
+//   A handler cannot take a lock. So receivers stand in slots that are never freed, in a list that
+//   only grows; a receiver takes a free slot and leaves it. The handler walks the list.
+//
+//   handler                                     receiver that leaves
+//   H1  inside += 1               (seq_cst)     L1  slot.wanted = 0             (seq_cst)
+//   H2  slot.wanted has it?       (seq_cst)     L2  inside == 0, else look again (seq_cst)
+//   H3  slot.pending |= it, write(slot.event)   L3  close the event's descriptor
+//   H4  inside -= 1               (release)
+//
+// I1  No handler writes to a descriptor that is closed: one that saw `wanted` (H2) before L1 has
+//     counted itself (H1) before L2 looks, and L2 waits for its H4.
+//
+//   Handlers are short; L2 spins. One that interrupts the very thread that spins runs to its end
+//   first.
+//
+//   signalfd was rejected: the signals would have to be blocked in every thread, those of other
+//   libraries included, and children inherit what is blocked.
+
+namespace weft {
+
+namespace {
+
+constexpr int most_signals = 64;
+
+std::uint64_t bit_of(int number) {
+    return std::uint64_t(1) << (number - 1);
+}
+
+struct slot {
+    std::atomic<bool> taken = false;
+    std::atomic<std::uint64_t> wanted = 0;  // signals, as bits
+    std::atomic<std::uint64_t> pending = 0; //  "; set by the handler, taken by the receiver
+    std::array<std::atomic<std::uint64_t>, most_signals> arrived{}; // the order of what is pending
+    std::atomic<int> event = -1;
+    slot* next = nullptr; // written before the slot is in the list
+};
+
+std::atomic<slot*> all_slots = nullptr;
+std::atomic<unsigned> handlers_inside = 0;
+std::atomic<std::uint64_t> arrivals = 0;
+
+static_assert(std::atomic<std::uint64_t>::is_always_lock_free, "for a signal handler");
+
+void on_signal(int number) {
+    int const saved_errno = errno;
+    handlers_inside.fetch_add(1, std::memory_order_seq_cst); // H1, pairs with L2
+    std::uint64_t const now = arrivals.fetch_add(1, std::memory_order_relaxed); // a number
+    for (slot* each = all_slots.load(std::memory_order_acquire); // pairs with take_slot()
+         each != nullptr; each = each->next) {
+        if ((each->wanted.load(std::memory_order_seq_cst) & bit_of(number)) == 0) continue; // H2
+        if ((each->pending.load(std::memory_order_relaxed) & bit_of(number)) == 0) // a hint: when
+            each->arrived[std::size_t(number - 1)].store(now, std::memory_order_relaxed); //  "
+        each->pending.fetch_or(bit_of(number), std::memory_order_release); // pairs with take_next()
+        std::uint64_t const one = 1;
+        (void)!::write(each->event.load(std::memory_order_relaxed), &one, sizeof one); // H3
+    }
+    handlers_inside.fetch_sub(1, std::memory_order_release); // H4, pairs with L2
+    errno = saved_errno;
+}
+
+// What was there before the first receiver of a signal, and how many receive it.
+struct disposition {
+    unsigned receivers = 0;
+    struct ::sigaction previous {};
+};
+
+std::mutex dispositions_lock; // never held across a suspension
+std::array<disposition, most_signals + 1> dispositions;
+
+void begin_handling(int number) { // under the lock
+    disposition& of = dispositions[std::size_t(number)];
+    if (of.receivers == 0) {
+        struct ::sigaction action {};
+        action.sa_handler = on_signal;
+        action.sa_flags = SA_RESTART | SA_ONSTACK; // fibers' stacks are small
+        ::sigfillset(&action.sa_mask);
+        if (::sigaction(number, &action, &of.previous) != 0)
+            throw std::invalid_argument(detail::signal_name(number) + " cannot be received");
+    }
+    ++of.receivers;
+}
+
+// True: the previous handler is there again. Not if somebody else put his own in place of ours.
+bool end_handling(int number) noexcept { // under the lock
+    disposition& of = dispositions[std::size_t(number)];
+    if (--of.receivers != 0) return false;
+    struct ::sigaction current {};
+    if (::sigaction(number, nullptr, &current) == 0 && current.sa_handler == on_signal)
+        ::sigaction(number, &of.previous, nullptr);
+    return true;
+}
+
+slot& take_slot() {
+    for (slot* each = all_slots.load(std::memory_order_acquire); // pairs with the push below
+         each != nullptr; each = each->next)
+        if (!each->taken.exchange(true, std::memory_order_acquire)) return *each; // leave_slot()
+    slot* const fresh = new slot;
+    fresh->taken.store(true, std::memory_order_relaxed); // nobody else knows it
+    fresh->next = all_slots.load(std::memory_order_relaxed); // the exchange checks it
+    while (!all_slots.compare_exchange_weak(fresh->next, fresh, std::memory_order_release,
+                                            std::memory_order_relaxed)) {} // pairs with on_signal()
+    return *fresh;
+}
+
+void leave_slot(slot& place) noexcept {
+    place.taken.store(false, std::memory_order_release); // pairs with take_slot()
+}
+
+void check_can_be_received(int number) {
+    if (number < 1 || number > most_signals)
+        throw std::invalid_argument("there is no signal with the number " + std::to_string(number));
+    for (int const refused : {SIGKILL, SIGSTOP, SIGSEGV, SIGBUS, SIGFPE, SIGILL})
+        if (number == refused)
+            throw std::invalid_argument(detail::signal_name(number) + " cannot be received");
+}
+
+int oldest_of(slot const& place, std::uint64_t signals) {
+    int oldest = 0;
+    std::uint64_t oldest_arrival = 0;
+    for (; signals != 0; signals &= signals - 1) {
+        int const number = std::countr_zero(signals) + 1;
+        std::uint64_t const arrival =
+            place.arrived[std::size_t(number - 1)].load(std::memory_order_relaxed); // take_next()
+        if (oldest == 0 || arrival < oldest_arrival) {
+            oldest = number;
+            oldest_arrival = arrival;
+        }
+    }
+    return oldest;
+}
+
+int take_next(slot& place) noexcept { // 0: none
+    std::uint64_t const signals =
+        place.pending.load(std::memory_order_acquire); // pairs with on_signal()
+    if (signals == 0) return 0;
+    int const number = oldest_of(place, signals);
+    place.pending.fetch_and(~bit_of(number), std::memory_order_relaxed); // one taker
+    return number;
+}
+
+} // namespace
+
+struct signal_receiver::state {
+    explicit state(std::initializer_list<int> signals) : place(take_slot()) {
+        try {
+            int const event = ::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+            if (event < 0) throw std::system_error(errno, std::system_category(), "eventfd");
+            descriptor = detail::open_descriptor(unique_fd(event));
+            place.event.store(event, std::memory_order_relaxed); // `wanted` publishes it
+            place.pending.store(0, std::memory_order_relaxed);   //  "
+            for (int const number : signals)
+                add(number);
+        } catch (...) {
+            leave();
+            throw;
+        }
+    }
+    ~state() { leave(); }
+    state(state const&) = delete;
+    state& operator=(state const&) = delete;
+
+    void add(int number) {
+        std::lock_guard const guard(dispositions_lock);
+        if ((wanted & bit_of(number)) != 0) return; // given twice
+        place.wanted.store(wanted | bit_of(number), std::memory_order_seq_cst); // pairs with H2
+        try {
+            begin_handling(number);
+        } catch (...) {
+            place.wanted.store(wanted, std::memory_order_seq_cst); // pairs with H2
+            throw;
+        }
+        wanted |= bit_of(number);
+    }
+
+    void leave() noexcept {
+        std::uint64_t restored = 0;
+        {
+            std::lock_guard const guard(dispositions_lock);
+            for (std::uint64_t left = wanted; left != 0; left &= left - 1)
+                if (int const number = std::countr_zero(left) + 1; end_handling(number))
+                    restored |= bit_of(number);
+        }
+        place.wanted.store(0, std::memory_order_seq_cst);               // L1
+        while (handlers_inside.load(std::memory_order_seq_cst) != 0)    // L2
+            ::sched_yield();
+        descriptor = {};                                                // L3
+        std::uint64_t const unheard = place.pending.exchange(0, std::memory_order_acquire); // H3
+        leave_slot(place);
+        // Nobody else received them, so they are for whoever handles them now (SG4).
+        for (std::uint64_t left = unheard & restored; left != 0; left &= left - 1)
+            ::kill(::getpid(), std::countr_zero(left) + 1);
+    }
+
+    slot& place;
+    std::uint64_t wanted = 0;
+    detail::open_descriptor descriptor;
+};
+
+signal_receiver::signal_receiver(std::unique_ptr<state> opened) : state_(std::move(opened)) {}
+signal_receiver::signal_receiver(signal_receiver&&) noexcept = default;
+signal_receiver& signal_receiver::operator=(signal_receiver&&) noexcept = default;
+signal_receiver::~signal_receiver() = default;
+
+int signal_receiver::receive() {
+    static constexpr char const* call = "signal receive";
+    if (state_ == nullptr) throw closed_resource_error("the signal receiver was moved from");
+    detail::descriptor_use use(state_->descriptor, detail::access::read, "receiving from");
+    detail::enter_blocking_call(call);
+    slot& place = state_->place;
+    int number = 0;
+    use.retry(call, [&](int fd) -> ssize_t {
+        std::uint64_t count = 0; // emptied before the look: what comes later is another event
+        while (::read(fd, &count, sizeof count) < 0 && errno == EINTR) {}
+        number = take_next(place);
+        if (number != 0) return number;
+        errno = EAGAIN;
+        return -1;
+    });
+    return number;
+}
+
+signal_receiver open_signal_receiver(std::initializer_list<int> signals) {
+    if (signals.size() == 0) throw std::invalid_argument("there are no signals to receive");
+    for (int const number : signals)
+        check_can_be_received(number);
+    return signal_receiver(std::make_unique<signal_receiver::state>(signals));
+}
+
+int wait_for_shutdown_signal() {
+    return open_signal_receiver({SIGINT, SIGTERM}).receive();
+}
+
+} // namespace weft

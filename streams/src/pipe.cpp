@@ -1,0 +1,103 @@
+#include <weft/streams/pipe.hpp>
+
+#include "pipe_calls.hpp"
+
+#include <weft/runtime/detail/parking.hpp>
+#include <weft/streams/detail/connected_socket.hpp>
+
+#include <cerrno>
+#include <csignal>
+#include <ctime>
+#include <stdexcept>
+#include <system_error>
+
+#include <fcntl.h>
+#include <pthread.h>
+#include <sys/epoll.h>
+#include <unistd.h>
+
+namespace weft {
+
+namespace {
+
+unique_fd adopt(unique_fd&& fd) {
+    if (!detail::can_be_polled(fd.get()))
+        throw std::invalid_argument("file descriptor " + std::to_string(fd.get()) +
+                                    " is not that of a pipe, a terminal or a socket");
+    detail::make_non_blocking(fd.get());
+    return std::move(fd);
+}
+
+} // namespace
+
+// A pipe has no MSG_NOSIGNAL. The signal goes to the thread that writes: it is held back there,
+// and taken away if it is ours. No suspension in between.
+ssize_t detail::write_quietly(int fd, bytes_view data) noexcept {
+    ::sigset_t pipe_signal;
+    ::sigset_t before;
+    ::sigset_t pending;
+    ::sigemptyset(&pipe_signal);
+    ::sigaddset(&pipe_signal, SIGPIPE);
+    ::pthread_sigmask(SIG_BLOCK, &pipe_signal, &before);
+    ::sigpending(&pending);
+    bool const was_pending = ::sigismember(&pending, SIGPIPE) == 1;
+    ssize_t const count = ::write(fd, data.data(), data.size());
+    int const error = errno;
+    if (count < 0 && error == EPIPE && !was_pending) {
+        ::timespec const at_once{};
+        while (::sigtimedwait(&pipe_signal, nullptr, &at_once) < 0 && errno == EINTR) {}
+    }
+    ::pthread_sigmask(SIG_SETMASK, &before, nullptr);
+    errno = error;
+    return count;
+}
+
+bool detail::can_be_polled(int fd) noexcept {
+    unique_fd const poller(::epoll_create1(EPOLL_CLOEXEC));
+    ::epoll_event event{};
+    return ::epoll_ctl(poller.get(), EPOLL_CTL_ADD, fd, &event) == 0;
+}
+
+pipe_receive_stream pipe_receive_stream::from_descriptor(unique_fd&& fd) {
+    return detail::pipe_maker::receiving(adopt(std::move(fd)));
+}
+
+std::size_t pipe_receive_stream::receive_some(buffer target) {
+    static constexpr char const* call = "pipe receive";
+    if (target.empty()) throw std::invalid_argument("there is no room in the buffer");
+    detail::descriptor_use use(descriptor_, detail::access::read, "reading from");
+    detail::enter_blocking_call(call);
+    ssize_t const count =
+        use.retry(call, [target](int fd) { return ::read(fd, target.data(), target.size()); });
+    if (count >= 0) return std::size_t(count);
+    if (count == -EIO) return 0; // a terminal whose other side is gone
+    detail::throw_broken("read", int(-count));
+}
+
+pipe_send_stream pipe_send_stream::from_descriptor(unique_fd&& fd) {
+    return detail::pipe_maker::sending(adopt(std::move(fd)));
+}
+
+void pipe_send_stream::send(bytes_view data) {
+    static constexpr char const* call = "pipe send";
+    detail::descriptor_use use(descriptor_, detail::access::write, "writing to");
+    detail::enter_blocking_call(call);
+    while (!data.empty()) {
+        ssize_t const sent =
+            use.retry(call, [data](int fd) { return detail::write_quietly(fd, data); });
+        if (sent < 0) detail::throw_broken("write", int(-sent));
+        data = data.subview(std::size_t(sent));
+    }
+}
+
+pipe_ends create_pipe() {
+    int fds[2];
+    if (::pipe2(fds, O_CLOEXEC | O_NONBLOCK) != 0)
+        throw std::system_error(errno, std::system_category(), "pipe2");
+    unique_fd receive(fds[0]);
+    unique_fd send(fds[1]);
+    return {detail::pipe_maker::sending(std::move(send)),
+            detail::pipe_maker::receiving(std::move(receive))};
+}
+
+} // namespace weft

@@ -1,0 +1,318 @@
+#include "tls_connection.hpp"
+
+#include "tls_failure.hpp"
+
+#include <weft/io/error.hpp>
+#include <weft/runtime/detail/parking.hpp>
+
+#include <algorithm>
+#include <stdexcept>
+#include <system_error>
+#include <vector>
+
+#include <openssl/err.h>
+
+// Two tasks may use a stream, one for each direction, but there is one engine. Each call is a loop:
+//
+//   1. under lock_, let the engine do what it can; see whether it put something out
+//   2. send what it put out, under sending_
+//   3. if it wants input, receive some, under feeding_, unless somebody else has meanwhile
+//
+// The writer takes sending_ before it encrypts: cancelled while it waits for its turn, it has done
+// nothing. The reader only has something to send if the peer made it (an alert; a certificate asked for
+// after the handshake), and never waits for its turn: whoever holds sending_ looks again after letting go
+// (flush()), so what was put out meanwhile is not left lying. Were the reader to wait, two sides that
+// both send a lot would wait for each other. The answer to a key update waits for the next send: OpenSSL
+// does it so, and RFC 8446, 4.6.3 allows it.
+
+namespace weft::detail {
+
+namespace {
+
+constexpr std::size_t most_at_once = 65536; // octets encrypted, and then sent; four records
+constexpr std::size_t most_read = 131072;
+constexpr std::size_t record = 16384;
+
+[[noreturn]] void throw_broken_by(std::exception_ptr const& cause, char const* what) {
+    try {
+        std::rethrow_exception(cause);
+    } catch (...) { // nested
+        std::throw_with_nested(broken_resource_error(what));
+    }
+}
+
+std::exception_ptr nest(std::exception_ptr const& cause, char const* what) {
+    try {
+        throw_broken_by(cause, what);
+    } catch (broken_resource_error const&) {
+        return std::current_exception();
+    }
+}
+
+} // namespace
+
+tls_connection::tls_connection(any_byte_stream&& transport, tls_context context, bool server_side,
+                               std::string const& hostname, bool standard_compatible)
+    : transport_(std::move(transport)), standard_compatible_(standard_compatible),
+      engine_(std::move(context), server_side, hostname) {}
+
+void tls_connection::check_open() const {
+    if (closed_.load(std::memory_order_acquire)) // pairs with close() and unwrap()
+        throw closed_resource_error("the TLS stream is closed");
+}
+
+void tls_connection::note_broken(std::exception_ptr const& cause) {
+    std::lock_guard const guard(lock_);
+    if (!broken_) broken_ = cause;
+    engine_.outgoing.clear();
+}
+
+// By what the transport threw, be it in the middle of a record.
+void tls_connection::break_with(std::exception_ptr cause) {
+    try {
+        std::rethrow_exception(cause);
+    } catch (std::system_error const&) {
+        cause = nest(cause, "the stream under TLS has failed");
+    } catch (std::exception const&) { // closed, broken: its own words say it
+    } catch (...) {                   // cancelled
+        note_broken(std::make_exception_ptr(broken_resource_error(
+            "a call was cancelled in the middle of a TLS record")));
+        throw;
+    }
+    note_broken(cause);
+    check_open(); // somebody has closed it meanwhile: that wins
+    std::rethrow_exception(cause);
+}
+
+template <class Call>
+tls_engine::outcome tls_connection::attempt(Call call, std::uint64_t& feeds, bool& output) {
+    std::lock_guard const guard(lock_);
+    if (broken_) {
+        try {
+            std::rethrow_exception(broken_);
+        } catch (broken_resource_error const&) {
+            throw;
+        } catch (...) { // nested
+            throw_broken_by(std::current_exception(), "the TLS stream is broken");
+        }
+    }
+    tls_engine::outcome after = call(engine_);
+    if (after.is_unexpected_end) // somebody may have cut the connection off
+        after.error = nest(after.error, "the peer ended the connection without a TLS close_notify");
+    if (after.is == tls_engine::state::failed) broken_ = after.error;
+    feeds = feeds_;
+    output = !engine_.outgoing.empty();
+    return after;
+}
+
+void tls_connection::fail(tls_engine::outcome const& after, bool output) {
+    try { // the alert tells the peer why
+        if (output && !after.is_unexpected_end) flush_if_free();
+    } catch (std::exception const&) { // the first error counts
+    }
+    std::rethrow_exception(after.error);
+}
+
+// Gives `done`, or `ended` with and, where that is allowed, without a close_notify.
+template <class Call> tls_engine::outcome tls_connection::pump(Call call) {
+    for (;;) {
+        std::uint64_t feeds = 0;
+        bool output = false;
+        tls_engine::outcome const after = attempt(call, feeds, output);
+        if (after.is == tls_engine::state::failed) fail(after, output);
+        if (output) flush_if_free();
+        if (after.is != tls_engine::state::wants_input) return after;
+        if (!feed(feeds)) return {.is = tls_engine::state::ended};
+    }
+}
+
+// Gets new input, unless somebody else has since. False: there will be none, and the engine is not told,
+// so that it still works; told, it would take it for an attack.
+bool tls_connection::feed(std::uint64_t seen) {
+    std::unique_lock const turn(feeding_);
+    buffer room;
+    {
+        std::lock_guard const guard(lock_);
+        if (feeds_ != seen) return true;
+        // The engine has used up everything, so nobody touches the queue until there is more.
+        room = engine_.incoming.room(read_size_).first(read_size_);
+    }
+    std::size_t const count = receive_input(room);
+    if (count == read_size_) read_size_ = std::min(2 * read_size_, most_read);
+    if (count == 0 && !standard_compatible_) return false;
+    std::lock_guard const guard(lock_);
+    engine_.incoming.grew(count);
+    engine_.input_has_ended = count == 0;
+    ++feeds_;
+    return true;
+}
+
+std::size_t tls_connection::receive_input(buffer room) {
+    try {
+        return transport_.receive_some(room);
+    } catch (std::exception const&) {
+        break_with(std::current_exception());
+    } // cancelled, it took nothing
+}
+
+bool tls_connection::has_output() const {
+    std::lock_guard const guard(lock_);
+    return !engine_.outgoing.empty();
+}
+
+void tls_connection::flush_if_free() {
+    do {
+        if (!sending_.try_lock()) return; // whoever has it looks again
+        std::unique_lock const turn(sending_, std::adopt_lock);
+        send_output();
+    } while (has_output());
+}
+
+// Under sending_.
+void tls_connection::send_output() {
+    for (;;) {
+        check_cancellation("TLS send"); // as long as that breaks nothing
+        {
+            std::lock_guard const guard(lock_);
+            if (engine_.outgoing.empty()) return;
+            std::swap(engine_.outgoing, in_flight_);
+        }
+        try {
+            transport_.send(in_flight_.view());
+        } catch (...) { // thrown again
+            break_with(std::current_exception());
+        }
+        in_flight_.clear();
+    }
+}
+
+void tls_connection::handshake() {
+    tls_engine::outcome const after = pump([](tls_engine& engine) { return engine.handshake(); });
+    if (after.is == tls_engine::state::ended)
+        throw end_of_stream("the peer ended the connection during the TLS handshake");
+}
+
+std::size_t tls_connection::receive_some(buffer target) {
+    if (target.empty()) throw std::invalid_argument("there is no room in the buffer");
+    auto const inside = reading_.enter();
+    check_open();
+    enter_blocking_call("TLS receive");
+    return pump([target](tls_engine& engine) { return engine.read(target); }).count;
+}
+
+void tls_connection::send(bytes_view data) {
+    auto const inside = writing_.enter();
+    check_open();
+    enter_blocking_call("TLS send");
+    encrypt(data);
+}
+
+void tls_connection::send(std::span<bytes_view const> parts) {
+    auto const inside = writing_.enter();
+    check_open();
+    enter_blocking_call("TLS send");
+    std::vector<std::byte> small; // parts that share a record
+    for (bytes_view const part : parts) {
+        bool const is_small = part.size() <= record / 2;
+        if (!is_small || small.size() + part.size() > record) {
+            encrypt(bytes_view(small));
+            small.clear();
+        }
+        if (is_small)
+            small.insert(small.end(), part.begin(), part.end());
+        else
+            encrypt(part);
+    }
+    encrypt(bytes_view(small));
+}
+
+// By rounds: others get in between, and memory stays small.
+void tls_connection::encrypt(bytes_view data) {
+    while (!data.empty()) {
+        bytes_view const now = data.subview(0, most_at_once);
+        encrypt_at_once(now);
+        if (has_output()) flush_if_free(); // of the reader's, who found sending_ taken
+        data = data.subview(now.size());
+    }
+}
+
+void tls_connection::encrypt_at_once(bytes_view data) {
+    std::unique_lock const turn(sending_);
+    for (;;) {
+        std::uint64_t feeds = 0;
+        bool output = false;
+        tls_engine::outcome const after =
+            attempt([data](tls_engine& engine) { return engine.write(data); }, feeds, output);
+        if (after.is == tls_engine::state::failed) std::rethrow_exception(after.error);
+        send_output();
+        if (after.is == tls_engine::state::done) return;
+        if (!feed(feeds)) throw broken_resource_error("the peer has ended the connection");
+    }
+}
+
+void tls_connection::update_keys() {
+    std::lock_guard const guard(lock_);
+    if (::SSL_version(engine_.native()) < TLS1_3_VERSION)
+        throw std::logic_error("before TLS 1.3 keys cannot be updated");
+    ::ERR_clear_error();
+    if (::SSL_key_update(engine_.native(), SSL_KEY_UPDATE_REQUESTED) != 1)
+        throw_tls_error("cannot update the keys");
+}
+
+bool tls_connection::is_tls_1_3() const {
+    std::lock_guard const guard(lock_);
+    return ::SSL_version(engine_.native()) >= TLS1_3_VERSION;
+}
+
+// A peer that has said good-bye need not hear ours any more.
+void tls_connection::say_goodbye() {
+    try {
+        pump([](tls_engine& engine) { return engine.shut_down(); });
+    } catch (broken_resource_error const&) {
+        std::lock_guard const guard(lock_);
+        if (!engine_.peer_has_shut_down()) throw;
+    }
+}
+
+std::pair<any_byte_stream, bytes> tls_connection::unwrap() {
+    auto const no_reader = reading_.enter();
+    auto const no_writer = writing_.enter();
+    check_open();
+    enter_blocking_call("TLS unwrap");
+    say_goodbye();
+    closed_.store(true, std::memory_order_release); // pairs with check_open()
+    std::lock_guard const guard(lock_);
+    std::size_t const left = engine_.incoming.size();
+    return {std::move(transport_), engine_.incoming.take(left)};
+}
+
+void tls_connection::close() {
+    if (closed_.exchange(true, std::memory_order_acq_rel)) return; // pairs with check_open()
+    try {
+        if (standard_compatible_) leave_politely();
+    } catch (...) { // thrown again
+        close_forcefully(transport_);
+        throw;
+    }
+    transport_.close();
+}
+
+// Somebody who sends has it in the middle of a record, and somebody who receives would take the peer's
+// good-bye: closing the transport wakes them.
+void tls_connection::leave_politely() {
+    std::optional<resource_guard::entry> no_writer;
+    std::optional<resource_guard::entry> no_reader;
+    try {
+        no_writer.emplace(writing_.enter());
+        no_reader.emplace(reading_.enter());
+    } catch (busy_resource_error const&) {
+        if (!no_writer) return;
+    }
+    if (no_reader) return say_goodbye();
+    std::uint64_t feeds = 0;
+    bool output = false;
+    attempt([](tls_engine& engine) { return engine.shut_down(); }, feeds, output);
+    if (output) flush_if_free();
+}
+
+} // namespace weft::detail

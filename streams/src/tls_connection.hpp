@@ -1,0 +1,75 @@
+#pragma once
+
+#include "tls_engine.hpp"
+
+#include <weft/streams/any_byte_stream.hpp>
+#include <weft/sync/mutex.hpp>
+#include <weft/sync/resource_guard.hpp>
+
+#include <atomic>
+#include <cstdint>
+#include <exception>
+#include <mutex>
+#include <optional>
+#include <span>
+#include <string>
+#include <utility>
+
+namespace weft::detail {
+
+/// A TLS stream that stays where it is; the members are those of tls_stream.
+class tls_connection {
+public:
+    tls_connection(any_byte_stream&& transport, tls_context context, bool server_side,
+                   std::string const& hostname, bool standard_compatible);
+
+    void handshake();
+    std::size_t receive_some(buffer target);
+    void send(bytes_view data);
+    void send(std::span<bytes_view const> parts);
+    std::pair<any_byte_stream, bytes> unwrap();
+    void update_keys();
+    void close();
+    attribute_map attributes() const;
+    bool is_tls_1_3() const;
+
+    /// After a handshake that failed.
+    any_byte_stream take_transport() { return std::move(transport_); }
+
+private:
+    void check_open() const;
+    template <class Call> tls_engine::outcome pump(Call call);
+    template <class Call> tls_engine::outcome attempt(Call call, std::uint64_t& feeds, bool& output);
+    [[noreturn]] void fail(tls_engine::outcome const&, bool output);
+    bool feed(std::uint64_t seen);
+    std::size_t receive_input(buffer room);
+    bool has_output() const;
+    void flush_if_free();
+    void send_output();
+    void encrypt(bytes_view data);
+    void encrypt_at_once(bytes_view data);
+    void say_goodbye();
+    void leave_politely();
+    [[noreturn]] void break_with(std::exception_ptr cause);
+    void note_broken(std::exception_ptr const& cause);
+
+    any_byte_stream transport_;
+    bool const standard_compatible_;
+    std::atomic<bool> closed_ = false;
+    resource_guard reading_{"reading from"};
+    resource_guard writing_{"writing to"};
+
+    // Held by whoever sends what is in the engine's output, so that it leaves in the order in which it
+    // was encrypted; then by whoever fills the engine's input. Neither is taken while lock_ is held.
+    mutex sending_{{.fast_acquire = true}};
+    mutex feeding_{{.fast_acquire = true}};
+    octet_queue in_flight_;        // under sending_
+    std::size_t read_size_ = 4096; // under feeding_
+
+    mutable std::mutex lock_; // of all below; never held across a suspension
+    tls_engine engine_;
+    std::uint64_t feeds_ = 0;   // how often there was new input
+    std::exception_ptr broken_; // why this is of no use any more
+};
+
+} // namespace weft::detail

@@ -1,0 +1,69 @@
+#pragma once
+
+#include <weft/io/bytes.hpp>
+#include <weft/streams/detail/octet_queue.hpp>
+#include <weft/streams/tls_context.hpp>
+
+#include <cstddef>
+#include <exception>
+#include <memory>
+#include <optional>
+#include <string>
+
+#include <openssl/ssl.h>
+
+namespace weft::detail {
+
+struct free_ssl {
+    void operator()(SSL* ssl) const { ::SSL_free(ssl); }
+};
+
+/// OpenSSL's half of a TLS stream: octets in, octets out, nothing waits.
+///
+/// What the peer sent is put into `incoming`, what it is to be sent lies in `outgoing`. Each call does
+/// what it can with that. The one copy beyond those that OpenSSL makes itself is between these queues
+/// and its records.
+///
+/// Threads  one at a time; the caller locks
+class tls_engine {
+public:
+    /// Errors: tls_error; std::invalid_argument (no host name)
+    tls_engine(tls_context context, bool server_side, std::string const& hostname);
+    tls_engine(tls_engine const&) = delete;
+    tls_engine& operator=(tls_engine const&) = delete;
+
+    enum class state : unsigned char { done, wants_input, ended, failed };
+    struct outcome {
+        state is = state::done;
+        std::size_t count = 0;        // of octets that were read
+        std::exception_ptr error{};   // failed
+        bool is_unexpected_end = false; // that is why
+    };
+
+    outcome handshake();
+    /// Reads as many records as there are and fit. ended: the peer's close_notify has come.
+    outcome read(buffer target);
+    outcome write(bytes_view data);
+    /// Puts out close_notify; done: the peer's has come, too.
+    outcome shut_down();
+
+    bool peer_has_shut_down() const;
+    SSL* native() const { return ssl_.get(); }
+    bool server_side() const { return server_side_; }
+
+    octet_queue incoming;
+    octet_queue outgoing;
+    bool input_has_ended = false;
+
+private:
+    template <class Call> outcome attempt(Call call);
+    void verify_host(std::string const& hostname);
+
+    tls_context context_; // whose data the callbacks use
+    bool server_side_;
+    std::string session_name_;
+    std::unique_ptr<SSL, free_ssl> ssl_;
+    std::optional<outcome> postponed_; // what read() met behind good octets
+};
+
+} // namespace weft::detail

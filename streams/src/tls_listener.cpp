@@ -1,0 +1,82 @@
+#include <weft/streams/tls_listener.hpp>
+
+#include "tls_connection.hpp"
+
+#include <weft/runtime/cancel_scope.hpp>
+#include <weft/streams/socket.hpp>
+
+#include <iostream>
+#include <optional>
+#include <string>
+
+namespace weft {
+
+namespace {
+
+std::string peer_of(any_byte_stream const& stream) {
+    try {
+        return " with " + stream.extra(socket_attribute::remote_address).to_string();
+    } catch (std::exception const&) { // not a socket, or gone: there is nothing to say
+        return {};
+    }
+}
+
+void report(std::exception_ptr const& failure, any_byte_stream& stream) {
+    std::string const peer = peer_of(stream);
+    close_forcefully(stream);
+    try {
+        std::rethrow_exception(failure);
+    } catch (std::exception const& known) {
+        std::cerr << "weft: the TLS handshake" + peer + " failed: " + known.what() + "\n"
+                  << std::flush;
+    }
+}
+
+} // namespace
+
+tls_listener::tls_listener(std::unique_ptr<detail::byte_listener> from, tls_context context,
+                           bool standard_compatible, duration handshake_timeout, std::nullptr_t)
+    : listener_(std::move(from)), context_(std::move(context)),
+      standard_compatible_(standard_compatible), handshake_timeout_(handshake_timeout),
+      on_error_(report) {}
+
+void tls_listener::handle_handshake_error(handshake_error_handler handler) {
+    on_error_ = handler ? std::move(handler) : report;
+}
+
+attribute_map tls_listener::extra_attributes() const {
+    return {{tls_attribute::standard_compatible, [this] { return standard_compatible_; }}};
+}
+
+void tls_listener::serve_connections(connection_handler<tls_stream> const& handler,
+                                     task_group& group) {
+    listener_->serve(
+        handler,
+        [this](any_byte_stream stream, connection_handler<tls_stream> const& next) {
+            secure(std::move(stream), next);
+        },
+        group);
+}
+
+// In the connection's task.
+void tls_listener::secure(any_byte_stream stream,
+                          connection_handler<tls_stream> const& handler) const {
+    auto connection = std::make_unique<detail::tls_connection>(std::move(stream), context_, true,
+                                                               "", standard_compatible_);
+    std::exception_ptr failure;
+    try {
+        fail_after(handshake_timeout_, [&connection] { connection->handshake(); });
+    } catch (cancelled const&) {
+        any_byte_stream transport = connection->take_transport();
+        close_forcefully(transport);
+        throw;
+    } catch (...) { // given to the handler of such errors
+        failure = std::current_exception();
+    }
+    if (!failure) return handler(tls_stream(std::move(connection)));
+    any_byte_stream transport = connection->take_transport();
+    connection.reset();
+    on_error_(failure, transport);
+}
+
+} // namespace weft

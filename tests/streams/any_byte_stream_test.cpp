@@ -1,0 +1,101 @@
+#include <weft/streams/any_byte_stream.hpp>
+
+#include "support/run_test.hpp"
+
+#include <weft/streams/memory.hpp>
+#include <weft/streams/memory_network.hpp>
+#include <weft/streams/text.hpp>
+
+#include <doctest/doctest.h>
+
+#include <memory>
+#include <stdexcept>
+#include <string>
+#include <type_traits>
+
+TEST_SUITE_BEGIN("streams.any_byte_stream");
+
+namespace {
+
+using weft::test::check;
+using weft::test::check_throws;
+using weft::test::run_test;
+
+static_assert(!std::is_constructible_v<weft::any_byte_receive_stream, weft::text_receive_stream&>);
+static_assert(!std::is_constructible_v<weft::any_byte_send_stream, weft::text_send_stream>);
+static_assert(!std::is_constructible_v<weft::any_byte_stream, weft::text_stream>);
+static_assert(!std::is_copy_constructible_v<weft::any_byte_stream>);
+static_assert(std::is_move_constructible_v<weft::any_byte_stream>);
+
+class loop final : public weft::byte_stream {
+public:
+    explicit loop(bool& alive) : alive_(&alive) { alive = true; }
+    loop(loop&& other) noexcept : alive_(std::exchange(other.alive_, nullptr)) {}
+    ~loop() override {
+        if (alive_ != nullptr) *alive_ = false;
+    }
+    using byte_send_stream::send;
+    std::size_t receive_some(weft::buffer) override { return 0; }
+    void send(weft::bytes_view) override {}
+    void send_eof() override {}
+    void close() override { ++closed; }
+    int closed = 0;
+
+private:
+    bool* alive_;
+};
+
+} // namespace
+
+TEST_CASE("X9: an lvalue is borrowed: close() reaches it, destruction does not") {
+    run_test({.workers = {1}}, [] {
+        bool alive = false;
+        loop stream(alive);
+        {
+            weft::any_byte_stream holder(stream);
+        }
+        check(alive && stream.closed == 0, "only borrowed");
+        weft::any_byte_stream holder(stream);
+        holder.close();
+        check(alive && stream.closed == 1, "closed");
+    });
+}
+
+TEST_CASE("X9: an rvalue and a unique_ptr are owned") {
+    run_test({.workers = {1}}, [] {
+        bool alive = false;
+        {
+            weft::any_byte_stream holder{loop(alive)};
+            check(alive, "it moved in");
+            weft::any_byte_stream moved(std::move(holder));
+            check(alive, "it is not destroyed by moving");
+            check_throws<weft::closed_resource_error>([&] { holder.receive(); }, "moved from");
+            holder.close();
+        }
+        check(!alive, "destroyed with its holder");
+        {
+            weft::any_byte_receive_stream const holder(std::make_unique<loop>(alive));
+        }
+        check(!alive, "destroyed with its holder");
+        check_throws<std::invalid_argument>(
+            [] { weft::any_byte_stream{std::unique_ptr<loop>()}; }, "nothing to hold");
+    });
+}
+
+TEST_CASE("X9: an object stream of octets is a byte stream, and the other way round") {
+    run_test({.workers = {1}}, [] {
+        auto pipe = weft::create_memory_object_stream<weft::bytes>(5);
+        weft::any_byte_receive_stream receiving(pipe.receive);
+        weft::any_unreliable_byte_receive_stream chunks(receiving);
+        pipe.send.send("shuttle");
+        check(receiving.receive(4) == "shut" && chunks.receive() == "tle", "by length, by chunk");
+        weft::memory_network network;
+        auto [here, there] = network.make_pair();
+        weft::any_unreliable_byte_stream both(here);
+        both.send("chunk");
+        check(there.receive() == "chunk", "sent");
+        check(here.extra(weft::socket_attribute::local_port) ==
+                  both.extra(weft::socket_attribute::local_port),
+              "attributes pass");
+    });
+}

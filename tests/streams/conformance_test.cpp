@@ -1,0 +1,164 @@
+#include <weft/streams/conformance.hpp>
+
+#include "sockets.hpp"
+#include "support/run_test.hpp"
+
+#include <weft/streams/buffered.hpp>
+#include <weft/streams/memory.hpp>
+#include <weft/streams/memory_network.hpp>
+#include <weft/streams/stapled.hpp>
+
+#include <doctest/doctest.h>
+
+#include <memory>
+#include <string>
+#include <utility>
+
+TEST_SUITE_BEGIN("streams.conformance");
+
+namespace {
+
+using namespace std::chrono_literals;
+using weft::byte_stream_ends;
+using weft::test::run_test;
+
+template <class Stream> byte_stream_ends ends_of(std::pair<Stream, Stream> pair) {
+    return {std::move(pair.first), std::move(pair.second)};
+}
+
+template <class T, class Make> void check_objects(Make make, std::vector<T> items) {
+    run_test([&] {
+        weft::check_object_stream<T>([&] { return make(); }, items);
+    });
+}
+
+// Two pipes of objects make two byte streams.
+byte_stream_ends stapled_ends(double size) {
+    auto there = weft::create_memory_object_stream<weft::bytes>(size);
+    auto back = weft::create_memory_object_stream<weft::bytes>(size);
+    return {weft::stapled_byte_stream(std::move(there.send), std::move(back.receive)),
+            weft::stapled_byte_stream(std::move(back.send), std::move(there.receive))};
+}
+
+} // namespace
+
+TEST_CASE("X1-X6, R2-R4: memory object streams conform, with and without a buffer") {
+    for (double const size : {0., 3., 100.})
+        check_objects<std::string>(
+            [size] {
+                auto pipe = weft::create_memory_object_stream<std::string>(size);
+                return weft::object_stream_ends<std::string>{
+                    std::make_unique<weft::memory_object_send_stream<std::string>>(
+                        std::move(pipe.send)),
+                    std::make_unique<weft::memory_object_receive_stream<std::string>>(
+                        std::move(pipe.receive))};
+            },
+            {"one", "", "three"});
+}
+
+TEST_CASE("X1-X6, R2-R4: stapled object streams conform") {
+    check_objects<int>(
+        [] {
+            auto pipe = weft::create_memory_object_stream<int>(0);
+            auto other = weft::create_memory_object_stream<int>(0);
+            using both = weft::stapled_object_stream<int>;
+            return weft::object_stream_ends<int>{
+                std::make_unique<both>(std::move(pipe.send), std::move(other.receive)),
+                std::make_unique<both>(std::move(other.send), std::move(pipe.receive))};
+        },
+        {1, 2, 3});
+}
+
+TEST_CASE("X1-X6, R2-R4: the network in memory conforms") {
+    run_test([] {
+        weft::memory_network network;
+        weft::check_byte_stream([&] { return ends_of(network.make_pair()); });
+    });
+}
+
+TEST_CASE("X1-X6, R2-R4: the network in memory conforms, with delays and in pieces") {
+    weft::test::explore(4, [] {
+        weft::memory_network network({.seed = 7, .most_delay = 3ms, .largest_piece = 50'000});
+        weft::check_byte_stream([&] { return ends_of(network.make_pair()); });
+    });
+}
+
+TEST_CASE("X1-X6, R2-R4: sockets conform") {
+    weft::test::run_with_sockets([] {
+        weft::check_byte_stream([] {
+            auto pair = weft::test::connect_pair();
+            return byte_stream_ends{std::move(pair.here), std::move(pair.there)};
+        });
+    });
+}
+
+TEST_CASE("X1-X6, R2-R4: stapled byte streams conform, over objects without a buffer") {
+    run_test([] {
+        weft::check_byte_stream([] { return stapled_ends(0); },
+                                {.one_task_a_direction = false});
+    });
+}
+
+TEST_CASE("X1-X6, R2-R4: stapled byte streams conform, over objects with a buffer") {
+    run_test([] {
+        weft::check_byte_stream([] { return stapled_ends(1000); },
+                                {.one_task_a_direction = false, .send_waits = false});
+    });
+}
+
+TEST_CASE("X1-X7, R2-R4: buffered byte streams conform") {
+    run_test([] {
+        weft::memory_network network;
+        weft::check_byte_stream([&] {
+            auto [here, there] = network.make_pair();
+            return byte_stream_ends{weft::buffered_byte_stream(std::move(here)),
+                                    weft::buffered_byte_stream(std::move(there))};
+        });
+    });
+}
+
+TEST_CASE("X1-X7, R2-R4: holders of holders of streams conform") {
+    run_test([] {
+        weft::memory_network network;
+        weft::check_byte_stream([&] {
+            auto [here, there] = network.make_pair();
+            return byte_stream_ends{std::make_unique<weft::any_byte_stream>(std::move(here)),
+                                    std::make_unique<weft::any_byte_stream>(std::move(there))};
+        });
+    });
+}
+
+namespace {
+
+// A stream that gives the same octets twice.
+class stutterer final : public weft::byte_stream {
+public:
+    explicit stutterer(weft::memory_network_stream of) : of_(std::move(of)) {}
+    using byte_send_stream::send;
+    std::size_t receive_some(weft::buffer target) override { return of_.receive_some(target); }
+    void send(weft::bytes_view data) override {
+        of_.send(data);
+        of_.send(data);
+    }
+    void send_eof() override { of_.send_eof(); }
+    void close() override { of_.close(); }
+
+private:
+    weft::memory_network_stream of_;
+};
+
+} // namespace
+
+TEST_CASE("a stream that does not conform is found out") {
+    weft::test::run_sim(0, [] {
+        weft::memory_network network;
+        weft::test::check_throws<weft::conformance_failure>(
+            [&] {
+                weft::check_byte_stream([&] {
+                    auto [here, there] = network.make_pair();
+                    return byte_stream_ends{stutterer(std::move(here)), std::move(there)};
+                });
+            },
+            "it says everything twice");
+    });
+}

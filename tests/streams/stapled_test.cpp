@@ -1,0 +1,132 @@
+#include <weft/streams/stapled.hpp>
+
+#include "support/run_test.hpp"
+
+#include <weft/runtime/task_group.hpp>
+#include <weft/streams/memory.hpp>
+#include <weft/streams/memory_network.hpp>
+
+#include <doctest/doctest.h>
+
+#include <memory>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+TEST_SUITE_BEGIN("streams.stapled");
+
+namespace {
+
+using weft::test::check;
+using weft::test::check_throws;
+using weft::test::run_test;
+
+constexpr weft::typed_attribute<int> side{"side"};
+constexpr weft::typed_attribute<int> sending{"sending"};
+
+// Notes when it is closed, and may fail then.
+class part final : public weft::byte_send_stream, public weft::byte_receive_stream {
+public:
+    part(std::vector<std::string>& log, std::string name, bool fails)
+        : log_(log), name_(std::move(name)), fails_(fails) {}
+    using byte_send_stream::send;
+    void send(weft::bytes_view) override {}
+    std::size_t receive_some(weft::buffer) override { return 0; }
+    void close() override {
+        log_.push_back(name_);
+        if (fails_) throw std::runtime_error(name_);
+    }
+    weft::attribute_map extra_attributes() const override {
+        if (name_ == "send") return {{side, [] { return 1; }}, {sending, [] { return 2; }}};
+        return {{side, [] { return 3; }}};
+    }
+
+private:
+    std::vector<std::string>& log_;
+    std::string name_;
+    bool fails_;
+};
+
+std::string failure_of_closing(weft::resource& stream) {
+    try {
+        stream.close();
+    } catch (std::runtime_error const& failure) {
+        return failure.what();
+    }
+    return "";
+}
+
+} // namespace
+
+TEST_CASE("ST1: close() closes the sending one and then the receiving one, also if the first fails") {
+    run_test({.workers = {1}}, [] {
+        for (bool const send_fails : {false, true})
+            for (bool const receive_fails : {false, true}) {
+                std::vector<std::string> log;
+                part send(log, "send", send_fails);
+                part receive(log, "receive", receive_fails);
+                weft::stapled_byte_stream both{weft::any_byte_send_stream(send),
+                                               weft::any_byte_receive_stream(receive)};
+                std::string const failure = failure_of_closing(both);
+                check(log == std::vector<std::string>{"send", "receive"}, "both, in order");
+                check(failure == (send_fails ? "send" : receive_fails ? "receive" : ""),
+                      "the first failure");
+            }
+    });
+}
+
+TEST_CASE("ST1, A5: of attributes that both have the receiving one's count") {
+    std::vector<std::string> log;
+    weft::stapled_byte_stream const both{
+        weft::any_byte_send_stream(std::make_unique<part>(log, "send", false)),
+        weft::any_byte_receive_stream(std::make_unique<part>(log, "receive", false))};
+    CHECK(both.extra(side) == 3);
+    CHECK(both.extra(sending) == 2);
+}
+
+TEST_CASE("ST1: send_eof() closes the sending one") {
+    run_test([] {
+        auto there = weft::create_memory_object_stream<int>(1);
+        auto back = weft::create_memory_object_stream<int>(1);
+        weft::stapled_object_stream<int> both(std::move(there.send), std::move(back.receive));
+        both.send_eof();
+        check_throws<weft::end_of_stream>([&] { there.receive.receive(); }, "the end");
+        back.send.send(5);
+        check(both.receive() == 5, "the other direction goes on");
+    });
+}
+
+TEST_CASE("ST3: several listeners as one, and listeners of listeners") {
+    run_test([] {
+        weft::memory_network network;
+        using listeners = std::vector<std::unique_ptr<weft::listener<weft::memory_network_stream>>>;
+        using network_listener = weft::memory_network_listener;
+        listeners inner;
+        inner.push_back(std::make_unique<network_listener>(network.listen(1)));
+        inner.push_back(std::make_unique<network_listener>(network.listen(2)));
+        listeners outer;
+        outer.push_back(std::make_unique<weft::multi_listener<weft::memory_network_stream>>(
+            std::move(inner)));
+        outer.push_back(std::make_unique<network_listener>(network.listen(3)));
+        weft::multi_listener<weft::memory_network_stream> all(std::move(outer));
+        check(all.listeners().size() == 3, "taken apart");
+        check(all.extra(weft::socket_attribute::local_port) == 3, "the last one's attributes");
+        weft::with_task_group([&](weft::task_group& group) {
+            group.start_soon([&] {
+                all.serve([](weft::memory_network_stream stream) { stream.send("hello"); }, &group);
+            });
+            for (std::uint16_t port : {1, 2, 3})
+                check(network.connect(port).receive() == "hello", "each one serves");
+            group.cancel();
+        });
+        all.close();
+        check_throws<weft::connection_failed>([&] { network.connect(2); }, "all are closed");
+    });
+}
+
+TEST_CASE("ST4: without listeners serve() returns") {
+    run_test([] {
+        weft::multi_listener<weft::memory_network_stream> none({});
+        none.serve([](weft::memory_network_stream) {});
+    });
+}

@@ -1,0 +1,65 @@
+#include <weft/streams/typed_attributes.hpp>
+
+#include <doctest/doctest.h>
+
+#include <stdexcept>
+#include <string>
+
+TEST_SUITE_BEGIN("streams.typed_attributes");
+
+namespace {
+
+constexpr weft::typed_attribute<int> number{"number"};
+constexpr weft::typed_attribute<int> same_name{"number"};
+constexpr weft::typed_attribute<std::string> text{"text"};
+
+class provider : public weft::typed_attribute_provider {
+public:
+    weft::attribute_map extra_attributes() const override {
+        return {{number, [this] { return ++asked; }},
+                {text, []() -> std::string { throw weft::typed_attribute_lookup_error("broken"); }}};
+    }
+    mutable int asked = 0;
+};
+
+class wrapper final : public weft::typed_attribute_provider {
+public:
+    weft::attribute_map extra_attributes() const override {
+        return inner.extra_attributes().update({{text, [] { return "own"; }}});
+    }
+    provider inner;
+};
+
+} // namespace
+
+TEST_CASE("A1: a key is itself, whatever its name") {
+    provider const of;
+    CHECK(of.extra(number) == 1);
+    CHECK_THROWS_AS(of.extra(same_name), weft::typed_attribute_lookup_error);
+}
+
+TEST_CASE("A3: a getter is called each time") {
+    provider const of;
+    CHECK(of.asked == 0);
+    CHECK(of.extra(number) == 1);
+    CHECK(of.extra(number) == 2);
+}
+
+TEST_CASE("A4: only a missing key selects the fallback; what a getter throws passes") {
+    provider const of;
+    CHECK(of.extra(same_name, 9) == 9);
+    CHECK(of.extra(number, 9) == 1);
+    CHECK_THROWS_AS(of.extra(text, "fallback"), weft::typed_attribute_lookup_error);
+    try {
+        of.extra(same_name);
+        FAIL("it is not there");
+    } catch (weft::lookup_error const& failure) {
+        CHECK(std::string(failure.what()).find("number") != std::string::npos);
+    }
+}
+
+TEST_CASE("A5: a wrapper gives what is under it, and may override it") {
+    wrapper const of;
+    CHECK(of.extra(number) == 1);
+    CHECK(of.extra(text) == "own");
+}

@@ -1,0 +1,169 @@
+#include <weft/runtime/run.hpp>
+
+#include "support/child_process.hpp"
+#include "support/run_test.hpp"
+
+#include <weft/runtime/cancel_scope.hpp>
+#include <weft/runtime/error.hpp>
+#include <weft/runtime/lowlevel.hpp>
+#include <weft/runtime/task_group.hpp>
+#include <weft/runtime/time.hpp>
+#include <weft/sync/event.hpp>
+#include <weft/sync/from_thread.hpp>
+#include <weft/sync/future.hpp>
+#include <weft/sync/mutex.hpp>
+#include <weft/sync/portal.hpp>
+#include <weft/sync/to_thread.hpp>
+
+#include <doctest/doctest.h>
+
+#include <cerrno>
+#include <chrono>
+#include <csignal>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <functional>
+#include <string>
+#include <thread>
+
+#include <sys/wait.h>
+#include <unistd.h>
+
+TEST_SUITE_BEGIN("sync.fork");
+
+namespace {
+
+using namespace std::chrono_literals;
+using weft::test::check;
+using weft::test::run_child;
+
+// Runs the checks in a child of fork(), which then leaves as it must; gives how many did not hold.
+int failures_in_fork(std::function<int()> const& checks) {
+    ::pid_t const child = ::fork();
+    if (child == 0) {
+        ::alarm(10 * weft::test::slowdown); // what hangs is a failure, too
+        ::_exit(checks());
+    }
+    int status = 0;
+    while (::waitpid(child, &status, 0) < 0 && errno == EINTR) {}
+    return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+}
+
+// 0 if the call is refused as it should be.
+int is_refused(std::function<void()> const& call) {
+    try {
+        call();
+    } catch (weft::run_finished_error const& refused) {
+        return std::strstr(refused.what(), "child of fork()") != nullptr ? 0 : 1;
+    } catch (...) { // anything else is wrong
+        return 1;
+    }
+    return 1;
+}
+
+weft::test::child_program const goes_on("a task goes on in a fork", [] {
+    weft::run([] {
+        ::pid_t const child = ::fork();
+        if (child == 0) return; // as it must not
+        int status = 0;
+        ::waitpid(child, &status, 0);
+        if (WIFSIGNALED(status) && WTERMSIG(status) == SIGABRT) std::puts("aborted");
+    });
+});
+
+} // namespace
+
+TEST_CASE("in a child of fork() every call that would wait says what is wrong") {
+    weft::test::run_test({.seeds = {}}, [] {
+        weft::mutex mutex;
+        weft::event event;
+        mutex.lock();
+        int const failures = failures_in_fork([&] {
+            return is_refused([] { weft::sleep(1ms); }) +
+                   is_refused([] { weft::lowlevel::checkpoint(); }) +
+                   is_refused([&] { event.wait(); }) + is_refused([&] { mutex.lock(); }) +
+                   is_refused([] { weft::run([] {}); }) +
+                   is_refused([] { weft::to_thread::run_sync([] {}); }) +
+                   is_refused([] { weft::with_task_group([](weft::task_group&) {}); }) +
+                   is_refused([] { weft::move_on_after(1ms, [] {}); });
+        });
+        mutex.unlock();
+        check(failures == 0, std::to_string(failures) + " calls were not refused");
+        weft::sleep(1ms); // here all is as before
+    });
+}
+
+TEST_CASE("in a child of fork() portals, from_thread and futures are refused, and do not hang") {
+    weft::test::run_test({.seeds = {}}, [] {
+        weft::with_blocking_portal([](weft::blocking_portal& portal) {
+            weft::promise<int> promise;
+            auto future = promise.get_future();
+            int const failures = weft::to_thread::run_sync([&] {
+                return failures_in_fork([&] {
+                    return is_refused([&] { portal.call([] {}); }) +
+                           is_refused([&] { portal.start_task_soon([] {}); }) +
+                           is_refused([] { weft::from_thread::run([] {}); }) +
+                           is_refused([] { weft::from_thread::check_cancelled(); }) +
+                           is_refused([&] { future.get(); }) + is_refused([] { weft::run([] {}); });
+                });
+            });
+            promise.set_value(1);
+            check(failures == 0, std::to_string(failures) + " calls were not refused");
+        });
+    });
+}
+
+TEST_CASE("fork() by a thread that has nothing to do with the run, while it is busy") {
+    weft::test::run_test({.seeds = {}}, [] {
+        weft::with_task_group([](weft::task_group& group) {
+            for (int task = 0; task < 4; ++task)
+                group.start_soon([] {
+                    for (;;)
+                        weft::lowlevel::checkpoint();
+                });
+            int failures = 0;
+            std::thread other([&] {
+                for (int round = 0; round < 10; ++round)
+                    failures += failures_in_fork([] { return is_refused([] { weft::run([] {}); }); });
+            });
+            other.join();
+            group.cancel();
+            check(failures == 0, "refused");
+        });
+    });
+}
+
+TEST_CASE("a child of fork() that has no run may begin one") {
+    weft::run([] {}); // over
+    CHECK(failures_in_fork([] {
+              return weft::run({.workers = 1}, [] {
+                  weft::sleep(1ms);
+                  return 7;
+              });
+          }) == 7);
+}
+
+TEST_CASE("a task that goes on in a child of fork() ends it with an explanation") {
+    auto const end = run_child("a task goes on in a fork");
+    CHECK(end.says("exec or _exit"));
+    CHECK(end.says("aborted"));
+    CHECK(end.exit_code == 0);
+}
+
+TEST_CASE("children that execute another program are not concerned") {
+    weft::test::run_test({.seeds = {}}, [] {
+        check(std::system("true") == 0, "system()");
+        ::pid_t const child = ::fork();
+        if (child == 0) {
+            ::execl("/bin/true", "true", nullptr);
+            ::_exit(127);
+        }
+        int status = 0;
+        while (::waitpid(child, &status, 0) < 0 && errno == EINTR) {}
+        check(status == 0, "fork() and exec");
+        weft::sleep(1ms);
+    });
+}
+
+TEST_SUITE_END();
