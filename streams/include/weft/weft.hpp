@@ -2,6 +2,7 @@
 
 /// Everything.
 
+#include <weft/runtime/blocking_region.hpp>
 #include <weft/runtime/cancel_scope.hpp>
 #include <weft/runtime/context_var.hpp>
 #include <weft/runtime/error.hpp>
