@@ -76,7 +76,9 @@ public:
     void end(duration grace);
 
 private:
-    bool group_has_members() noexcept;
+    void reap(int options) noexcept;
+    bool group_has_members() const noexcept;
+    bool group_lives() noexcept; // after the leader's end
     void wait_for_group();
 
     ::pid_t const pid_;
@@ -84,8 +86,9 @@ private:
     int const number_; // of the pidfd, while this object lives
     open_descriptor pidfd_;
     std::mutex reaping_;
-    std::optional<int> code_; // under reaping_
-    mutex turn_;              // one task at a time waits for the pidfd
+    std::optional<int> code_;     // under reaping_
+    bool group_may_live_ = false; //  ": its leader is reaped, others were left
+    mutex turn_;                  // one task at a time waits for the pidfd
 };
 
 /// Starts a child from a task: in a thread, a few at a time. Cancellation: a cancellation point on
