@@ -9,9 +9,8 @@
 namespace bench {
 
 // One set() and until the last waiter has run, per waiter; the end of the tasks is not in the figure.
-void event_broadcast(settings const& with) {
-    std::size_t const waiters = with.count(10'000);
-    repeat(with, "event_broadcast", "ns", [waiters] {
+static void broadcast(settings const& with, char const* line, std::size_t waiters) {
+    repeat(with, line, "ns", [waiters] {
         weft::event start, gone;
         std::atomic<std::size_t> up = 0, woken = 0;
         double set_at = 0, last_at = 0;
@@ -31,6 +30,14 @@ void event_broadcast(settings const& with) {
         });
         return (last_at - set_at) * 1e9 / double(waiters);
     });
+}
+
+void event_broadcast(settings const& with) {
+    broadcast(with, "event_broadcast", with.count(10'000));
+}
+
+void event_broadcast_100000(settings const& with) {
+    broadcast(with, "event_broadcast_100000", with.count(100'000));
 }
 
 } // namespace bench

@@ -22,5 +22,6 @@ void parked_never_started(settings const&);
 void scope_enter_exit(settings const&);
 void cancel_parked(settings const&);
 void event_broadcast(settings const&);
+void event_broadcast_100000(settings const&);
 
 } // namespace bench
