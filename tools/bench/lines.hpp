@@ -23,5 +23,6 @@ void scope_enter_exit(settings const&);
 void cancel_parked(settings const&);
 void event_broadcast(settings const&);
 void event_broadcast_100000(settings const&);
+void event_set_100000(settings const&);
 
 } // namespace bench
