@@ -27,5 +27,7 @@ void file_reads(settings const&);
 void file_reads_random(settings const&);
 void walk_tree(settings const&);
 void receive_until(settings const&);
+void event_broadcast_100000(settings const&);
+void event_set_100000(settings const&);
 
 } // namespace bench

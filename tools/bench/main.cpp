@@ -29,6 +29,8 @@ constexpr line lines[] = {
     {"parked", bench::parked},
     {"parked_never_started", bench::parked_never_started},
     {"event_broadcast", bench::event_broadcast},
+    {"event_broadcast_100000", bench::event_broadcast_100000},
+    {"event_set_100000", bench::event_set_100000},
     {"timers", bench::timers},
     {"timeout_ready", bench::timeout_ready},
     {"timeout_armed", bench::timeout_armed},

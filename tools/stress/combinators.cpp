@@ -61,7 +61,7 @@ void everything_at_once(random_source random) {
     require(a == 1 && b == 2 && c == 3 && all.now == 0, "gather gives each value in its place");
     auto const first = weft::race(step(4), step(5), step(6));
     std::uint64_t const won = std::visit([](auto value) { return std::uint64_t(value); }, first);
-    require(won == 4 + first.index() && all.now == 0, "race gives the winner's value, and joins the rest");
+    require(won == 4 + first.index() && all.now == 0, "race gives its winner's value, and joins the rest");
     progress(2);
 }
 
