@@ -25,7 +25,7 @@ namespace {
 
 using namespace std::chrono_literals;
 
-constexpr duration shortest_pause = 1ms;
+constexpr duration shortest_pause = 200us;
 constexpr duration longest_pause = 50ms;
 
 // A refusal comes by ICMP and concerns what was sent before; the next datagram may get through
@@ -41,17 +41,28 @@ std::size_t length_of_next(int fd, int family) {
     return std::size_t(length);
 }
 
-// EPOLLOUT speaks of the socket's own buffer. That the queue of a receiver has room again it tells
-// only to those who are connected to it; the others look again after a pause (KD8).
+// Until the pause is over, or the socket is closed.
+void pause_in(descriptor_use& use, char const* what, duration pause) {
+    move_on_after(pause, [&use, what] {
+        for (;;) {
+            use.prepare();
+            use.wait(what);
+        }
+    });
+}
+
+// That the queue of a receiver has room again the kernel tells only to those who are connected to
+// it; the others look again after a pause (KD8). EPOLLOUT speaks of the socket's own buffer, and the
+// send that failed is itself an edge, since it gave its memory back: whoever follows that one spins.
 template <class Call>
 ssize_t retry_with_pauses(descriptor_use& use, char const* what, Call const& call) {
     for (duration pause = shortest_pause;;) {
         use.prepare();
         ssize_t const result = call(use.fd());
         if (result >= 0) return result;
-        int const error = errno; // read at once: the wait may continue on another thread
+        int const error = errno; // read at once: the pause may end on another thread
         if (error == EAGAIN || error == EWOULDBLOCK) {
-            move_on_after(pause, [&use, what] { use.wait(what); });
+            pause_in(use, what, pause);
             pause = std::min(2 * pause, longest_pause);
         } else if (error != EINTR) {
             return -ssize_t(error);
