@@ -68,14 +68,6 @@ void worker::switch_to(fiber* next) noexcept {
     this_worker()->finish_switch(from);
 }
 
-namespace {
-// By which a fiber came that left a thread (B4); only for the function that it comes to.
-thread_local fiber* arrived_from = nullptr;
-
-[[gnu::noinline]] void note_arrival(fiber& left) noexcept { arrived_from = &left; }
-[[gnu::noinline]] fiber& take_arrival() noexcept { return *std::exchange(arrived_from, nullptr); }
-} // namespace
-
 // From the loop, on the thread's own stack, until there is nothing to run. False: a blocking_region has
 // given this worker to another thread, and the fiber is done with this one (B5).
 bool worker::run_fibers(fiber& first) noexcept {
@@ -85,7 +77,7 @@ bool worker::run_fibers(fiber& first) noexcept {
         here->finish_switch(from);
         return true;
     }
-    fiber& left = take_arrival();
+    fiber& left = *this_thread_arrival();
     left.context = from;
     left.runtime->schedule(left);
     return false;
@@ -97,7 +89,7 @@ void worker::leave_thread(fiber& self, void* scheduler_context) noexcept {
     self.uncaught_exceptions = globals->uncaught;
     self.saved_errno = *this_thread_errno();
     *globals = {};
-    note_arrival(self);
+    set_this_thread_arrival(&self);
     void* const from = switch_context(scheduler_context, nullptr);
     worker& here = *this_worker();
     here.finish_switch(from);
