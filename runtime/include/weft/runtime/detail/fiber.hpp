@@ -73,11 +73,11 @@ struct alignas(64) fiber {
     std::uint8_t owned_mutexes = 0;   // counted by the fiber itself
     std::atomic<task_state> state = task_state::finished;
     stack_stage stage : 2 = stack_stage::none;
-    std::uint8_t stack_class : 4 = 0;
     bool has_unarmed_scopes : 1 = false; // scopes were entered since it last waited
     std::uint8_t suspension_bans = 0; // open no_suspend guards
     std::uint8_t migration_bans = 0;  // open no_migrate guards
-    std::uint8_t flags = 0;           // see below; written before the first run
+    std::uint8_t flags : 4 = 0;       // see below; written before the first run
+    std::uint8_t stack_class : 4 = 0; //  "
     bool cancel_requested = false;    // a handle's cancel() before its scope existed; under scopes
 
     // line 1: structure
