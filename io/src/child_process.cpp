@@ -6,7 +6,6 @@
 #include <weft/runtime/cancel_scope.hpp>
 #include <weft/runtime/detail/fork.hpp>
 #include <weft/runtime/detail/service.hpp>
-#include <weft/sync/capacity_limiter.hpp>
 #include <weft/sync/to_thread.hpp>
 
 #include <algorithm>
@@ -143,18 +142,25 @@ child_process::~child_process() {
     reap_in_background(pid_);
 }
 
+// Under the lock. With the leader its number is given back to the kernel, unless there are members
+// left, which is to be known before the number can have another meaning.
+void child_process::reap(int options) noexcept {
+    int code = 0;
+    if (code_ || look_for_end(number_, options, code) == 0) return;
+    group_may_live_ = leads_group_ && group_has_members();
+    code_ = code;
+}
+
 std::optional<int> child_process::exit_code() noexcept {
     if (is_forked_child()) return {}; // it is the parent's to reap
     std::lock_guard const guard(reaping_);
-    int code = 0;
-    if (!code_ && look_for_end(number_, WNOHANG, code) != 0) code_ = code;
+    reap(WNOHANG);
     return code_;
 }
 
 int child_process::wait_blocking() noexcept {
     std::lock_guard const guard(reaping_);
-    int code = 0;
-    if (!code_ && look_for_end(number_, 0, code) != 0) code_ = code;
+    reap(0);
     return *code_;
 }
 
@@ -182,24 +188,31 @@ void child_process::send_signal(int number) {
 
 // A group keeps its number while it has members, also when its leader is gone.
 void child_process::signal_group(int number) noexcept {
+    std::lock_guard const guard(reaping_);
     if (!leads_group_) {
         signal_by_pidfd(number_, number, 0);
-    } else if (signal_by_pidfd(number_, number, to_process_group) != 0 && errno == EINVAL) {
-        ::kill(-pid_, number);
+    } else if (!code_ || group_may_live_) {
+        if (signal_by_pidfd(number_, number, to_process_group) != 0 && errno == EINVAL)
+            ::kill(-pid_, number);
     }
 }
 
-bool child_process::group_has_members() noexcept {
-    if (!leads_group_) return false;
+bool child_process::group_has_members() const noexcept {
     if (signal_by_pidfd(number_, 0, to_process_group) == 0) return true;
     return errno == EINVAL && ::kill(-pid_, 0) == 0;
+}
+
+bool child_process::group_lives() noexcept {
+    std::lock_guard const guard(reaping_);
+    group_may_live_ = group_may_live_ && group_has_members();
+    return group_may_live_;
 }
 
 // Nothing tells the end of a group, so it is looked for.
 void child_process::wait_for_group() {
     wait();
     for (auto pause = first_look_at_group;
-         group_has_members() && to_thread::run_sync([this] { return group_is_alive(pid_); });
+         group_lives() && to_thread::run_sync([this] { return group_is_alive(pid_); });
          pause = std::min(2 * pause, longest_between_looks))
         sleep(pause);
 }
@@ -216,11 +229,14 @@ void child_process::end(duration grace) {
     });
 }
 
+capacity_limiter& child_start_limiter() {
+    return current_services("open_process")
+        .get<start_limiter>([] { return std::make_unique<start_limiter>(); })
+        .limiter;
+}
+
 std::unique_ptr<child_process> start_child(child_plan const& plan) {
-    auto& starts = current_services("open_process").get<start_limiter>([] {
-        return std::make_unique<start_limiter>();
-    });
-    return to_thread::run_sync({.limiter = &starts.limiter},
+    return to_thread::run_sync({.limiter = &child_start_limiter()},
                                [&plan] { return child_process::start(plan); });
 }
 

@@ -19,7 +19,8 @@ namespace {
 // By number: it stays the child's until the child is reaped, and only we reap it.
 void reap(::pid_t child) noexcept {
     ::siginfo_t info{};
-    while (::waitid(P_PID, ::id_t(child), &info, WEXITED) != 0 && errno == EINTR) {}
+    while (::waitid(P_PID, ::id_t(child), &info, WEXITED) != 0 && errno == EINTR) {
+    }
 }
 
 // A thread that exists only while there is something to wait for. All were sent SIGKILL, so the

@@ -28,24 +28,32 @@ struct known_type {
     void (*raise)(std::string const& text);
 };
 
-template <class E> constexpr known_type with_text{&typeid(E), [](std::string const& text) {
-                                                      throw E(text);
-                                                  }};
-template <class E> constexpr known_type without_text{&typeid(E), [](std::string const&) {
-                                                         throw E();
-                                                     }};
+template <class E>
+constexpr known_type with_text{&typeid(E), [](std::string const& text) { throw E(text); }};
+template <class E>
+constexpr known_type without_text{&typeid(E), [](std::string const&) { throw E(); }};
 
 constexpr std::array known_types{
-    with_text<std::logic_error>,       with_text<std::domain_error>,
-    with_text<std::invalid_argument>,  with_text<std::length_error>,
-    with_text<std::out_of_range>,      with_text<std::runtime_error>,
-    with_text<std::range_error>,       with_text<std::overflow_error>,
-    with_text<std::underflow_error>,   without_text<std::bad_alloc>,
-    without_text<std::bad_array_new_length>, without_text<std::bad_cast>,
-    without_text<std::bad_any_cast>,   without_text<std::bad_typeid>,
-    without_text<std::bad_optional_access>, without_text<std::bad_variant_access>,
-    without_text<std::bad_function_call>, without_text<std::bad_weak_ptr>,
-    without_text<std::bad_exception>,  without_text<std::exception>,
+    with_text<std::logic_error>,
+    with_text<std::domain_error>,
+    with_text<std::invalid_argument>,
+    with_text<std::length_error>,
+    with_text<std::out_of_range>,
+    with_text<std::runtime_error>,
+    with_text<std::range_error>,
+    with_text<std::overflow_error>,
+    with_text<std::underflow_error>,
+    without_text<std::bad_alloc>,
+    without_text<std::bad_array_new_length>,
+    without_text<std::bad_cast>,
+    without_text<std::bad_any_cast>,
+    without_text<std::bad_typeid>,
+    without_text<std::bad_optional_access>,
+    without_text<std::bad_variant_access>,
+    without_text<std::bad_function_call>,
+    without_text<std::bad_weak_ptr>,
+    without_text<std::bad_exception>,
+    without_text<std::exception>,
 };
 
 std::string readable(char const* type_name) {
@@ -71,8 +79,8 @@ std::error_category const* category_named(std::string_view name) {
     return nullptr;
 }
 
-void write(frame_writer& to, char const* type, std::string const& text,
-           std::error_code code = {}, char const* category = "") {
+void write(frame_writer& to, char const* type, std::string const& text, std::error_code code = {},
+           char const* category = "") {
     to.write_text(type);
     to.write_text(text);
     to.write_text(category);

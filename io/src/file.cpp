@@ -21,7 +21,8 @@ using wait = file_state::wait;
 
 enum class kind : bool { looks, changes }; // what only looks waits for nothing in a file in memory
 
-// One operation after the other (AF8): here as far as nothing has to be waited for, else in a thread.
+// One operation after the other (AF8): here as far as nothing has to be waited for, else in a
+// thread.
 template <class Check, class Operation>
 auto perform(file_state& state, Check check, Operation operation, kind what) {
     std::lock_guard const turn(state.turn);
@@ -34,8 +35,8 @@ auto perform(file_state& state, Check check, Operation operation, kind what) {
 }
 
 template <class Operation> auto perform_read(file_state& state, Operation operation) {
-    return perform(state, [&state] { state.require_readable(); }, std::move(operation),
-                   kind::looks);
+    return perform(
+        state, [&state] { state.require_readable(); }, std::move(operation), kind::looks);
 }
 
 template <class Operation>
@@ -49,9 +50,7 @@ auto perform_binary_read(file_state& state, char const* call, Operation operatio
         std::move(operation), kind::looks);
 }
 
-std::size_t limit_of(std::ptrdiff_t size) {
-    return size < 0 ? no_limit : std::size_t(size);
-}
+std::size_t limit_of(std::ptrdiff_t size) { return size < 0 ? no_limit : std::size_t(size); }
 
 } // namespace
 
@@ -115,15 +114,17 @@ std::size_t file::write(bytes_view data) {
     }
     bool const flush =
         to.format.flushes_lines && octets.find_first_of("\r\n") != std::string_view::npos;
-    perform(to, [&to] { to.require_writable(); },
-            [&](wait how) { return to.write(octets, flush, how); }, kind::changes);
+    perform(
+        to, [&to] { to.require_writable(); },
+        [&](wait how) { return to.write(octets, flush, how); }, kind::changes);
     return count;
 }
 
 std::uint64_t file::truncate(std::optional<std::uint64_t> size) {
     file_state& cut = state();
-    return perform(cut, [&cut] { cut.require_writable(); },
-                   [&](wait how) { return cut.truncate(size, how); }, kind::changes);
+    return perform(
+        cut, [&cut] { cut.require_writable(); }, [&](wait how) { return cut.truncate(size, how); },
+        kind::changes);
 }
 
 std::uint64_t file::seek(std::int64_t offset, int whence) {
@@ -165,9 +166,7 @@ int file::fileno() const {
     return fd;
 }
 
-bool file::closed() const noexcept {
-    return !state_ || state_->closed;
-}
+bool file::closed() const noexcept { return !state_ || state_->closed; }
 
 bool file::readable() const {
     state().require_open();
@@ -184,17 +183,11 @@ bool file::seekable() const {
     return state().device->seekable();
 }
 
-bool file::is_text() const {
-    return state().format.text.has_value();
-}
+bool file::is_text() const { return state().format.text.has_value(); }
 
-std::string const& file::mode() const {
-    return state().format.mode;
-}
+std::string const& file::mode() const { return state().format.mode; }
 
-std::optional<path> const& file::opened_path() const {
-    return state().format.name;
-}
+std::optional<path> const& file::opened_path() const { return state().format.name; }
 
 std::FILE* file::wrapped() const {
     state().require_open();

@@ -16,7 +16,8 @@ namespace weft::detail {
 namespace {
 
 [[noreturn]] void fail(int error, char const* what, std::string const& label) {
-    throw std::system_error(error, std::system_category(), std::string("cannot ") + what + " " + label);
+    throw std::system_error(error, std::system_category(),
+                            std::string("cannot ") + what + " " + label);
 }
 
 // DONT_SYNC: what is known here will do, a server need not be asked.
@@ -43,15 +44,13 @@ public:
     }
 
     std::size_t read(buffer target) override {
-        return std::size_t(insist("read", POLLIN, [&] {
-            return ::read(fd_, target.data(), target.size());
-        }));
+        return std::size_t(
+            insist("read", POLLIN, [&] { return ::read(fd_, target.data(), target.size()); }));
     }
 
     std::size_t write(bytes_view data) override {
-        return std::size_t(insist("write to", POLLOUT, [&] {
-            return ::write(fd_, data.data(), data.size());
-        }));
+        return std::size_t(
+            insist("write to", POLLOUT, [&] { return ::write(fd_, data.data(), data.size()); }));
     }
 
     std::uint64_t seek(std::int64_t offset, int whence) override {
@@ -71,7 +70,8 @@ public:
         if (owned_ && ::close(old) != 0 && errno != EINTR) fail(errno, "close", label_);
     }
 
-    // From the page cache, or not at all. File systems that do not know the flag are not asked again.
+    // From the page cache, or not at all. File systems that do not know the flag are not asked
+    // again.
     std::optional<std::size_t> read_now(buffer target) override {
         if (!cache_answers_) return {};
         ::iovec const place{target.data(), target.size()};
@@ -116,8 +116,8 @@ private:
     std::string const label_;
 };
 
-// A C stream keeps its own buffer and position; it is used by its own functions only. Whoever lent it
-// may use it between our calls.
+// A C stream keeps its own buffer and position; it is used by its own functions only. Whoever lent
+// it may use it between our calls.
 class stdio_device final : public file_device {
 public:
     stdio_device(std::FILE* stream, bool owned, std::string label)

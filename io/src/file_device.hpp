@@ -11,8 +11,8 @@
 
 namespace weft::detail {
 
-/// What a file's octets come from and go to. Each call may block and is made in a thread, except those
-/// that say "now". Errors of all: std::system_error with the file's label.
+/// What a file's octets come from and go to. Each call may block and is made in a thread, except
+/// those that say "now". Errors of all: std::system_error with the file's label.
 class file_device {
 public:
     file_device() = default;
@@ -20,7 +20,7 @@ public:
     file_device& operator=(file_device const&) = delete;
     virtual ~file_device() = default; ///< closes, if that has not been done
 
-    virtual std::size_t read(buffer) = 0;     ///< 0: the end. At most one read(2)
+    virtual std::size_t read(buffer) = 0;      ///< 0: the end. At most one read(2)
     virtual std::size_t write(bytes_view) = 0; ///< of a part, at least one octet
     virtual std::uint64_t seek(std::int64_t offset, int whence) = 0;
     virtual void truncate(std::uint64_t size) = 0;
@@ -32,15 +32,17 @@ public:
     virtual std::optional<std::size_t> write_now(bytes_view) { return {}; }
     virtual std::optional<std::uint64_t> seek_now(std::int64_t, int) { return {}; }
 
-    virtual bool in_memory() const { return false; } ///< nothing but write() and flush() ever blocks
+    /// Nothing but write(), truncate() and flush() ever blocks.
+    virtual bool in_memory() const { return false; }
 
     virtual int fd() const = 0; ///< -1: there is none
     virtual std::FILE* stream() const { return nullptr; }
     virtual bool seekable() const = 0;
-    virtual bool lent() const { return false; } ///< somebody goes on with it after close()
+    virtual bool lent() const { return false; }         ///< somebody goes on with it after close()
     virtual bool has_positions() const { return true; } ///< false: it knows its ends only
-    virtual bool may_gather() const { return false; } ///< whether writing may be put off
-    virtual std::uint64_t size_hint() const { return 0; } ///< how much a reader may find; in a thread
+    virtual bool may_gather() const { return false; }   ///< whether writing may be put off
+    /// How much a reader may find. Blocks.
+    virtual std::uint64_t size_hint() const { return 0; }
 };
 
 /// `owned`: closed at the end.

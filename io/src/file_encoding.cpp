@@ -64,9 +64,7 @@ transcoder::~transcoder() {
     if (handle_ != nullptr) ::iconv_close(handle_);
 }
 
-void transcoder::reset() {
-    ::iconv(handle_, nullptr, nullptr, nullptr, nullptr);
-}
+void transcoder::reset() { ::iconv(handle_, nullptr, nullptr, nullptr, nullptr); }
 
 // How much of what cannot be converted is one piece.
 std::size_t transcoder::skip_length(std::string_view rest) const {

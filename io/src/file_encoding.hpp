@@ -18,8 +18,8 @@ public:
     transcoder& operator=(transcoder&&) = delete;
     ~transcoder();
 
-    /// Appends what the input means to `out` and gives how many octets of it were used; unless it is
-    /// at the end, an incomplete character is left. Errors: std::invalid_argument (strict, and
+    /// Appends what the input means to `out` and gives how many octets of it were used; unless it
+    /// is at the end, an incomplete character is left. Errors: std::invalid_argument (strict, and
     /// it cannot be converted)
     std::size_t convert(std::string_view input, bool at_end, std::string& out);
     void reset(); ///< as new
@@ -40,8 +40,8 @@ bool is_utf8(std::string const& encoding); ///< also if it is empty
 std::string decoded(std::string octets, std::string const& encoding, text_errors);
 std::string encoded(std::string text, std::string const& encoding, text_errors);
 
-/// A device of UTF-8 over one of another encoding. Its position can be set to both ends and not be asked
-/// for: characters of such files have none that could be computed.
+/// A device of UTF-8 over one of another encoding. Its position can be set to both ends and not be
+/// asked for: characters of such files have none that could be computed.
 std::unique_ptr<file_device> make_transcoding_device(std::unique_ptr<file_device>,
                                                      std::string const& encoding, text_errors);
 

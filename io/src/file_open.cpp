@@ -24,9 +24,7 @@ constexpr std::size_t usual_gather = 65536;
     throw std::invalid_argument("invalid mode '" + mode + "': " + why);
 }
 
-bool has(std::string const& mode, char letter) {
-    return mode.find(letter) != std::string::npos;
-}
+bool has(std::string const& mode, char letter) { return mode.find(letter) != std::string::npos; }
 
 void check_letters(std::string const& mode) {
     for (char const letter : mode) {
@@ -35,8 +33,9 @@ void check_letters(std::string const& mode) {
         if (std::ranges::count(mode, letter) > 1) refuse_mode(mode, "each letter comes once");
     }
     if (has(mode, 'b') && has(mode, 't')) refuse_mode(mode, "text and binary exclude each other");
-    if (std::ranges::count_if(mode, [](char c) { return std::string_view("rwax").find(c) !=
-                                                        std::string_view::npos; }) != 1)
+    if (std::ranges::count_if(mode, [](char c) {
+            return std::string_view("rwax").find(c) != std::string_view::npos;
+        }) != 1)
         refuse_mode(mode, "it has exactly one of r, w, a and x");
 }
 
@@ -112,7 +111,8 @@ detail::file_request detail::parse_file_mode(std::string const& mode, open_optio
     request.format.text = make_text_rules(given.errors, given.newline);
     request.format.flushes_lines = given.buffering == 1;
     if (!is_utf8(given.encoding)) {
-        transcoder(given.encoding, "UTF-8", text_errors::strict); // known, before anything is opened
+        transcoder(given.encoding, "UTF-8",
+                   text_errors::strict); // known, before anything is opened
         request.encoding = given.encoding;
     }
     return request;
@@ -135,7 +135,8 @@ std::unique_ptr<detail::file_state> detail::make_file_state(std::unique_ptr<file
     return std::make_unique<file_state>(std::move(device), std::move(request.format));
 }
 
-std::unique_ptr<detail::file_state> detail::open_file_state(path const& name, file_request request) {
+std::unique_ptr<detail::file_state> detail::open_file_state(path const& name,
+                                                            file_request request) {
     request.format.name = name;
     return make_file_state(open_descriptor(name, request.flags), std::move(request),
                            "'" + name.as_posix() + "'");

@@ -12,7 +12,9 @@ namespace weft::detail {
 
 namespace {
 
-constexpr std::size_t chunk = 16384;   // read at once for those who want less
+constexpr std::size_t chunk = 16384;                     // read at once for those who want less
+constexpr std::size_t large = 1 << 20;                   // by those who want it all; not kept
+constexpr std::size_t page = 4096;                       // the same, right after a seek
 constexpr std::int64_t farthest = std::int64_t(1) << 62; // two such distances can be added
 constexpr std::size_t at_once = 65536; // one operation copies no more than that on a worker
 
@@ -28,10 +30,17 @@ bool read_ahead::move(std::int64_t distance) {
     return true;
 }
 
+void read_ahead::take(std::size_t count) {
+    begin_ += count;
+    if (size() > 0 || capacity_ <= large) return;
+    space_.reset();
+    capacity_ = begin_ = end_ = 0;
+}
+
 buffer read_ahead::room(std::size_t count) {
     if (size() == 0) clear();
     if (capacity_ - end_ < count) {
-        std::size_t const needed = std::max(size() + count, std::min(2 * size(), size() + (1u << 24)));
+        std::size_t const needed = std::max(size() + count, 2 * size());
         std::unique_ptr<char[]> larger;
         if (needed > capacity_) larger = std::make_unique_for_overwrite<char[]>(needed);
         char* const target = larger ? larger.get() : space_.get();
@@ -81,7 +90,8 @@ file_state::filled file_state::fill(std::size_t wanted, wait how) {
         if (how == wait::no) return filled::would_wait;
         write_out();
     }
-    std::size_t size = std::max(wanted, chunk);
+    // Who jumps about gets what he wants; who goes on, more.
+    std::size_t size = std::max(wanted, std::exchange(jumped_, false) ? page : chunk);
     if (how == wait::no) {
         size = std::min(size, at_once - std::min(at_once, read_at_once_));
         if (size == 0) return filled::would_wait;
@@ -134,7 +144,7 @@ bytes file_state::read_all() {
             count += got;
         }
     } catch (...) { // what was read is for the next call
-        std::memcpy(ahead_.room(count).data(), result.data(), count);
+        if (count > 0) std::memcpy(ahead_.room(count).data(), result.data(), count);
         ahead_.put(count);
         throw;
     }
@@ -159,7 +169,7 @@ std::optional<std::size_t> file_state::readinto(buffer target, wait how) {
         if (what == filled::end) break;
     }
     std::size_t done = std::min(ahead_.size(), target.size());
-    std::memcpy(target.data(), ahead_.view().data(), done);
+    if (done > 0) std::memcpy(target.data(), ahead_.view().data(), done);
     ahead_.take(done);
     if (how == wait::no || done == target.size()) return done;
     write_out();
@@ -176,7 +186,7 @@ std::optional<std::size_t> file_state::readinto(buffer target, wait how) {
 std::optional<std::size_t> file_state::readinto1(buffer target, wait how) {
     std::optional<bytes> const read = read1(target.size(), how);
     if (!read) return {};
-    std::memcpy(target.data(), read->data(), read->size());
+    if (!read->empty()) std::memcpy(target.data(), read->data(), read->size());
     return read->size();
 }
 
@@ -191,7 +201,9 @@ std::optional<std::string> file_state::read_characters(text_demand wanted, wait 
         used += step.used;
         wanted.characters -= step.characters;
         if (step.complete) break;
-        filled const what = fill(chunk, how);
+        // A whole file is not to be had in small pieces.
+        bool const much = how == wait::yes && !wanted.line && wanted.characters > large;
+        filled const what = fill(much ? large : chunk, how);
         if (what == filled::would_wait) return {};
         at_end = what == filled::end;
     }
@@ -239,8 +251,7 @@ void file_state::write_out() {
 
 // The device back to where reading has come to. False: it takes a thread.
 bool file_state::drop_ahead(wait how) {
-    if (ahead_.size() > 0 &&
-        !place_device(-std::int64_t(ahead_.size()), SEEK_CUR, how))
+    if (ahead_.size() > 0 && !place_device(-std::int64_t(ahead_.size()), SEEK_CUR, how))
         return false;
     ahead_.clear();
     return true;
@@ -301,8 +312,8 @@ std::optional<std::uint64_t> file_state::position() const {
 }
 
 std::optional<std::uint64_t> file_state::place_device(std::int64_t offset, int whence, wait how) {
-    std::optional<std::uint64_t> const at = how == wait::yes ? device->seek(offset, whence)
-                                                             : device->seek_now(offset, whence);
+    std::optional<std::uint64_t> const at =
+        how == wait::yes ? device->seek(offset, whence) : device->seek_now(offset, whence);
     if (at && device->has_positions()) device_at_ = at;
     return at;
 }
@@ -326,7 +337,10 @@ std::optional<std::uint64_t> file_state::seek(std::int64_t offset, int whence, w
     }
     if (whence == SEEK_CUR) offset -= std::int64_t(ahead_.size());
     std::optional<std::uint64_t> const at = place_device(offset, whence, how);
-    if (at) ahead_.clear();
+    if (at) {
+        ahead_.clear();
+        jumped_ = true;
+    }
     return at;
 }
 

@@ -22,7 +22,7 @@ class read_ahead {
 public:
     std::size_t size() const { return end_ - begin_; }
     std::string_view view() const { return {space_.get() + begin_, size()}; }
-    void take(std::size_t count) { begin_ += count; }
+    void take(std::size_t count);
     void clear() { begin_ = end_ = 0; }
     /// Forward, or back over what was taken; false: not that far.
     bool move(std::int64_t distance);
@@ -43,7 +43,7 @@ struct file_format {
     std::string mode;
     bool readable = false;
     bool writable = false;
-    bool at_end = false;             ///< every write goes to the end
+    bool at_end = false;              ///< every write goes to the end
     std::optional<text_rules> text{}; ///< none: binary
     bool flushes_lines = false;
     std::size_t gather = 0; ///< octets that may wait for being written
@@ -82,7 +82,9 @@ public:
     void require_readable() const;
     void require_writable() const;
     void require_binary(char const* call) const;
-    std::string label() const { return format.name ? "'" + format.name->as_posix() + "'" : "a file"; }
+    std::string label() const {
+        return format.name ? "'" + format.name->as_posix() + "'" : "a file";
+    }
 
     mutex turn;
     file_format const format;
@@ -102,6 +104,7 @@ private:
     read_ahead ahead_;
     std::string gathered_;
     std::optional<std::uint64_t> device_at_; ///< where the device stands, if that is known
+    bool jumped_ = false;                    ///< nothing was read since a seek
     std::size_t read_at_once_ = 0;           ///< by the operation that is going on, with wait::no
 };
 

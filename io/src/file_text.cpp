@@ -4,6 +4,8 @@
 
 #include <algorithm>
 #include <array>
+#include <cstdint>
+#include <cstring>
 #include <stdexcept>
 
 namespace weft::detail {
@@ -15,8 +17,8 @@ constexpr std::string_view replacement = "\xEF\xBF\xBD"; // U+FFFD
 [[noreturn]] void refuse_octet(char octet) {
     constexpr char digits[] = "0123456789abcdef";
     auto const value = static_cast<unsigned char>(octet);
-    throw std::invalid_argument(std::string("the text is no UTF-8: octet 0x") +
-                                digits[value / 16] + digits[value % 16]);
+    throw std::invalid_argument(std::string("the text is no UTF-8: octet 0x") + digits[value / 16] +
+                                digits[value % 16]);
 }
 
 // What stands for octets that are no character.
@@ -56,11 +58,28 @@ piece next_piece(text_rules const& rules, std::string_view input, bool at_end) {
     return {character.length, substitute(rules.errors, input[0])};
 }
 
-// How many octets from the front are ASCII and no newline.
-std::size_t leading_plain(std::string_view text) {
-    return std::size_t(std::ranges::find_if(text, [](char c) {
-                           return static_cast<signed char>(c) < 0 || c == '\n' || c == '\r';
-                       }) - text.begin());
+constexpr std::uint64_t every_octet = 0x0101010101010101u;
+
+bool has_zero(std::uint64_t eight) {
+    return ((eight - every_octet) & ~eight & (every_octet << 7)) != 0;
+}
+
+// How many octets from the front are ASCII and nothing that newline rules touch; '\n' alone is
+// touched only where lines are wanted.
+std::size_t leading_plain(std::string_view text, bool lines) {
+    std::size_t at = 0;
+    for (std::uint64_t eight; at + sizeof eight <= text.size(); at += sizeof eight) {
+        std::memcpy(&eight, text.data() + at, sizeof eight);
+        if ((eight & (every_octet << 7)) != 0 || has_zero(eight ^ (every_octet * '\r')) ||
+            (lines && has_zero(eight ^ (every_octet * '\n'))))
+            break;
+    }
+    auto const plain = [lines](char c) {
+        return static_cast<signed char>(c) >= 0 && c != '\r' && !(lines && c == '\n');
+    };
+    while (at < text.size() && plain(text[at]))
+        ++at;
+    return at;
 }
 
 std::size_t count_characters(std::string_view text) {
@@ -119,7 +138,7 @@ text_step read_text(text_rules const& rules, std::string_view input, bool at_end
     while (step.characters < wanted.characters && step.used < input.size()) {
         std::string_view const rest = input.substr(step.used);
         std::size_t const plain =
-            std::min(leading_plain(rest), wanted.characters - step.characters);
+            std::min(leading_plain(rest, wanted.line), wanted.characters - step.characters);
         if (plain > 0) {
             out += rest.substr(0, plain);
             step.used += plain;
@@ -145,8 +164,7 @@ text_step read_text(text_rules const& rules, std::string_view input, bool at_end
     return step;
 }
 
-std::string written_text(text_rules const& rules, std::string_view text,
-                         std::size_t& characters) {
+std::string written_text(text_rules const& rules, std::string_view text, std::size_t& characters) {
     std::string result = checked(rules.errors, text);
     characters = count_characters(result);
     if (rules.newline && rules.newline->starts_with('\r'))

@@ -38,9 +38,9 @@ std::string frame_reader::read_text() {
 
 void frame_reader::expect(std::uint64_t elements) const {
     if (elements > data_.size())
-        throw std::runtime_error("a message of a worker process ends too early: " +
-                                 std::to_string(elements) + " more were announced, " +
-                                 std::to_string(data_.size()) + " bytes are left");
+        throw std::runtime_error(
+            "a message of a worker process ends too early: " + std::to_string(elements) +
+            " more were announced, " + std::to_string(data_.size()) + " bytes are left");
 }
 
 } // namespace weft::detail

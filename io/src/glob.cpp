@@ -22,8 +22,8 @@ namespace {
 //
 // All of it at once, directory by directory. A directory is visited with a set of positions in the
 // pattern, those that its path has led to; "**" stays in the set while it goes down. So each
-// directory is read once and each path given once, whatever "**" there are. pathlib, until 3.12, has one
-// generator for each part and remembers what it gave.
+// directory is read once and each path given once, whatever "**" there are. pathlib, until 3.12,
+// has one generator for each part and remembers what it gave.
 //
 // What Python 3.13 does decides: errors are passed over, "**" at the end gives files, too.
 
@@ -118,7 +118,8 @@ constexpr std::size_t visits_at_once = 32; // in one call, once there is somethi
 void glob_search::produce(std::vector<path>& out, std::atomic<bool> const& abandoned) {
     if (!begun_) begin(out);
     std::size_t visited = 0;
-    while (!visits_.empty() && !abandoned.load(std::memory_order_relaxed)) { // nothing to see: a flag
+    while (!visits_.empty() &&
+           !abandoned.load(std::memory_order_relaxed)) { // nothing to see: a flag
         if (out.size() >= detail::batch_size || (!out.empty() && visited >= visits_at_once)) return;
         visit const next = std::move(visits_.back());
         visits_.pop_back();

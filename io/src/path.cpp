@@ -10,9 +10,7 @@ namespace {
 
 constexpr char separator = '/';
 
-[[noreturn]] void refuse(std::string const& why) {
-    throw std::invalid_argument(why);
-}
+[[noreturn]] void refuse(std::string const& why) { throw std::invalid_argument(why); }
 
 // POSIX leaves the meaning of exactly two leading slashes to the system; more are one.
 std::size_t leading_root(std::string_view text) {
@@ -58,9 +56,7 @@ std::string const& path::text() const {
     return text_.empty() ? here : text_;
 }
 
-std::size_t path::root_length() const {
-    return leading_root(text_);
-}
+std::size_t path::root_length() const { return leading_root(text_); }
 
 std::string_view path::name_view() const {
     std::string_view const all = names();
@@ -80,7 +76,9 @@ void path::append(path const& other) {
 
 // "a/b" comes before "a-b", as the lists of their parts do: the slash is the least of characters.
 std::strong_ordering path::compare(std::string_view left, std::string_view right) {
-    auto const rank = [](char c) { return c == separator ? -1 : int(static_cast<unsigned char>(c)); };
+    auto const rank = [](char c) {
+        return c == separator ? -1 : int(static_cast<unsigned char>(c));
+    };
     auto const [l, r] = std::ranges::mismatch(left, right);
     if (l == left.end() || r == right.end()) return left.size() <=> right.size();
     return rank(*l) <=> rank(*r);
@@ -93,9 +91,7 @@ std::vector<std::string> path::parts() const {
     return result;
 }
 
-std::string path::root() const {
-    return text_.substr(0, root_length());
-}
+std::string path::root() const { return text_.substr(0, root_length()); }
 
 path path::parent() const {
     path result = *this;
@@ -112,9 +108,7 @@ std::vector<path> path::parents() const {
     return result;
 }
 
-std::string path::name() const {
-    return std::string(name_view());
-}
+std::string path::name() const { return std::string(name_view()); }
 
 std::string path::suffix() const {
     std::string_view const name = name_view();
@@ -188,16 +182,13 @@ path path::with_stem(std::string_view stem) const {
 }
 
 path path::with_suffix(std::string_view suffix) const {
-    bool const valid = suffix.empty() ||
-                       (suffix.size() > 1 && suffix.front() == '.' &&
-                        suffix.find(separator) == std::string_view::npos);
+    bool const valid = suffix.empty() || (suffix.size() > 1 && suffix.front() == '.' &&
+                                          suffix.find(separator) == std::string_view::npos);
     if (!valid) refuse("invalid suffix '" + std::string(suffix) + "'");
     nonempty_name();
     return with_name(stem() + std::string(suffix));
 }
 
-std::ostream& operator<<(std::ostream& out, path const& shown) {
-    return out << shown.text();
-}
+std::ostream& operator<<(std::ostream& out, path const& shown) { return out << shown.text(); }
 
 } // namespace weft

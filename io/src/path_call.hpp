@@ -22,9 +22,8 @@ template <class Look> auto look_in_thread(Look look) {
     return to_thread::run_sync(to_thread::options{.abandon_on_cancel = true}, std::move(look));
 }
 
-/// What is finished before a cancellation is noticed. The task waits, so it may refer to its variables.
-template <class Act> auto act_in_thread(Act act) {
-    return to_thread::run_sync(std::move(act));
-}
+/// What is finished before a cancellation is noticed. The task waits, so it may refer to its
+/// variables.
+template <class Act> auto act_in_thread(Act act) { return to_thread::run_sync(std::move(act)); }
 
 } // namespace weft::detail

@@ -60,9 +60,7 @@ void path::chmod(unsigned mode, follow_options const& how) const {
     });
 }
 
-void path::lchmod(unsigned mode) const {
-    chmod(mode, {.follow_symlinks = false});
-}
+void path::lchmod(unsigned mode) const { chmod(mode, {.follow_symlinks = false}); }
 
 void path::mkdir(mkdir_options const& how) const {
     act_in_thread([&] { make_directory(*this, how); });
@@ -89,9 +87,7 @@ path path::rename(path const& target) const {
     return target;
 }
 
-path path::replace(path const& target) const {
-    return rename(target);
-}
+path path::replace(path const& target) const { return rename(target); }
 
 void path::symlink_to(path const& target, symlink_options const&) const {
     act_in_thread([&] {

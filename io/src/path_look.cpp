@@ -26,9 +26,7 @@ void throw_path_error(int error, std::string const& what, path const& where) {
     throw path_error(error, what, where);
 }
 
-bool names_something(path const& name) {
-    return name.as_posix().find('\0') == std::string::npos;
-}
+bool names_something(path const& name) { return name.as_posix().find('\0') == std::string::npos; }
 
 char const* system_name(path const& name) {
     if (!names_something(name))
@@ -176,25 +174,15 @@ bool path::is_dir(follow_options const& how) const {
     return has_type(*this, S_IFDIR, how.follow_symlinks);
 }
 
-bool path::is_symlink() const {
-    return has_type(*this, S_IFLNK, false);
-}
+bool path::is_symlink() const { return has_type(*this, S_IFLNK, false); }
 
-bool path::is_fifo() const {
-    return has_type(*this, S_IFIFO);
-}
+bool path::is_fifo() const { return has_type(*this, S_IFIFO); }
 
-bool path::is_socket() const {
-    return has_type(*this, S_IFSOCK);
-}
+bool path::is_socket() const { return has_type(*this, S_IFSOCK); }
 
-bool path::is_block_device() const {
-    return has_type(*this, S_IFBLK);
-}
+bool path::is_block_device() const { return has_type(*this, S_IFBLK); }
 
-bool path::is_char_device() const {
-    return has_type(*this, S_IFCHR);
-}
+bool path::is_char_device() const { return has_type(*this, S_IFCHR); }
 
 bool path::is_mount() const {
     return look_in_thread([name = *this] { return is_mount_point(name); });
@@ -203,9 +191,9 @@ bool path::is_mount() const {
 std::string path::owner(follow_options const& how) const {
     return look_in_thread([name = *this, follow = how.follow_symlinks] {
         ::uid_t const id = status_of(name, follow).st_uid;
-        auto const found = look_up<::passwd>(
-            [id](auto... place) { return ::getpwuid_r(id, place...); },
-            [](::passwd const& entry) { return std::string(entry.pw_name); });
+        auto const found =
+            look_up<::passwd>([id](auto... place) { return ::getpwuid_r(id, place...); },
+                              [](::passwd const& entry) { return std::string(entry.pw_name); });
         if (!found)
             throw lookup_error("the owner of '" + name.as_posix() + "', " + std::to_string(id) +
                                ", is no user that is known here");
@@ -216,9 +204,9 @@ std::string path::owner(follow_options const& how) const {
 std::string path::group(follow_options const& how) const {
     return look_in_thread([name = *this, follow = how.follow_symlinks] {
         ::gid_t const id = status_of(name, follow).st_gid;
-        auto const found = look_up<::group>(
-            [id](auto... place) { return ::getgrgid_r(id, place...); },
-            [](::group const& entry) { return std::string(entry.gr_name); });
+        auto const found =
+            look_up<::group>([id](auto... place) { return ::getgrgid_r(id, place...); },
+                             [](::group const& entry) { return std::string(entry.gr_name); });
         if (!found)
             throw lookup_error("the group of '" + name.as_posix() + "', " + std::to_string(id) +
                                ", is no group that is known here");

@@ -24,8 +24,7 @@ std::u32string characters(std::string_view text) {
     result.reserve(text.size());
     while (!text.empty()) {
         utf8_character const next = first_utf8_character(text);
-        result += next.valid ? next.code
-                             : escaped_octet + static_cast<unsigned char>(text.front());
+        result += next.valid ? next.code : escaped_octet + static_cast<unsigned char>(text.front());
         text.remove_prefix(next.valid ? next.length : 1);
     }
     return result;
@@ -132,8 +131,8 @@ constexpr char any_depth[] = "**";
 
 using flags = std::vector<char>; // not std::vector<bool>: nothing is packed
 
-// "**" in the middle takes any number of parts, of which the root alone is none; at the end it takes
-// what is left, but not nothing: "a/**" is not "a".
+// "**" in the middle takes any number of parts, of which the root alone is none; at the end it
+// takes what is left, but not nothing: "a/**" is not "a".
 flags fits_any_depth(flags const& rest, std::vector<std::string> const& parts, bool last) {
     flags result(rest.size(), 0);
     if (last) {
@@ -157,21 +156,20 @@ flags fits_one(flags const& rest, std::vector<std::string> const& parts, std::st
     name_pattern const pattern(part, case_sensitive);
     bool const may_be_empty = part != "*"; // as a part of its own it is never empty
     for (std::size_t i = 0; i < parts.size(); ++i)
-        result[i] = char(rest[i + 1] && (may_be_empty || !parts[i].empty()) &&
-                         pattern.matches(parts[i]));
+        result[i] =
+            char(rest[i + 1] && (may_be_empty || !parts[i].empty()) && pattern.matches(parts[i]));
     return result;
 }
 
-// From the end of the pattern on: fits[i] says that the parts from i on fit what has been looked at. So
-// no pattern takes longer than its parts times those of the path.
+// From the end of the pattern on: fits[i] says that the parts from i on fit what has been looked
+// at. So no pattern takes longer than its parts times those of the path.
 bool fits_whole(std::vector<std::string> const& pattern, std::vector<std::string> const& parts,
                 bool case_sensitive) {
     flags fits(parts.size() + 1, 0);
     fits.back() = 1;
     for (std::size_t row = pattern.size(); row-- > 0;)
-        fits = pattern[row] == any_depth
-                   ? fits_any_depth(fits, parts, row + 1 == pattern.size())
-                   : fits_one(fits, parts, pattern[row], case_sensitive);
+        fits = pattern[row] == any_depth ? fits_any_depth(fits, parts, row + 1 == pattern.size())
+                                         : fits_one(fits, parts, pattern[row], case_sensitive);
     return fits.front() != 0;
 }
 

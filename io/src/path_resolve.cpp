@@ -15,8 +15,8 @@ namespace weft {
 
 namespace {
 
-// What a path really is, link by link. A link that has been followed is not followed again: its result
-// is known, or it is being followed, which is a loop.
+// What a path really is, link by link. A link that has been followed is not followed again: its
+// result is known, or it is being followed, which is a loop.
 class resolver {
 public:
     explicit resolver(bool strict) : strict_(strict) {}
@@ -61,18 +61,27 @@ private:
             return true;
         }
         auto const [known, fresh] = results_.try_emplace(next.as_posix());
+        struct level {
+            int& depth;
+            ~level() { --depth; }
+        } const guard{++depth_};
         if (!fresh) {
             if (known->second) {
                 at = *known->second;
                 return true;
             }
-            if (strict_) detail::throw_path_error(ELOOP, "resolve", next);
-            at = next;
-            return false;
+            return give_up(at, next);
         }
+        if (depth_ > most_links) return give_up(at, next);
         if (!append(at, *target)) return false;
         known->second = at;
         return true;
+    }
+
+    bool give_up(path& at, path const& next) const {
+        if (strict_) detail::throw_path_error(ELOOP, "resolve", next);
+        at = next;
+        return false;
     }
 
     std::optional<path> link_at(path const& name) const {
@@ -91,7 +100,10 @@ private:
         return result;
     }
 
+    static constexpr int most_links = 256; // through one another; the kernel follows 40 in all
+
     bool strict_;
+    int depth_ = 0;
     std::map<std::string, std::optional<path>> results_; // none: being followed
 };
 

@@ -41,7 +41,8 @@ private:
     std::unique_ptr<::DIR, closer> stream_;
 };
 
-/// Whether an entry is a directory; `follow`: a link to one is one. What cannot be found out is none.
+/// Whether an entry is a directory; `follow`: a link to one is one. What cannot be found out is
+/// none.
 bool is_directory(int parent, directory_entry const&, bool follow);
 
 /// What produces the paths of a range, in a thread; so it must own all that it needs.

@@ -22,9 +22,8 @@ template <class Use> auto with_file(path const& name, char const* mode, Use use)
 constexpr auto wait = detail::file_state::wait::yes;
 
 bytes contents(path const& name) {
-    return with_file(name, "rb", [](detail::file_state& from) {
-        return *from.read(detail::no_limit, wait);
-    });
+    return with_file(name, "rb",
+                     [](detail::file_state& from) { return *from.read(detail::no_limit, wait); });
 }
 
 std::size_t replace_contents(path const& name, std::string_view data) {

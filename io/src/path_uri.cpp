@@ -31,8 +31,8 @@ std::string decode(std::string_view text) {
     for (std::size_t i = 0; i < text.size(); ++i) {
         bool const encoded = text[i] == '%' && i + 2 < text.size() &&
                              hexadecimal(text[i + 1]) >= 0 && hexadecimal(text[i + 2]) >= 0;
-        result += encoded ? char(hexadecimal(text[i + 1]) * 16 + hexadecimal(text[i + 2]))
-                          : text[i];
+        result +=
+            encoded ? char(hexadecimal(text[i + 1]) * 16 + hexadecimal(text[i + 2])) : text[i];
         if (encoded) i += 2;
     }
     return result;

@@ -52,7 +52,8 @@ std::optional<std::system_error> read_names(path const& where, bool follow, walk
     }
 }
 
-// A directory leaves the stack when it has been read, so that a step that is cancelled begins again.
+// A directory leaves the stack when it has been read, so that a step that is cancelled begins
+// again.
 walk_entry* walk_source::next() {
     if (std::exchange(given_, false) && how_.top_down) push_children(current_);
     while (!stack_.empty()) {
@@ -63,8 +64,8 @@ walk_entry* walk_source::next() {
             return &current_;
         }
         walk_entry found{stack_.back().entry.directory, {}, {}};
-        std::optional<std::system_error> const failure = act_in_thread(
-            [&] { return read_names(found.directory, how_.follow_symlinks, found); });
+        std::optional<std::system_error> const failure =
+            act_in_thread([&] { return read_names(found.directory, how_.follow_symlinks, found); });
         stack_.pop_back();
         if (failure) {
             if (how_.on_error) how_.on_error(*failure);

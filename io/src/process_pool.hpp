@@ -23,8 +23,8 @@ struct pool_worker {
 /// returns: they are killed and reaped.
 class process_pool final : public service {
 public:
-    /// The one that was used last; null: none. What has ended or has been idle for too long is given
-    /// back in `retired`, to be ended by the caller.
+    /// The one that was used last; null: none. What has ended or has been idle for too long is
+    /// given back in `retired`, to be ended by the caller.
     std::unique_ptr<pool_worker> take(std::vector<std::unique_ptr<pool_worker>>& retired);
     void give(std::unique_ptr<pool_worker>);
     void close() noexcept override;

@@ -46,9 +46,7 @@ namespace {
 
 constexpr int most_signals = 64;
 
-std::uint64_t bit_of(int number) {
-    return std::uint64_t(1) << (number - 1);
-}
+std::uint64_t bit_of(int number) { return std::uint64_t(1) << (number - 1); }
 
 struct slot {
     std::atomic<bool> taken = false;
@@ -67,7 +65,7 @@ static_assert(std::atomic<std::uint64_t>::is_always_lock_free, "for a signal han
 
 void on_signal(int number) {
     int const saved_errno = errno;
-    handlers_inside.fetch_add(1, std::memory_order_seq_cst); // H1, pairs with L2
+    handlers_inside.fetch_add(1, std::memory_order_seq_cst);                    // H1, pairs with L2
     std::uint64_t const now = arrivals.fetch_add(1, std::memory_order_relaxed); // a number
     for (slot* each = all_slots.load(std::memory_order_acquire); // pairs with take_slot()
          each != nullptr; each = each->next) {
@@ -119,10 +117,11 @@ slot& take_slot() {
          each != nullptr; each = each->next)
         if (!each->taken.exchange(true, std::memory_order_acquire)) return *each; // leave_slot()
     slot* const fresh = new slot;
-    fresh->taken.store(true, std::memory_order_relaxed); // nobody else knows it
+    fresh->taken.store(true, std::memory_order_relaxed);     // nobody else knows it
     fresh->next = all_slots.load(std::memory_order_relaxed); // the exchange checks it
     while (!all_slots.compare_exchange_weak(fresh->next, fresh, std::memory_order_release,
-                                            std::memory_order_relaxed)) {} // pairs with on_signal()
+                                            std::memory_order_relaxed)) {
+    } // pairs with on_signal()
     return *fresh;
 }
 
@@ -185,7 +184,7 @@ struct signal_receiver::state {
 
     void add(int number) {
         std::lock_guard const guard(dispositions_lock);
-        if ((wanted & bit_of(number)) != 0) return; // given twice
+        if ((wanted & bit_of(number)) != 0) return;                             // given twice
         place.wanted.store(wanted | bit_of(number), std::memory_order_seq_cst); // pairs with H2
         try {
             begin_handling(number);
@@ -204,10 +203,10 @@ struct signal_receiver::state {
                 if (int const number = std::countr_zero(left) + 1; end_handling(number))
                     restored |= bit_of(number);
         }
-        place.wanted.store(0, std::memory_order_seq_cst);               // L1
-        while (handlers_inside.load(std::memory_order_seq_cst) != 0)    // L2
+        place.wanted.store(0, std::memory_order_seq_cst);            // L1
+        while (handlers_inside.load(std::memory_order_seq_cst) != 0) // L2
             ::sched_yield();
-        descriptor = {};                                                // L3
+        descriptor = {};                                                                    // L3
         std::uint64_t const unheard = place.pending.exchange(0, std::memory_order_acquire); // H3
         leave_slot(place);
         // Nobody else received them, so they are for whoever handles them now (SG4).
@@ -234,7 +233,8 @@ int signal_receiver::receive() {
     int number = 0;
     use.retry(call, [&](int fd) -> ssize_t {
         std::uint64_t count = 0; // emptied before the look: what comes later is another event
-        while (::read(fd, &count, sizeof count) < 0 && errno == EINTR) {}
+        while (::read(fd, &count, sizeof count) < 0 && errno == EINTR) {
+        }
         number = take_next(place);
         if (number != 0) return number;
         errno = EAGAIN;
@@ -250,8 +250,6 @@ signal_receiver open_signal_receiver(std::initializer_list<int> signals) {
     return signal_receiver(std::make_unique<signal_receiver::state>(signals));
 }
 
-int wait_for_shutdown_signal() {
-    return open_signal_receiver({SIGINT, SIGTERM}).receive();
-}
+int wait_for_shutdown_signal() { return open_signal_receiver({SIGINT, SIGTERM}).receive(); }
 
 } // namespace weft

@@ -27,7 +27,7 @@ namespace weft {
 
 namespace {
 
-constexpr int attempts = 10000;        // names are tried so often
+constexpr int attempts = 10000;             // names are tried so often
 constexpr std::size_t removed_at_once = 64; // names that a destructor removes itself
 constexpr int private_file = O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC;
 
@@ -72,13 +72,13 @@ std::string random_name() {
 
 void check_part(char const* what, std::string const& part) {
     if (part.find_first_of(std::string_view("/\0", 2)) != std::string::npos)
-        throw std::invalid_argument(std::string("a slash or NUL in the ") + what + " '" + part + "'");
+        throw std::invalid_argument(std::string("a slash or NUL in the ") + what + " '" + part +
+                                    "'");
 }
 
 // make(name) gives whether it is made; errno says why not.
 template <class Make> path make_unique(temporary_options const& how, char const* what, Make make) {
-    path const directory =
-        how.directory ? absolute_path(*how.directory) : usual_directory();
+    path const directory = how.directory ? absolute_path(*how.directory) : usual_directory();
     detail::system_name(directory);
     for (int i = 0; i < attempts; ++i) {
         path const name = directory / (how.prefix + random_name() + how.suffix);
@@ -153,8 +153,7 @@ file temporary_file(temporary_file_options const& how) {
     temporary_options const name = name_of(how);
     detail::file_request request = detail::parse_file_mode(how.mode, how.open);
     return file(detail::act_in_thread([&] {
-        return detail::make_file_state(make_nameless(name), std::move(request),
-                                       "a temporary file");
+        return detail::make_file_state(make_nameless(name), std::move(request), "a temporary file");
     }));
 }
 

@@ -42,5 +42,4 @@ private:
     bool begun_ = false;
 };
 
-
 } // namespace weft::detail

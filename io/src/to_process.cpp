@@ -9,6 +9,7 @@
 #include <weft/runtime/detail/parking.hpp>
 #include <weft/runtime/detail/service.hpp>
 #include <weft/sync/capacity_limiter.hpp>
+#include <weft/sync/to_thread.hpp>
 
 #include <cerrno>
 #include <chrono>
@@ -18,6 +19,7 @@
 #include <utility>
 
 #include <fcntl.h>
+#include <poll.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -111,7 +113,8 @@ std::string describe_end(pool_worker& worker, std::string const& why) {
 
 // Kills and reaps it, and says what became of it by itself.
 [[noreturn]] void fail_broken(pool_worker& worker, breach const& found) {
-    if (found.may_have_ended) shielded([&] {
+    if (found.may_have_ended)
+        shielded([&] {
             // The connection goes before the process has quite ended.
             move_on_after(time_to_end_after_hanging_up, [&] { worker.child->wait(); });
         });
@@ -138,11 +141,22 @@ unique_fd open_null() {
     return null;
 }
 
-std::unique_ptr<pool_worker> start_worker() {
+// In a thread, greeting included: by a clock that is the real one also under "sim".
+bool start_and_await_greeting(pool_worker& worker, child_plan const& plan, int connection) {
+    worker.child = child_process::start(plan);
+    ::pollfd greeting{connection, POLLIN, 0};
+    int count = 0;
+    do
+        count = ::poll(&greeting, 1, int(std::chrono::milliseconds(time_to_greet).count()));
+    while (count < 0 && errno == EINTR);
+    return count > 0;
+}
+
+bool start_worker(pool_worker& worker) {
     int ends[2];
     if (::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) != 0)
         throw std::system_error(errno, std::system_category(), "cannot make a socket pair");
-    unique_fd ours(ends[0]);
+    worker.connection = open_descriptor(unique_fd(ends[0]));
     unique_fd const theirs(ends[1]);
     unique_fd const null = open_null();
     child_plan plan;
@@ -151,21 +165,18 @@ std::unique_ptr<pool_worker> start_worker() {
     plan.streams = {null.get(), null.get(), null.get()};
     plan.kept = {theirs.get()};
     plan.new_group = true;
-    auto worker = std::make_unique<pool_worker>();
-    worker->connection = open_descriptor(std::move(ours));
-    worker->child = start_child(plan);
-    return worker;
+    return to_thread::run_sync({.limiter = &child_start_limiter()},
+                               [&] { return start_and_await_greeting(worker, plan, ends[0]); });
 }
 
 std::unique_ptr<pool_worker> start_and_greet() {
-    std::unique_ptr<pool_worker> worker = start_worker();
+    auto worker = std::make_unique<pool_worker>();
+    bool const greeted = start_worker(*worker);
     talk_or_end(*worker, [&] {
-        bool const greeted = move_on_after(time_to_greet, [&] {
-            frame_header const header = receive_header(*worker);
-            if (header.kind != frame_kind::greeting || header.size != 0)
-                throw breach{"does not keep to the protocol"};
-        });
         if (!greeted) throw breach{"did not begin in time"};
+        frame_header const header = receive_header(*worker);
+        if (header.kind != frame_kind::greeting || header.size != 0)
+            throw breach{"does not keep to the protocol"};
     });
     return worker;
 }

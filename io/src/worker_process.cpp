@@ -13,6 +13,7 @@
 
 #include <link.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -20,13 +21,14 @@
 //
 //   A worker is the same file, executed anew: functions are found by their place in it. The
 //   constructor below runs when this library is loaded, and recognises a worker by its argv[0]. At
-//   that time the program's own global variables are not initialised yet, and functions use them. So
-//   it goes into the place of the last of the program's initialisers, calls that one, and then
+//   that time the program's own global variables are not initialised yet, and functions use them.
+//   So it goes into the place of the last of the program's initialisers, calls that one, and then
 //   serves. main() is never reached. An ordinary process is left as it is.
 //
 //   Rejected: a fork() before the threads start (the program would have to ask for it in time);
 //   serving at once in the constructor (globals); calling run() in main() serve (what main() does
-//   before it would be done again); replacing __libc_start_main (every program would go through it).
+//   before it would be done again); replacing __libc_start_main (every program would go through
+//   it).
 
 namespace weft::detail {
 
@@ -70,8 +72,8 @@ bool send_frame(frame_kind kind, bytes const& data) {
 
 void execute(bytes const& call, frame_writer& result) {
     frame_reader arguments(call);
-    auto const entry = reinterpret_cast<process_entry>(
-        const_cast<void*>(read_code_address(arguments)));
+    auto const entry =
+        reinterpret_cast<process_entry>(const_cast<void*>(read_code_address(arguments)));
     void const* const function =
         arguments.read_number() != 0 ? read_code_address(arguments) : nullptr;
     entry(function, arguments, result);
@@ -102,6 +104,7 @@ bool serve_one() {
 }
 
 [[noreturn]] void serve() {
+    ::prctl(PR_SET_NAME, "weft-worker"); // for ps; it would say "exe"
     bool goes_on = send_frame(frame_kind::greeting, {});
     while (goes_on)
         goes_on = serve_one();
@@ -131,8 +134,7 @@ int find_initializers(::dl_phdr_info* program, std::size_t, void* argument) {
         auto const* entry = reinterpret_cast<ElfW(Dyn) const*>(program->dlpi_addr + part.p_vaddr);
         for (; entry->d_tag != DT_NULL; ++entry) {
             if (entry->d_tag == DT_INIT_ARRAY)
-                list.first = reinterpret_cast<initializer*>(program->dlpi_addr +
-                                                            entry->d_un.d_ptr);
+                list.first = reinterpret_cast<initializer*>(program->dlpi_addr + entry->d_un.d_ptr);
             if (entry->d_tag == DT_INIT_ARRAYSZ)
                 list.count = entry->d_un.d_val / sizeof(initializer);
         }
@@ -149,7 +151,8 @@ void serve_after_initializers() {
     initializer& last = list.first[list.count - 1];
     if (last == &become_worker_if_asked) serve(); // linked into the program, after all the others
     auto const page_size = std::uintptr_t(::sysconf(_SC_PAGESIZE));
-    auto* const page = reinterpret_cast<void*>(reinterpret_cast<std::uintptr_t>(&last) & -page_size);
+    auto* const page =
+        reinterpret_cast<void*>(reinterpret_cast<std::uintptr_t>(&last) & -page_size);
     if (::mprotect(page, page_size, PROT_READ | PROT_WRITE) != 0) ::_exit(status_of_breach);
     last_initializer = last;
     last = &initialize_and_serve;

@@ -3,6 +3,8 @@
 #include "context_values.hpp"
 #include "runtime.hpp"
 
+#include <weft/runtime/detail/kept_context.hpp>
+
 namespace weft::detail {
 
 namespace {
@@ -43,6 +45,22 @@ void release_context(value_store const* store) noexcept {
     if (store != nullptr &&
         store->references.fetch_sub(1, std::memory_order_acq_rel) == 1) // pairs with other releases
         delete store;
+}
+
+kept_context::kept_context() noexcept : values_(inherit_context(current_fiber())) {}
+
+kept_context::~kept_context() {
+    release_context(values_);
+}
+
+context_in_use::context_in_use(kept_context const& of) noexcept {
+    if (of.values_ != nullptr)
+        of.values_->references.fetch_add(1, std::memory_order_relaxed); // `of` holds one
+    before_ = std::exchange(values_here(), of.values_);
+}
+
+context_in_use::~context_in_use() {
+    release_context(std::exchange(values_here(), before_));
 }
 
 std::shared_ptr<void const> find_context_value(void const* variable) {

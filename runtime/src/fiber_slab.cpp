@@ -14,10 +14,10 @@ namespace {
 
 constexpr std::size_t most_slabs = (std::size_t(1) << wait_ref::index_bits) / fiber_slabs::fibers_per_slab;
 
-// A slab, and behind its blocks what is beside them: untouched as long as nobody waits for a mutex.
 constexpr std::size_t bytes_of_blocks = fiber_slabs::fibers_per_slab * sizeof(fiber);
-static_assert(bytes_of_blocks == std::size_t(2) << 20); // a huge page
-constexpr std::size_t bytes_of_slab = bytes_of_blocks + fiber_slabs::fibers_per_slab * sizeof(mutex_wait);
+static_assert(bytes_of_blocks == mutex_wait::bytes_of_blocks);
+// Behind the blocks of a slab: untouched, unless one waits for a mutex.
+constexpr std::size_t bytes_of_waits = fiber_slabs::fibers_per_slab * sizeof(mutex_wait);
 
 // Read without a lock by fiber_at() and dumps; written under the lock, before `slab_count` is raised.
 std::atomic<fiber*> slabs[most_slabs];
@@ -27,22 +27,22 @@ spinlock<lock_rank::memory> pool_lock;
 fiber* full = nullptr; // magazines: linked through the `context` of their first, which counts in `id`
 std::uint32_t used_of_last_slab = fiber_slabs::fibers_per_slab; // blocks beyond were never touched
 
-// Huge pages have to be aligned. Null: no memory.
-char* map_aligned(std::size_t bytes, std::size_t alignment) noexcept {
-    void* const mapped = ::mmap(nullptr, bytes + alignment, PROT_READ | PROT_WRITE,
+// Aligned to its own size, a power of two, as huge pages have to be; so much `more` follows. Null: no memory.
+char* map_aligned(std::size_t bytes, std::size_t more) noexcept {
+    void* const mapped = ::mmap(nullptr, 2 * bytes + more, PROT_READ | PROT_WRITE,
                                 MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (mapped == MAP_FAILED) return nullptr;
     char* const all = static_cast<char*>(mapped);
-    std::size_t const before = (alignment - std::uintptr_t(all) % alignment) % alignment;
+    std::size_t const before = (bytes - std::uintptr_t(all) % bytes) % bytes;
     if (before != 0) ::munmap(all, before);
-    if (before != alignment) ::munmap(all + before + bytes, alignment - before);
+    ::munmap(all + before + bytes + more, bytes - before);
     return all + before;
 }
 
 bool add_slab() noexcept {
     std::uint32_t const number = slab_count.load(std::memory_order_relaxed); // under the lock
     if (number == most_slabs) return false;
-    char* const memory = map_aligned(bytes_of_slab, bytes_of_blocks);
+    char* const memory = map_aligned(bytes_of_blocks, bytes_of_waits);
     if (memory == nullptr) return false;
     // Who starts many fibers saves page faults and misses of the TLB; who does not, saves memory.
     if (number != 0) ::madvise(memory, bytes_of_blocks, MADV_HUGEPAGE);
@@ -66,13 +66,6 @@ fiber* make_one() noexcept { // under the lock; null: no memory
 fiber* fiber_at(std::uint32_t index) noexcept {
     return slabs[index / fiber_slabs::fibers_per_slab].load(std::memory_order_relaxed) +
            index % fiber_slabs::fibers_per_slab; // whoever has the index was told after it was made
-}
-
-mutex_wait& mutex_wait::of(fiber const& waiter) noexcept {
-    auto* const blocks = reinterpret_cast<std::byte*>(
-        slabs[waiter.index / fiber_slabs::fibers_per_slab].load(std::memory_order_relaxed)); // fiber_at()
-    auto* const waits = reinterpret_cast<mutex_wait*>(blocks + bytes_of_blocks); // zero: no mutex
-    return waits[waiter.index % fiber_slabs::fibers_per_slab];
 }
 
 std::uint32_t fiber_slabs::end_of_indices() noexcept {

@@ -26,13 +26,9 @@ namespace {
 
 std::atomic<bool> forked_child = false;
 
-void before_fork() {
-    lock_list_of_runs();
-}
+void before_fork() { lock_list_of_runs(); }
 
-void after_fork_here() {
-    unlock_list_of_runs();
-}
+void after_fork_here() { unlock_list_of_runs(); }
 
 void after_fork_there() {
     bool const had_runs = has_runs(); // under the lock

@@ -10,7 +10,7 @@ namespace weft::detail {
 
 namespace {
 using namespace std::chrono_literals;
-constexpr auto look_interval = 5ms;
+constexpr duration look_interval = 5ms;
 constexpr duration neglected_after = 10ms; // a worker that did not serve its timers for so long
 constexpr unsigned looks_between_releases = 200; // idle stacks: those not needed for a second
 constexpr unsigned quiet_looks_before_doze = 20; // then all that are kept ready go
@@ -22,7 +22,7 @@ constexpr unsigned quiet_looks_before_doze = 20; // then all that are kept ready
 //   dozes = true                  (seq_cst)     idle word: own bit gone         (seq_cst)
 //   all asleep? wait              (seq_cst)     dozes? rouse                    (seq_cst)
 
-monitor::monitor(runtime& run) : run_(run) {}
+monitor::monitor(runtime& run) : run_(run), stalls_(run) {}
 
 void monitor::start() {
     thread_ = std::thread([this] { watch(); });
@@ -46,6 +46,7 @@ void monitor::rouse() noexcept {
 void monitor::watch() {
     ::prctl(PR_SET_NAME, "weft-monitor");
     std::unique_lock lock(mutex_);
+    duration const interval = stalls_.is_on() ? stalls_.interval() : look_interval;
     unsigned quiet = 0;
     for (unsigned looks = 0; !ending_; ++looks) {
         quiet = run_.idle.all_asleep(unsigned(run_.workers.size())) ? quiet + 1 : 0;
@@ -55,7 +56,7 @@ void monitor::watch() {
             continue;
         }
         if (looks % looks_between_releases == 0) stack_depot::release_idle_memory(false);
-        changed_.wait_for(lock, look_interval, [this] { return ending_; });
+        changed_.wait_for(lock, interval, [this] { return ending_; });
         lock.unlock();
         look_after_workers();
         lock.lock();
@@ -78,6 +79,7 @@ bool monitor::doze(std::unique_lock<std::mutex>& lock) {
 
 void monitor::look_after_workers() noexcept {
     time_point const now = runtime::real_now();
+    if (stalls_.is_on()) stalls_.look(now);
     bool work_waits = false;
     for (auto const& each : run_.workers) {
         if (run_.idle.is_asleep(each->index)) continue;

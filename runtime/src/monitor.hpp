@@ -1,5 +1,7 @@
 #pragma once
 
+#include "stall_report.hpp"
+
 #include <condition_variable>
 #include <mutex>
 #include <thread>
@@ -9,7 +11,7 @@ namespace weft::detail {
 class runtime;
 
 /// A thread that looks after workers which a fiber keeps busy: it runs their timers and polls their
-/// descriptors when they have not done so for a while. Sleeps for good while all workers sleep.
+/// descriptors when they have not done so for a while, and reports stalls. Sleeps for good while all workers sleep.
 class monitor {
 public:
     explicit monitor(runtime&);
@@ -28,6 +30,7 @@ private:
     bool doze(std::unique_lock<std::mutex>&);
 
     runtime& run_;
+    stall_detector stalls_;
     std::mutex mutex_;
     std::condition_variable changed_;
     bool ending_ = false;

@@ -17,11 +17,6 @@ namespace {
     die("task '%s' would suspend in %s inside a no_suspend scope", task_name(self).c_str(), call);
 }
 
-void check_may_suspend(fiber const& self, char const* call) noexcept {
-    if (self.suspension_bans != 0) refuse_suspension(self, call);
-    check_no_lock_held(call);
-}
-
 inline fiber* fiber_of_this_thread() noexcept {
     worker* const here = this_worker();
     return here != nullptr ? here->current : nullptr;
@@ -49,6 +44,11 @@ inline fiber& required(char const* call) {
 }
 
 } // namespace
+
+void check_may_suspend(fiber const& self, char const* call) noexcept {
+    if (self.suspension_bans != 0) refuse_suspension(self, call);
+    check_no_lock_held(call);
+}
 
 fiber* current_fiber() noexcept {
     return fiber_of_this_thread();

@@ -100,17 +100,19 @@ runtime::~runtime() {
 
 void runtime::become_worker(worker& mine) noexcept {
     set_this_worker(&mine);
-    mine.exceptions = this_thread_exception_globals();
+    exception_globals* const exceptions = this_thread_exception_globals();
+    mine.exceptions = exceptions;
     mine.errno_address = this_thread_errno();
+    mine.thread.store(::gettid(), std::memory_order_relaxed); // a wrong one does not answer
     note_thread_stack();
     prepare_thread_for_overflow();
     // The kernel may wake a sleeper 50 us late by default; sleeps and deadlines are more exact than that.
     int const slack = ::prctl(PR_GET_TIMERSLACK);
     ::prctl(PR_SET_TIMERSLACK, 1);
-    exception_globals const before = *mine.exceptions; // run() may be called in a catch block
-    *mine.exceptions = {};
-    mine.run();
-    *mine.exceptions = before;
+    exception_globals const before = *exceptions; // run() may be called in a catch block
+    *exceptions = {};
+    mine.run(); // afterwards it may be another thread's
+    *exceptions = before;
     ::prctl(PR_SET_TIMERSLACK, slack);
     set_this_worker(nullptr);
 }
@@ -127,8 +129,8 @@ void runtime::run(new_task& first_task) {
     }
     // Nobody can cancel it, but for a "sim" run that came to a deadlock.
     first_ = &first_task.launch(root_group, sim ? &root_scope : nullptr);
-    become_worker(*workers.front());
-    for (std::thread& thread : threads_)
+    serve(*workers.front());
+    for (std::thread& thread : threads_) // no more are added: every task has ended
         thread.join();
     watcher.reset();
     services.close_all();
@@ -144,13 +146,50 @@ void runtime::start_threads() {
     for (std::size_t number = 1; number < workers.size(); ++number)
         threads_.emplace_back([this, number] {
             ::prctl(PR_SET_NAME, ("weft-" + std::to_string(number)).c_str());
-            become_worker(*workers[number]);
+            serve(*workers[number]);
         });
     watcher->start();
 }
 
+// A thread that lost its worker to a blocking_region waits here for the next that has none.
+void runtime::serve(worker& first) noexcept {
+    for (worker* mine = &first; mine != nullptr; mine = wait_for_hand_over())
+        become_worker(*mine);
+}
+
+worker* runtime::wait_for_hand_over() noexcept {
+    std::unique_lock lock(hand_over_mutex_);
+    ++spare_threads_;
+    handed_over_.wait(lock, [this] {
+        return !without_thread_.empty() || stopping.load(std::memory_order_relaxed); // under the mutex
+    });
+    --spare_threads_;
+    if (without_thread_.empty()) return nullptr;
+    worker* const next = without_thread_.back();
+    without_thread_.pop_back();
+    return next;
+}
+
+void runtime::hand_over(worker& given) {
+    std::unique_lock lock(hand_over_mutex_);
+    if (spare_threads_ > without_thread_.size()) {
+        without_thread_.push_back(&given);
+        lock.unlock();
+        handed_over_.notify_one();
+        return;
+    }
+    threads_.emplace_back([this, &given] {
+        ::prctl(PR_SET_NAME, ("weft-" + std::to_string(given.index)).c_str());
+        serve(given);
+    });
+}
+
 void runtime::stop() noexcept {
-    stopping.store(true, std::memory_order_seq_cst); // pairs with W3 of the idle protocol
+    {
+        std::lock_guard const guard(hand_over_mutex_); // pairs with wait_for_hand_over()
+        stopping.store(true, std::memory_order_seq_cst); // pairs with W3 of the idle protocol
+    }
+    handed_over_.notify_all();
     for (auto const& each : workers)
         wake_worker(each->index);
 }

@@ -12,6 +12,7 @@
 #include <weft/runtime/run.hpp>
 
 #include <atomic>
+#include <condition_variable>
 #include <memory>
 #include <mutex>
 #include <thread>
@@ -31,6 +32,9 @@ public:
     /// Runs the scheduler on this thread and the others until the first task has ended.
     void run(new_task& first_task);
     void stop() noexcept; // the first task has ended; any worker
+
+    /// Another thread becomes this worker; the caller's no longer is. Errors: std::system_error
+    void hand_over(worker&);
 
     /// Nothing can end the wait of any task: the tree of tasks is kept and all tasks are cancelled; if
     /// that was in vain before, through their shields. Ends the process if it was in vain altogether.
@@ -83,12 +87,18 @@ public:
 
 private:
     void start_threads();
+    void serve(worker&) noexcept;
     void become_worker(worker&) noexcept;
+    worker* wait_for_hand_over() noexcept;
 
     std::string deadlock_;
     unsigned attempts_to_break_ = 0;
     fiber* first_ = nullptr;
     std::vector<std::thread> threads_;
+    std::mutex hand_over_mutex_; // and those that are started for it, in threads_
+    std::condition_variable handed_over_;
+    std::vector<worker*> without_thread_;
+    std::size_t spare_threads_ = 0;
     std::atomic<unsigned> visitors_ = 0; // threads from outside that are making something runnable
     std::atomic<std::uint64_t> foreign_ids_ = 1;
 };

@@ -31,6 +31,9 @@ private:
     fiber* ended_[most];
 };
 
+/// Ends the process with a message if the task, which is the current one, must not suspend now.
+void check_may_suspend(fiber const&, char const* call) noexcept;
+
 /// The end of a task that could not be begun, as if its body had thrown this.
 void fail_unstarted(fiber&, std::exception_ptr) noexcept;
 

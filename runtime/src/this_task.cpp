@@ -17,13 +17,17 @@ no_migrate::no_migrate() : outermost_(false) {
     detail::fiber& self = detail::require_fiber("no_migrate");
     outermost_ = self.migration_bans++ == 0 &&
                  self.pinned_to.load(std::memory_order_relaxed) == detail::fiber::any_worker; // ours
-    if (outermost_)
-        self.pinned_to.store(std::uint16_t(detail::this_worker()->index), std::memory_order_relaxed);
+    if (!outermost_) return;
+    detail::worker& here = *detail::this_worker();
+    self.pinned_to.store(std::uint16_t(here.index), std::memory_order_relaxed); // ours
+    ++here.pinned_tasks;
 }
 no_migrate::~no_migrate() {
     detail::fiber& self = *detail::current_fiber();
     --self.migration_bans;
-    if (outermost_) self.pinned_to.store(detail::fiber::any_worker, std::memory_order_relaxed); // ours
+    if (!outermost_) return;
+    self.pinned_to.store(detail::fiber::any_worker, std::memory_order_relaxed); // ours
+    --detail::this_worker()->pinned_tasks;
 }
 
 namespace this_task {

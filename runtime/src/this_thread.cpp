@@ -13,6 +13,7 @@ namespace weft::detail {
 
 namespace {
 thread_local held_locks locks{};
+thread_local fiber* arrival = nullptr;
 } // namespace
 
 #if !defined(__x86_64__)
@@ -38,6 +39,17 @@ thread_local held_locks locks{};
     auto* found = reinterpret_cast<exception_globals*>(abi::__cxa_get_globals());
     asm volatile("" : "+r"(found) : : "memory");
     return found;
+}
+
+[[gnu::noinline]] fiber* this_thread_arrival() noexcept {
+    fiber* found = arrival;
+    asm volatile("" : "+r"(found) : : "memory");
+    return found;
+}
+
+[[gnu::noinline]] void set_this_thread_arrival(fiber* came) noexcept {
+    arrival = came;
+    asm volatile("" : : : "memory");
 }
 
 [[gnu::noinline]] held_locks& this_thread_locks() noexcept {

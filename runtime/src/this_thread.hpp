@@ -4,6 +4,7 @@
 
 namespace weft::detail {
 
+struct fiber;
 struct worker;
 
 /// The worker that the calling thread is, or null.
@@ -37,6 +38,10 @@ struct exception_globals {
     unsigned uncaught;
 };
 exception_globals* this_thread_exception_globals() noexcept;
+
+/// The fiber that came back from a blocking_region to its thread's own stack; for who finds it there.
+fiber* this_thread_arrival() noexcept;
+void set_this_thread_arrival(fiber*) noexcept;
 
 /// Locks held by this thread, for the rank check of debug builds.
 struct held_locks {

@@ -51,8 +51,7 @@ void worker::become(fiber& resumed) noexcept {
     worker_counters::count(counters.switches);
 }
 
-// The worker that continues may be another one than that which left: nothing of `this` after the call.
-void worker::switch_to(fiber* next) noexcept {
+inline void* worker::switch_context_to(fiber* next) noexcept {
     void* const context = next != nullptr ? next->context : scheduler_context;
     if (next == nullptr) {
         current = nullptr;
@@ -60,8 +59,42 @@ void worker::switch_to(fiber* next) noexcept {
     } else if (next->stage == stack_stage::bound) {
         starting = next; // its stack waits in run_new_stack()
     }
-    void* const from = switch_context(context, next != nullptr ? next->stack : nullptr);
+    return switch_context(context, next != nullptr ? next->stack : nullptr);
+}
+
+// The worker that continues may be another one than that which left: nothing of `this` after the call.
+void worker::switch_to(fiber* next) noexcept {
+    void* const from = switch_context_to(next);
     this_worker()->finish_switch(from);
+}
+
+// From the loop, on the thread's own stack, until there is nothing to run. False: a blocking_region has
+// given this worker to another thread, and the fiber is done with this one (B5).
+bool worker::run_fibers(fiber& first) noexcept {
+    after = after_switch::scheduler;
+    void* const from = switch_context_to(&first);
+    if (worker* const here = this_worker(); here != nullptr) [[likely]] {
+        here->finish_switch(from);
+        return true;
+    }
+    fiber& left = *this_thread_arrival();
+    left.context = from;
+    left.runtime->schedule(left);
+    return false;
+}
+
+void worker::leave_thread(fiber& self, void* scheduler_context) noexcept {
+    exception_globals* const globals = this_thread_exception_globals();
+    self.caught_exceptions = globals->caught;
+    self.uncaught_exceptions = globals->uncaught;
+    self.saved_errno = *this_thread_errno();
+    *globals = {};
+    set_this_thread_arrival(&self);
+    void* const from = switch_context(scheduler_context, nullptr);
+    worker& here = *this_worker();
+    here.finish_switch(from);
+    here.become(self);
+    *here.errno_address = self.saved_errno;
 }
 
 void worker::finish_switch(void* from) noexcept {
@@ -121,9 +154,13 @@ void worker::run_new_stack(void* from) noexcept {
         for (;;) {
             if (task->pinned_to.load(std::memory_order_relaxed) == fiber::first_worker) // nobody else's
                 task->pinned_to.store(std::uint16_t(here->index), std::memory_order_relaxed); //  "
+            bool const pinned =
+                task->pinned_to.load(std::memory_order_relaxed) != fiber::any_worker; //  "
+            here->pinned_tasks += pinned;
             here->become(*task);
             group_state* const group = run_task(*task);
             here = this_worker();
+            here->pinned_tasks -= pinned;
             here->current = nullptr;
             if (group != nullptr) ended.add(*group, *task);
             task = here->next_fiber();
@@ -336,8 +373,7 @@ void worker::run() {
             // The last searcher: work that was pushed while it searched relied on it (idle_word I3).
             if (run_of.idle.stop_searching() && anything_anywhere()) run_of.notify();
         }
-        after = after_switch::scheduler;
-        switch_to(next);
+        if (!run_fibers(*next)) return;
     }
     if (std::exchange(searching, false)) run_of.idle.stop_searching();
 }

@@ -61,6 +61,9 @@ struct alignas(128) worker {
     void push_new(fiber&) noexcept;          // never ran yet
     void leave_current(after_switch) noexcept; // runs others; returns when the fiber is resumed
     [[noreturn]] void run_new_stack(void* from) noexcept;
+    /// The fiber of a blocking_region gives its thread, which is no worker, back to the loop that it came
+    /// from; returns when a worker resumes the fiber.
+    static void leave_thread(fiber&, void* scheduler_context) noexcept;
     void service() noexcept;                 // timers and events, if it is time
     void service_timers() noexcept;
     fiber* make_fiber() noexcept { return fibers.take(); }
@@ -78,6 +81,8 @@ struct alignas(128) worker {
     fiber* current = nullptr;
     exception_globals* exceptions = nullptr;       // of the owner's thread
     int* errno_address = nullptr;                  //  "
+    std::atomic<int> thread = 0;                   // the owner's, for the stall detector
+    std::uint32_t pinned_tasks = 0;                // that have begun here: the thread must stay
     void* scheduler_context = nullptr;
     std::unique_ptr<poller> poll;
 
@@ -131,6 +136,8 @@ private:
     bool look_everywhere() noexcept;
 
     void switch_to(fiber*) noexcept;               // null: the thread's own stack
+    void* switch_context_to(fiber*) noexcept;
+    bool run_fibers(fiber& first) noexcept;
     void finish_switch(void* from) noexcept;
     void become(fiber&) noexcept;
     bool bind_stack(fiber&) noexcept;

@@ -11,11 +11,12 @@ namespace weft::detail {
 
 namespace {
 
-constexpr std::size_t chunk = 65536;       // asked for at a time, when it is not known how much comes
-constexpr std::size_t kept = 4 * chunk;    // of memory, while nothing is in it
+constexpr std::size_t chunk = 65536;    // asked for at a time, when it is not known how much comes
+constexpr std::size_t kept = 4 * chunk; // of memory, while nothing is in it
 constexpr std::size_t nowhere = bytes::npos;
 
-// Where the delimiter begins, from the given place on. A place behind the last possible one is fine.
+// Where the delimiter begins, from the given place on. A place behind the last possible one is
+// fine.
 std::size_t search(bytes_view in, bytes_view delimiter, std::size_t from) {
     if (from >= in.size()) return nowhere;
     std::byte const* const start = in.data() + from;
@@ -70,8 +71,7 @@ bytes buffered_reader::receive_exactly(byte_receive_stream& from, std::size_t co
     auto const inside = enter("buffered receive_exactly");
     while (queue_.size() < count) {
         // A length that a peer made up costs memory only as far as it is filled.
-        std::size_t const wanted =
-            std::min(count - queue_.size(), std::max(chunk, queue_.size()));
+        std::size_t const wanted = std::min(count - queue_.size(), std::max(chunk, queue_.size()));
         if (!receive_more(from, wanted)) throw_incomplete();
     }
     bytes result = queue_.take(count);

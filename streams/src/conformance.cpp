@@ -54,9 +54,17 @@ void close_both_at_once(byte_stream_ends& ends) {
     });
 }
 
+// A stream that is broken already may say so once more.
+void drop(byte_stream& stream) {
+    try {
+        close_forcefully(stream);
+    } catch (broken_resource_error const&) {
+    }
+}
+
 void drop(byte_stream_ends& ends) {
-    close_forcefully(ends.here);
-    close_forcefully(ends.there);
+    drop(ends.here);
+    drop(ends.there);
 }
 
 void check_misuse(byte_stream_ends ends) {
@@ -108,8 +116,10 @@ void check_much(byte_stream_ends ends) {
 void expect_end(byte_receive_stream& of) {
     std::array<char, 8> space;
     for (int time = 0; time < 2; ++time) {
-        expect_of_stream(of.receive_some(as_buffer(space)) == 0, "at the end receive_some() gives 0");
-        expect_failure<end_of_stream>([&] { of.receive(); }, "at the end receive() throws, each time");
+        expect_of_stream(of.receive_some(as_buffer(space)) == 0,
+                         "at the end receive_some() gives 0");
+        expect_failure<end_of_stream>([&] { of.receive(); },
+                                      "at the end receive() throws, each time");
     }
 }
 
@@ -180,7 +190,7 @@ void check_close_wakes(byte_stream_ends ends, bool forcefully) {
             ends.here.close();
     });
     expect_closed(ends.here);
-    close_forcefully(ends.there);
+    drop(ends.there);
 }
 
 void check_close_wakes_sender(byte_stream_ends ends) {
@@ -192,18 +202,18 @@ void check_close_wakes_sender(byte_stream_ends ends) {
         wait_all_tasks_blocked();
         ends.here.close();
     });
-    close_forcefully(ends.there);
+    drop(ends.there);
 }
 
 void check_peer_gone(byte_stream_ends ends) {
-    close_forcefully(ends.there);
+    drop(ends.there);
     expect_failure<broken_resource_error>(
         [&] {
             for (std::size_t sent = 0; sent < too_much; sent += much)
                 ends.here.send(bytes(much, 'x'));
         },
         "sending to somebody who is gone breaks");
-    close_forcefully(ends.here);
+    drop(ends.here);
 }
 
 void check_cancelled_before(byte_stream_ends ends) {
@@ -236,7 +246,8 @@ void check_cancelled_receive(byte_stream_ends ends) {
 void check_one_receiver(byte_stream_ends ends) {
     with_task_group([&](task_group& group) {
         group.start_soon([&] {
-            expect_of_stream(ends.here.receive(1) == "x", "a second receiver does not harm the first");
+            expect_of_stream(ends.here.receive(1) == "x",
+                             "a second receiver does not harm the first");
         });
         wait_all_tasks_blocked();
         expect_failure<busy_resource_error>([&] { ends.here.receive(); },

@@ -27,7 +27,8 @@ template <class Call> auto streamed_file::perform(char const* call, Call operati
         if (call == nullptr) throw;
         std::throw_with_nested(broken_resource_error(call));
     } catch (std::invalid_argument const&) {
-        if (file_->closed()) throw closed_resource_error(); // by another task, while this one waited
+        if (file_->closed())
+            throw closed_resource_error(); // by another task, while this one waited
         throw;
     }
 }

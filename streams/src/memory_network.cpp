@@ -62,10 +62,10 @@ struct network_piece {
 
 struct network_direction {
     std::deque<network_piece> pieces;
-    std::size_t octets = 0;      // in them
-    std::size_t taken = 0;       // of the first one
-    time_point last_arrival{};   // nothing overtakes
-    bool is_ended = false;       // by the sender
+    std::size_t octets = 0;    // in them
+    std::size_t taken = 0;     // of the first one
+    time_point last_arrival{}; // nothing overtakes
+    bool is_ended = false;     // by the sender
     resource_guard reading{"reading from"};
     resource_guard writing{"writing to"};
 };
@@ -157,7 +157,8 @@ void network_link::send(int side, bytes_view data) {
     for (;;) {
         check_usable(side);
         if (on.is_ended) throw broken_resource_error("this direction of the connection has ended");
-        if (closed[1 - side]) throw broken_resource_error("the other side has closed the connection");
+        if (closed[1 - side])
+            throw broken_resource_error("the other side has closed the connection");
         if (data.empty()) return;
         if (on.octets >= options.capacity) {
             changed.wait(lock);
@@ -248,8 +249,8 @@ std::uint16_t network_state::free_port() {
     return last_port;
 }
 
-std::pair<memory_network_stream, memory_network_stream>
-network_state::link(std::uint16_t client, std::uint16_t server) {
+std::pair<memory_network_stream, memory_network_stream> network_state::link(std::uint16_t client,
+                                                                            std::uint16_t server) {
     auto const made = std::make_shared<network_link>(options, random(), client, server);
     return {memory_network_stream(made, 0), memory_network_stream(made, 1)};
 }
@@ -268,8 +269,7 @@ template <class Part> Part& open(std::shared_ptr<Part> const& part) {
 memory_network_stream::memory_network_stream(std::shared_ptr<detail::network_link> link, int side)
     : link_(std::move(link)), side_(side) {}
 memory_network_stream::memory_network_stream(memory_network_stream&&) noexcept = default;
-memory_network_stream&
-memory_network_stream::operator=(memory_network_stream&& other) noexcept {
+memory_network_stream& memory_network_stream::operator=(memory_network_stream&& other) noexcept {
     if (this == &other) return *this;
     if (link_) link_->close(side_);
     link_ = std::move(other.link_);
@@ -283,15 +283,9 @@ memory_network_stream::~memory_network_stream() {
 std::size_t memory_network_stream::receive_some(buffer target) {
     return detail::open(link_).receive_some(side_, target);
 }
-void memory_network_stream::send(bytes_view data) {
-    detail::open(link_).send(side_, data);
-}
-void memory_network_stream::send_eof() {
-    detail::open(link_).send_eof(side_);
-}
-void memory_network_stream::reset() {
-    detail::open(link_).reset();
-}
+void memory_network_stream::send(bytes_view data) { detail::open(link_).send(side_, data); }
+void memory_network_stream::send_eof() { detail::open(link_).send_eof(side_); }
+void memory_network_stream::reset() { detail::open(link_).reset(); }
 void memory_network_stream::close() {
     if (link_) link_->close(side_);
 }
@@ -386,8 +380,7 @@ memory_network_stream memory_network::connect(std::uint16_t port) {
     sleep(delay);
     std::unique_lock lock(state_->mutex);
     auto const found = state_->ports.find(port);
-    auto const listening =
-        found == state_->ports.end() ? nullptr : found->second.lock();
+    auto const listening = found == state_->ports.end() ? nullptr : found->second.lock();
     if (listening) {
         auto [here, there] = state_->link(state_->free_port(), port);
         std::lock_guard const look(listening->mutex);

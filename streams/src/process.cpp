@@ -100,24 +100,12 @@ process::state& process::open() const {
     return *state_;
 }
 
-int process::pid() const {
-    return open().child->pid();
-}
-std::optional<int> process::returncode() const {
-    return open().child->exit_code();
-}
-int process::wait() {
-    return open().child->wait();
-}
-void process::send_signal(int number) {
-    open().child->send_signal(number);
-}
-void process::terminate() {
-    send_signal(SIGTERM);
-}
-void process::kill() {
-    send_signal(SIGKILL);
-}
+int process::pid() const { return open().child->pid(); }
+std::optional<int> process::returncode() const { return open().child->exit_code(); }
+int process::wait() { return open().child->wait(); }
+void process::send_signal(int number) { open().child->send_signal(number); }
+void process::terminate() { send_signal(SIGTERM); }
+void process::kill() { send_signal(SIGKILL); }
 byte_send_stream* process::stdin_stream() const {
     auto& stream = open().to_stdin;
     return stream ? &*stream : nullptr;
@@ -156,8 +144,8 @@ process open_process(command what, process_options options) {
         what, options, options.stdin_.value_or(standard_stream(stdio::pipe)));
     if (options.user || options.group || options.extra_groups)
         to_thread::run_sync([&] { detail::resolve_accounts(made.plan, options); });
-    auto fresh = std::make_unique<process::state>(detail::start_child(made.plan),
-                                                  options.grace_period);
+    auto fresh =
+        std::make_unique<process::state>(detail::start_child(made.plan), options.grace_period);
     for (unique_fd& each : made.theirs)
         each.reset();
     if (made.ours[0]) fresh->to_stdin = detail::pipe_maker::sending(std::move(made.ours[0]));

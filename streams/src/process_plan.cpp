@@ -106,14 +106,9 @@ void connect(prepared_process& made, int number, standard_stream to) {
         return;
     }
     switch (*to.kind()) {
-    case stdio::pipe:
-        stream = connect_pipe(made, number);
-        break;
-    case stdio::devnull:
-        stream = connect_null(made);
-        break;
-    case stdio::inherit:
-        break;
+    case stdio::pipe: stream = connect_pipe(made, number); break;
+    case stdio::devnull: stream = connect_null(made); break;
+    case stdio::inherit: break;
     case stdio::standard_output:
         if (number != STDERR_FILENO)
             throw std::invalid_argument("stdio::standard_output is for stderr_ only");
@@ -147,9 +142,10 @@ unsigned resolve_number(long long id, char const* what) {
     if (auto const* const id = std::get_if<long long>(&user.id()))
         return resolve_number(*id, "user");
     std::string const& name = std::get<std::string>(user.id());
-    auto const entry = look_up<::passwd>([&](auto* place, char* space, std::size_t size, auto** to) {
-        return ::getpwnam_r(name.c_str(), place, space, size, to);
-    });
+    auto const entry =
+        look_up<::passwd>([&](auto* place, char* space, std::size_t size, auto** to) {
+            return ::getpwnam_r(name.c_str(), place, space, size, to);
+        });
     if (!entry) throw std::invalid_argument("there is no user '" + name + "'");
     return entry->pw_uid;
 }
@@ -176,8 +172,8 @@ prepared_process prepare_process(command const& what, process_options const& opt
     connect(made, STDIN_FILENO, input);
     connect(made, STDOUT_FILENO, options.stdout_);
     connect(made, STDERR_FILENO, options.stderr_);
-    int const reads_from = made.plan.streams[STDIN_FILENO] >= 0 ? made.plan.streams[STDIN_FILENO]
-                                                                : STDIN_FILENO;
+    int const reads_from =
+        made.plan.streams[STDIN_FILENO] >= 0 ? made.plan.streams[STDIN_FILENO] : STDIN_FILENO;
     made.plan.new_group = options.new_process_group && ::isatty(reads_from) == 0;
     return made;
 }

@@ -102,9 +102,7 @@ text_send_stream::~text_send_stream() = default;
 void text_send_stream::send(std::string_view text) {
     detail::part_of(sender_).send(transport_, text);
 }
-void text_send_stream::close() {
-    transport_.close();
-}
+void text_send_stream::close() { transport_.close(); }
 
 text_stream::text_stream(any_byte_stream transport, std::string_view encoding,
                          std::string_view errors)
@@ -115,12 +113,8 @@ text_stream::text_stream(text_stream&&) noexcept = default;
 text_stream& text_stream::operator=(text_stream&&) noexcept = default;
 text_stream::~text_stream() = default;
 
-std::string text_stream::receive() {
-    return detail::part_of(receiver_).receive(transport_);
-}
-void text_stream::send(std::string_view text) {
-    detail::part_of(sender_).send(transport_, text);
-}
+std::string text_stream::receive() { return detail::part_of(receiver_).receive(transport_); }
+void text_stream::send(std::string_view text) { detail::part_of(sender_).send(transport_, text); }
 void text_stream::close() {
     if (receiver_) receiver_->close();
     transport_.close();

@@ -34,12 +34,12 @@ struct alias {
 
 // Names of Python's that iconv does not know or takes for something else.
 constexpr alias aliases[] = {
-    {"ascii", "US-ASCII"},      {"latin-1", "ISO-8859-1"},  {"latin1", "ISO-8859-1"},
-    {"latin", "ISO-8859-1"},    {"l1", "ISO-8859-1"},       {"utf-16-le", "UTF-16LE"},
-    {"utf-16-be", "UTF-16BE"},  {"utf-32-le", "UTF-32LE"},  {"utf-32-be", "UTF-32BE"},
-    {"utf-16le", "UTF-16LE"},   {"utf-16be", "UTF-16BE"},   {"utf-32le", "UTF-32LE"},
-    {"utf-32be", "UTF-32BE"},   {"u16", "UTF-16"},          {"u32", "UTF-32"},
-    {"utf16", "UTF-16"},        {"utf32", "UTF-32"},        {"utf-16", "UTF-16"},
+    {"ascii", "US-ASCII"},     {"latin-1", "ISO-8859-1"}, {"latin1", "ISO-8859-1"},
+    {"latin", "ISO-8859-1"},   {"l1", "ISO-8859-1"},      {"utf-16-le", "UTF-16LE"},
+    {"utf-16-be", "UTF-16BE"}, {"utf-32-le", "UTF-32LE"}, {"utf-32-be", "UTF-32BE"},
+    {"utf-16le", "UTF-16LE"},  {"utf-16be", "UTF-16BE"},  {"utf-32le", "UTF-32LE"},
+    {"utf-32be", "UTF-32BE"},  {"u16", "UTF-16"},         {"u32", "UTF-32"},
+    {"utf16", "UTF-16"},       {"utf32", "UTF-32"},       {"utf-16", "UTF-16"},
     {"utf-32", "UTF-32"},
 };
 
@@ -47,8 +47,8 @@ bool is_name_of_utf8(std::string_view name) {
     return name == "utf-8" || name == "utf8" || name == "u8" || name == "utf-8-sig";
 }
 
-// iconv's UTF-16 and UTF-32 look for a mark in the first call only, however little that one has, and
-// put one out after each reset; so we do that ourselves.
+// iconv's UTF-16 and UTF-32 look for a mark in the first call only, however little that one has,
+// and put one out after each reset; so we do that ourselves.
 void expect_mark(encoding& of) {
     bool const is_16 = of.iconv_name == "UTF-16";
     std::string const little = is_16 ? std::string("\xff\xfe") : std::string("\xff\xfe\0\0", 4);
@@ -259,11 +259,11 @@ void encoder::substitute(std::string_view& rest, std::size_t place, std::string&
     utf8_unit const wrong = look_at_utf8(rest);
     if (on_error_ == on_error::strict) {
         std::string_view const what = rest.substr(0, wrong.length);
-        throw unicode_error(
-            wrong.is == utf8_unit::kind::valid
-                ? "'" + encoding_.name + "' does not have the character '" + std::string(what) +
-                      "' at octet " + std::to_string(place)
-                : "the text is not UTF-8: octets" + describe(what) + " at " + std::to_string(place));
+        throw unicode_error(wrong.is == utf8_unit::kind::valid
+                                ? "'" + encoding_.name + "' does not have the character '" +
+                                      std::string(what) + "' at octet " + std::to_string(place)
+                                : "the text is not UTF-8: octets" + describe(what) + " at " +
+                                      std::to_string(place));
     }
     rest.remove_prefix(wrong.length);
     if (on_error_ == on_error::ignore) return;

@@ -30,7 +30,7 @@ struct encoding {
     std::string swapped_name{}; ///< with the mark of the other order
     std::string mark{};         ///< begins a stream, or may
     std::string swapped_mark{};
-    std::size_t unit = 1;       ///< of so many octets is skipped what is wrong
+    std::size_t unit = 1; ///< of so many octets is skipped what is wrong
     bool is_utf8 = false;
 
     /// Errors: lookup_error

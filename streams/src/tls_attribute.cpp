@@ -7,7 +7,6 @@
 #include <memory>
 
 #include <arpa/inet.h>
-#include <openssl/err.h>
 #include <openssl/x509v3.h>
 
 namespace weft::detail {
@@ -140,8 +139,9 @@ attribute_map tls_connection::attributes() const {
     auto const ask = [this](auto question) {
         return [this, question] {
             std::lock_guard const guard(lock_);
-            ::ERR_clear_error();
-            return question(static_cast<SSL const*>(engine_.native()));
+            auto const answer = question(static_cast<SSL const*>(engine_.native()));
+            clear_tls_errors();
+            return answer;
         };
     };
     bool const serves = engine_.server_side();

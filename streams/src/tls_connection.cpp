@@ -1,7 +1,5 @@
 #include "tls_connection.hpp"
 
-#include "tls_failure.hpp"
-
 #include <weft/io/error.hpp>
 #include <weft/runtime/detail/parking.hpp>
 
@@ -10,8 +8,6 @@
 #include <system_error>
 #include <vector>
 
-#include <openssl/err.h>
-
 // Two tasks may use a stream, one for each direction, but there is one engine. Each call is a loop:
 //
 //   1. under lock_, let the engine do what it can; see whether it put something out
@@ -19,17 +15,20 @@
 //   3. if it wants input, receive some, under feeding_, unless somebody else has meanwhile
 //
 // The writer takes sending_ before it encrypts: cancelled while it waits for its turn, it has done
-// nothing. The reader only has something to send if the peer made it (an alert; a certificate asked for
-// after the handshake), and never waits for its turn: whoever holds sending_ looks again after letting go
-// (flush()), so what was put out meanwhile is not left lying. Were the reader to wait, two sides that
-// both send a lot would wait for each other. The answer to a key update waits for the next send: OpenSSL
-// does it so, and RFC 8446, 4.6.3 allows it.
+// nothing. The reader only has something to send if the peer made it (an alert; a certificate asked
+// for after the handshake), and never waits for its turn: whoever holds sending_ looks again after
+// letting go, so what was put out meanwhile is not left lying. Were the reader to wait,
+// two sides that both send a lot would wait for each other. The answer to a key update waits for
+// the next send: OpenSSL does it so, and RFC 8446, 4.6.3 allows it. So do a server's tickets: they
+// share a segment with its first words, and a client that leaves without reading does not lose what
+// it said to a reset.
 
 namespace weft::detail {
 
 namespace {
 
 constexpr std::size_t most_at_once = 65536; // octets encrypted, and then sent; four records
+constexpr std::size_t least_read = 4096;
 constexpr std::size_t most_read = 131072;
 constexpr std::size_t record = 16384;
 
@@ -75,17 +74,15 @@ void tls_connection::break_with(std::exception_ptr cause) {
         cause = nest(cause, "the stream under TLS has failed");
     } catch (std::exception const&) { // closed, broken: its own words say it
     } catch (...) {                   // cancelled
-        note_broken(std::make_exception_ptr(broken_resource_error(
-            "a call was cancelled in the middle of a TLS record")));
+        note_broken(std::make_exception_ptr(
+            broken_resource_error("a call was cancelled in the middle of a TLS record")));
         throw;
     }
     note_broken(cause);
-    check_open(); // somebody has closed it meanwhile: that wins
     std::rethrow_exception(cause);
 }
 
-template <class Call>
-tls_engine::outcome tls_connection::attempt(Call call, std::uint64_t& feeds, bool& output) {
+template <class Call> tls_engine::outcome tls_connection::attempt(Call call, std::uint64_t& feeds) {
     std::lock_guard const guard(lock_);
     if (broken_) {
         try {
@@ -101,13 +98,12 @@ tls_engine::outcome tls_connection::attempt(Call call, std::uint64_t& feeds, boo
         after.error = nest(after.error, "the peer ended the connection without a TLS close_notify");
     if (after.is == tls_engine::state::failed) broken_ = after.error;
     feeds = feeds_;
-    output = !engine_.outgoing.empty();
     return after;
 }
 
-void tls_connection::fail(tls_engine::outcome const& after, bool output) {
+void tls_connection::fail(tls_engine::outcome const& after) {
     try { // the alert tells the peer why
-        if (output && !after.is_unexpected_end) flush_if_free();
+        if (after.has_output && !after.is_unexpected_end) flush_if_free();
     } catch (std::exception const&) { // the first error counts
     }
     std::rethrow_exception(after.error);
@@ -117,17 +113,16 @@ void tls_connection::fail(tls_engine::outcome const& after, bool output) {
 template <class Call> tls_engine::outcome tls_connection::pump(Call call) {
     for (;;) {
         std::uint64_t feeds = 0;
-        bool output = false;
-        tls_engine::outcome const after = attempt(call, feeds, output);
-        if (after.is == tls_engine::state::failed) fail(after, output);
-        if (output) flush_if_free();
+        tls_engine::outcome const after = attempt(call, feeds);
+        if (after.is == tls_engine::state::failed) fail(after);
+        if (after.has_output) flush_if_free();
         if (after.is != tls_engine::state::wants_input) return after;
         if (!feed(feeds)) return {.is = tls_engine::state::ended};
     }
 }
 
-// Gets new input, unless somebody else has since. False: there will be none, and the engine is not told,
-// so that it still works; told, it would take it for an attack.
+// Gets new input, unless somebody else has since. False: there will be none, and the engine is not
+// told, so that it still works; told, it would take it for an attack.
 bool tls_connection::feed(std::uint64_t seen) {
     std::unique_lock const turn(feeding_);
     buffer room;
@@ -135,10 +130,14 @@ bool tls_connection::feed(std::uint64_t seen) {
         std::lock_guard const guard(lock_);
         if (feeds_ != seen) return true;
         // The engine has used up everything, so nobody touches the queue until there is more.
+        engine_.incoming.shrink(read_size_);
         room = engine_.incoming.room(read_size_).first(read_size_);
     }
     std::size_t const count = receive_input(room);
-    if (count == read_size_) read_size_ = std::min(2 * read_size_, most_read);
+    if (count == read_size_) // there is more
+        read_size_ = std::min(2 * read_size_, most_read);
+    else if (count < read_size_ / 4) // the memory is better used elsewhere
+        read_size_ = std::max(read_size_ / 2, least_read);
     if (count == 0 && !standard_compatible_) return false;
     std::lock_guard const guard(lock_);
     engine_.incoming.grew(count);
@@ -182,7 +181,9 @@ void tls_connection::send_output() {
         } catch (...) { // thrown again
             break_with(std::current_exception());
         }
+        bool const was_little = in_flight_.size() < least_read;
         in_flight_.clear();
+        if (was_little) in_flight_.shrink(record); // of somebody who sent much, once
     }
 }
 
@@ -192,25 +193,40 @@ void tls_connection::handshake() {
         throw end_of_stream("the peer ended the connection during the TLS handshake");
 }
 
+// Somebody has closed the stream meanwhile: that wins over what came of it.
+template <class Call> auto tls_connection::unless_closed(Call call) -> decltype(call()) {
+    try {
+        return call();
+    } catch (broken_resource_error const&) {
+        check_open();
+        throw;
+    }
+}
+
 std::size_t tls_connection::receive_some(buffer target) {
     if (target.empty()) throw std::invalid_argument("there is no room in the buffer");
     auto const inside = reading_.enter();
     check_open();
     enter_blocking_call("TLS receive");
-    return pump([target](tls_engine& engine) { return engine.read(target); }).count;
+    return unless_closed(
+        [&] { return pump([target](tls_engine& engine) { return engine.read(target); }).count; });
 }
 
 void tls_connection::send(bytes_view data) {
     auto const inside = writing_.enter();
     check_open();
     enter_blocking_call("TLS send");
-    encrypt(data);
+    unless_closed([&] { encrypt(data); });
 }
 
 void tls_connection::send(std::span<bytes_view const> parts) {
     auto const inside = writing_.enter();
     check_open();
     enter_blocking_call("TLS send");
+    unless_closed([&] { encrypt_parts(parts); });
+}
+
+void tls_connection::encrypt_parts(std::span<bytes_view const> parts) {
     std::vector<std::byte> small; // parts that share a record
     for (bytes_view const part : parts) {
         bool const is_small = part.size() <= record / 2;
@@ -240,9 +256,8 @@ void tls_connection::encrypt_at_once(bytes_view data) {
     std::unique_lock const turn(sending_);
     for (;;) {
         std::uint64_t feeds = 0;
-        bool output = false;
         tls_engine::outcome const after =
-            attempt([data](tls_engine& engine) { return engine.write(data); }, feeds, output);
+            attempt([data](tls_engine& engine) { return engine.write(data); }, feeds);
         if (after.is == tls_engine::state::failed) std::rethrow_exception(after.error);
         send_output();
         if (after.is == tls_engine::state::done) return;
@@ -254,9 +269,7 @@ void tls_connection::update_keys() {
     std::lock_guard const guard(lock_);
     if (::SSL_version(engine_.native()) < TLS1_3_VERSION)
         throw std::logic_error("before TLS 1.3 keys cannot be updated");
-    ::ERR_clear_error();
-    if (::SSL_key_update(engine_.native(), SSL_KEY_UPDATE_REQUESTED) != 1)
-        throw_tls_error("cannot update the keys");
+    engine_.wants_key_update = true;
 }
 
 bool tls_connection::is_tls_1_3() const {
@@ -297,8 +310,8 @@ void tls_connection::close() {
     transport_.close();
 }
 
-// Somebody who sends has it in the middle of a record, and somebody who receives would take the peer's
-// good-bye: closing the transport wakes them.
+// Somebody who sends has it in the middle of a record, and somebody who receives would take the
+// peer's good-bye: closing the transport wakes them.
 void tls_connection::leave_politely() {
     std::optional<resource_guard::entry> no_writer;
     std::optional<resource_guard::entry> no_reader;
@@ -310,9 +323,8 @@ void tls_connection::leave_politely() {
     }
     if (no_reader) return say_goodbye();
     std::uint64_t feeds = 0;
-    bool output = false;
-    attempt([](tls_engine& engine) { return engine.shut_down(); }, feeds, output);
-    if (output) flush_if_free();
+    if (attempt([](tls_engine& engine) { return engine.shut_down(); }, feeds).has_output)
+        flush_if_free();
 }
 
 } // namespace weft::detail

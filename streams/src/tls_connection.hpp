@@ -39,14 +39,16 @@ public:
 private:
     void check_open() const;
     template <class Call> tls_engine::outcome pump(Call call);
-    template <class Call> tls_engine::outcome attempt(Call call, std::uint64_t& feeds, bool& output);
-    [[noreturn]] void fail(tls_engine::outcome const&, bool output);
+    template <class Call> tls_engine::outcome attempt(Call call, std::uint64_t& feeds);
+    [[noreturn]] void fail(tls_engine::outcome const&);
     bool feed(std::uint64_t seen);
     std::size_t receive_input(buffer room);
     bool has_output() const;
     void flush_if_free();
     void send_output();
+    template <class Call> auto unless_closed(Call call) -> decltype(call());
     void encrypt(bytes_view data);
+    void encrypt_parts(std::span<bytes_view const> parts);
     void encrypt_at_once(bytes_view data);
     void say_goodbye();
     void leave_politely();
@@ -59,8 +61,9 @@ private:
     resource_guard reading_{"reading from"};
     resource_guard writing_{"writing to"};
 
-    // Held by whoever sends what is in the engine's output, so that it leaves in the order in which it
-    // was encrypted; then by whoever fills the engine's input. Neither is taken while lock_ is held.
+    // Held by whoever sends what is in the engine's output, so that it leaves in the order in which
+    // it was encrypted; then by whoever fills the engine's input. Neither is taken while lock_ is
+    // held.
     mutex sending_{{.fast_acquire = true}};
     mutex feeding_{{.fast_acquire = true}};
     octet_queue in_flight_;        // under sending_

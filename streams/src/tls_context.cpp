@@ -21,9 +21,8 @@ void free_context_data(void*, void* data, CRYPTO_EX_DATA*, int, long, void*) {
 }
 
 int context_data_index() {
-    static int const index =
-        ::CRYPTO_get_ex_new_index(CRYPTO_EX_INDEX_SSL_CTX, 0, nullptr, nullptr, nullptr,
-                                  free_context_data);
+    static int const index = ::CRYPTO_get_ex_new_index(CRYPTO_EX_INDEX_SSL_CTX, 0, nullptr, nullptr,
+                                                       nullptr, free_context_data);
     return index;
 }
 
@@ -43,7 +42,7 @@ int keep_session(SSL* ssl, SSL_SESSION* session) noexcept {
     if (name == nullptr || data == nullptr || !verified) return 0;
     try {
         data->sessions.put(*name, ssl_session(session));
-        return 1; // it is ours now
+        return 1;   // it is ours now
     } catch (...) { // no memory, which put() has given back: no session, no harm; OpenSSL is C
         return 1;
     }
@@ -54,9 +53,9 @@ int choose_protocol(SSL*, unsigned char const** chosen, unsigned char* length,
                     unsigned char const* offered, unsigned offered_length, void* own) noexcept {
     auto const& ours = static_cast<tls_context_data*>(own)->alpn_protocols;
     unsigned char* found = nullptr;
-    int const result = ::SSL_select_next_proto(
-        &found, length, reinterpret_cast<unsigned char const*>(ours.data()), unsigned(ours.size()),
-        offered, offered_length);
+    int const result =
+        ::SSL_select_next_proto(&found, length, reinterpret_cast<unsigned char const*>(ours.data()),
+                                unsigned(ours.size()), offered, offered_length);
     if (result != OPENSSL_NPN_NEGOTIATED) return SSL_TLSEXT_ERR_ALERT_FATAL;
     *chosen = found;
     return SSL_TLSEXT_ERR_OK;
@@ -75,9 +74,8 @@ std::string alpn_on_the_wire(std::vector<std::string> const& protocols) {
 
 std::shared_ptr<SSL_CTX> make_context(SSL_METHOD const* method, tls_protocol_version minimum) {
     ::ERR_clear_error();
-    std::shared_ptr<SSL_CTX> const made(::SSL_CTX_new(method), [](SSL_CTX* context) {
-        ::SSL_CTX_free(context);
-    });
+    std::shared_ptr<SSL_CTX> const made(::SSL_CTX_new(method),
+                                        [](SSL_CTX* context) { ::SSL_CTX_free(context); });
     if (!made) throw_tls_error("cannot make a context");
     SSL_CTX* const context = made.get();
     auto data = std::make_unique<tls_context_data>();

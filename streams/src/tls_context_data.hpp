@@ -17,7 +17,8 @@ struct tls_context_data {
     static tls_context_data* of(SSL_CTX const*);
 };
 
-/// Says under which name the sessions of a client's stream are kept. The name must outlive the stream.
+/// Says under which name the sessions of a client's stream are kept. The name must outlive the
+/// stream.
 void set_session_name(SSL*, std::string const*);
 
 } // namespace weft::detail

@@ -18,12 +18,10 @@ namespace weft::detail {
 
 namespace {
 
-// A BIO of our own instead of two memory BIOs: those move what is left to the front at each read, and
-// their contents would have to be copied out once more.
+// A BIO of our own instead of two memory BIOs: those move what is left to the front at each read,
+// and their contents would have to be copied out once more.
 
-tls_engine& engine_of(BIO* bio) {
-    return *static_cast<tls_engine*>(::BIO_get_data(bio));
-}
+tls_engine& engine_of(BIO* bio) { return *static_cast<tls_engine*>(::BIO_get_data(bio)); }
 
 int bio_read(BIO* bio, char* target, std::size_t size, std::size_t* count) noexcept {
     tls_engine& engine = engine_of(bio);
@@ -94,7 +92,7 @@ bool is_about_the_end(int error, bool input_has_ended) {
 
 tls_engine::tls_engine(tls_context context, bool server_side, std::string const& hostname)
     : context_(std::move(context)), server_side_(server_side) {
-    ::ERR_clear_error();
+    clear_tls_errors();
     ssl_.reset(::SSL_new(context_.native()));
     BIO* const bio = ssl_ ? ::BIO_new(bio_method()) : nullptr;
     if (bio == nullptr) throw_tls_error("cannot make a stream");
@@ -123,9 +121,9 @@ void tls_engine::verify_host(std::string const& hostname) {
         throw_tls_error("'" + hostname + "' cannot be asked for");
     if (!verifies) return;
     ::SSL_set_hostflags(ssl, X509_CHECK_FLAG_NO_PARTIAL_WILDCARDS);
-    int const set = is_address ? ::X509_VERIFY_PARAM_set1_ip_asc(::SSL_get0_param(ssl),
-                                                                 session_name_.c_str())
-                               : ::SSL_set1_host(ssl, session_name_.c_str());
+    int const set =
+        is_address ? ::X509_VERIFY_PARAM_set1_ip_asc(::SSL_get0_param(ssl), session_name_.c_str())
+                   : ::SSL_set1_host(ssl, session_name_.c_str());
     if (set != 1) throw_tls_error("'" + hostname + "' cannot be verified");
     tls_context_data* const data = tls_context_data::of(context_.native());
     if (data == nullptr) return;
@@ -135,36 +133,46 @@ void tls_engine::verify_host(std::string const& hostname) {
 }
 
 template <class Call> tls_engine::outcome tls_engine::attempt(Call call) {
-    ::ERR_clear_error();
+    clear_tls_errors();
+    std::size_t const output = outgoing.size();
     int const result = call(ssl_.get());
-    if (result > 0) return {};
+    outcome after{.has_output = outgoing.size() != output};
+    if (result <= 0) judge(result, after);
+    clear_tls_errors(); // also what a success leaves: a ticket that could not be read, say
+    return after;
+}
+
+void tls_engine::judge(int result, outcome& after) {
     int const error = ::SSL_get_error(ssl_.get(), result);
-    outcome after;
-    switch (error) {
-    case SSL_ERROR_WANT_READ: after.is = state::wants_input; break;
-    case SSL_ERROR_ZERO_RETURN: after.is = state::ended; break;
-    default:
+    if (error == SSL_ERROR_WANT_READ) {
+        after.is = state::wants_input;
+    } else if (error == SSL_ERROR_ZERO_RETURN) {
+        after.is = state::ended;
+    } else {
         after.is = state::failed;
         after.is_unexpected_end = is_about_the_end(error, input_has_ended);
         after.error = std::make_exception_ptr(take_tls_error(ssl_.get()));
     }
-    ::ERR_clear_error();
-    return after;
 }
 
 tls_engine::outcome tls_engine::handshake() {
-    return attempt([](SSL* ssl) { return ::SSL_do_handshake(ssl); });
+    outcome after = attempt([](SSL* ssl) { return ::SSL_do_handshake(ssl); });
+    if (after.is == state::done && server_side_ && ::SSL_version(ssl_.get()) >= TLS1_3_VERSION)
+        after.has_output = false;
+    return after;
 }
 
 tls_engine::outcome tls_engine::read(buffer target) {
     if (postponed_) return *std::exchange(postponed_, std::nullopt);
     std::size_t total = 0;
+    bool has_output = false;
     while (total < target.size()) {
         std::size_t count = 0;
         outcome after = attempt([&](SSL* ssl) {
             return ::SSL_read_ex(ssl, target.data() + total, target.size() - total, &count);
         });
         total += count;
+        has_output |= after.has_output;
         if (after.is != state::done) {
             if (total == 0) return after;
             if (after.is != state::wants_input) postponed_ = std::move(after);
@@ -172,10 +180,15 @@ tls_engine::outcome tls_engine::read(buffer target) {
         }
         if (incoming.empty() && ::SSL_has_pending(ssl_.get()) == 0) break;
     }
-    return {.count = total};
+    return {.count = total, .has_output = has_output};
 }
 
 tls_engine::outcome tls_engine::write(bytes_view data) {
+    // In the middle of a message of the peer's OpenSSL would refuse; then the write after this one.
+    if (wants_key_update && ::SSL_in_init(ssl_.get()) == 0) {
+        ::SSL_key_update(ssl_.get(), SSL_KEY_UPDATE_REQUESTED);
+        wants_key_update = false;
+    }
     std::size_t written = 0; // all of it: the queue takes everything
     return attempt(
         [&](SSL* ssl) { return ::SSL_write_ex(ssl, data.data(), data.size(), &written); });
@@ -189,7 +202,7 @@ tls_engine::outcome tls_engine::shut_down() {
         is_waiting = result == 0;
         return result;
     });
-    if (is_waiting) after = {.is = state::wants_input};
+    if (is_waiting) after = {.is = state::wants_input, .has_output = after.has_output};
     return after;
 }
 

@@ -20,9 +20,9 @@ struct free_ssl {
 
 /// OpenSSL's half of a TLS stream: octets in, octets out, nothing waits.
 ///
-/// What the peer sent is put into `incoming`, what it is to be sent lies in `outgoing`. Each call does
-/// what it can with that. The one copy beyond those that OpenSSL makes itself is between these queues
-/// and its records.
+/// What the peer sent is put into `incoming`, what it is to be sent lies in `outgoing`. Each call
+/// does what it can with that. The one copy beyond those that OpenSSL makes itself is between these
+/// queues and its records.
 ///
 /// Threads  one at a time; the caller locks
 class tls_engine {
@@ -35,11 +35,13 @@ public:
     enum class state : unsigned char { done, wants_input, ended, failed };
     struct outcome {
         state is = state::done;
-        std::size_t count = 0;        // of octets that were read
-        std::exception_ptr error{};   // failed
+        std::size_t count = 0;          // of octets that were read
+        std::exception_ptr error{};     // failed
         bool is_unexpected_end = false; // that is why
+        bool has_output = false;        // the call put something out
     };
 
+    /// Of a server in TLS 1.3 the last octets, which are tickets, can wait.
     outcome handshake();
     /// Reads as many records as there are and fit. ended: the peer's close_notify has come.
     outcome read(buffer target);
@@ -54,9 +56,11 @@ public:
     octet_queue incoming;
     octet_queue outgoing;
     bool input_has_ended = false;
+    bool wants_key_update = false; // from TLS 1.3 on, before the next write()
 
 private:
     template <class Call> outcome attempt(Call call);
+    void judge(int result, outcome& after);
     void verify_host(std::string const& hostname);
 
     tls_context context_; // whose data the callbacks use

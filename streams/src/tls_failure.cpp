@@ -17,6 +17,10 @@ std::string describe(unsigned long code) {
 
 } // namespace
 
+void clear_tls_errors() {
+    if (::ERR_peek_error() != 0) ::ERR_clear_error();
+}
+
 tls_error take_tls_error(std::string const& doing) {
     unsigned long const code = ::ERR_get_error();
     ::ERR_clear_error();
@@ -27,11 +31,11 @@ tls_error take_tls_error(SSL const* failed) {
     unsigned long const code = ::ERR_get_error();
     ::ERR_clear_error();
     std::string reason = describe(code);
-    bool const is_verdict = ERR_GET_LIB(code) == ERR_LIB_SSL &&
-                            ERR_GET_REASON(code) == SSL_R_CERTIFICATE_VERIFY_FAILED;
+    bool const is_verdict =
+        ERR_GET_LIB(code) == ERR_LIB_SSL && ERR_GET_REASON(code) == SSL_R_CERTIFICATE_VERIFY_FAILED;
     if (is_verdict)
-        reason += std::string(": ") +
-                  ::X509_verify_cert_error_string(::SSL_get_verify_result(failed));
+        reason +=
+            std::string(": ") + ::X509_verify_cert_error_string(::SSL_get_verify_result(failed));
     return tls_error(code, reason);
 }
 

@@ -18,8 +18,8 @@ using ssl_session = std::unique_ptr<SSL_SESSION, free_ssl_session>;
 
 /// What a client remembers of hosts it has verified, to save the next handshake the half of it.
 ///
-/// Tickets of TLS 1.3 are given out once (RFC 8446, C.4). The host that was not asked for longest is
-/// forgotten first.
+/// Tickets of TLS 1.3 are given out once (RFC 8446, C.4). The host that was not asked for longest
+/// is forgotten first.
 ///
 /// Threads  any
 class tls_sessions {

@@ -38,36 +38,25 @@ tls_stream::~tls_stream() = default;
 std::size_t tls_stream::receive_some(buffer target) {
     return open(connection_).receive_some(target);
 }
-void tls_stream::send(bytes_view data) {
-    open(connection_).send(data);
-}
-void tls_stream::send(std::span<bytes_view const> parts) {
-    open(connection_).send(parts);
-}
+void tls_stream::send(bytes_view data) { open(connection_).send(data); }
+void tls_stream::send(std::span<bytes_view const> parts) { open(connection_).send(parts); }
 void tls_stream::send_eof() {
     throw std::logic_error(open(connection_).is_tls_1_3()
                                ? "send_eof() has not been implemented for TLS streams"
                                : "before TLS 1.3 a stream cannot end in one direction only");
 }
-std::pair<any_byte_stream, bytes> tls_stream::unwrap() {
-    return open(connection_).unwrap();
-}
-void tls_stream::update_keys() {
-    open(connection_).update_keys();
-}
+std::pair<any_byte_stream, bytes> tls_stream::unwrap() { return open(connection_).unwrap(); }
+void tls_stream::update_keys() { open(connection_).update_keys(); }
 void tls_stream::close() {
     if (connection_) connection_->close();
 }
-attribute_map tls_stream::extra_attributes() const {
-    return open(connection_).attributes();
-}
+attribute_map tls_stream::extra_attributes() const { return open(connection_).attributes(); }
 
 tls_stream connect_tls(std::string host, std::uint16_t port, tls_connect_options options) {
     std::string const name = options.tls_hostname.empty() ? host : options.tls_hostname;
-    socket_stream connected =
-        connect_tcp(std::move(host), port,
-                    {.local_host = std::move(options.local_host),
-                     .happy_eyeballs_delay = options.happy_eyeballs_delay});
+    socket_stream connected = connect_tcp(std::move(host), port,
+                                          {.local_host = std::move(options.local_host),
+                                           .happy_eyeballs_delay = options.happy_eyeballs_delay});
     return tls_stream::wrap(std::move(connected),
                             {.server_side = false,
                              .hostname = name,

@@ -44,10 +44,12 @@ std::size_t ascii_prefix(std::string_view octets) {
 
 } // namespace
 
-// What is wrong is as long as a character could have begun, so that it becomes one U+FFFD (the Unicode
-// standard, 3.9, "maximal subpart").
+// What is wrong is as long as a character could have begun, so that it becomes one U+FFFD (the
+// Unicode standard, 3.9, "maximal subpart").
 utf8_unit look_at_utf8(std::string_view octets) {
-    auto const at = [octets](std::size_t place) { return static_cast<unsigned char>(octets[place]); };
+    auto const at = [octets](std::size_t place) {
+        return static_cast<unsigned char>(octets[place]);
+    };
     expectation const expected = expect_after(at(0));
     if (expected.length == 0) return {utf8_unit::kind::invalid, 1};
     for (std::size_t place = 1; place < expected.length; ++place) {

@@ -59,6 +59,7 @@ bool begin(thread_call& call) {
 void perform(std::shared_ptr<thread_call> const& call) {
     if (!begin(*call)) return call->discard();
     in_call const mark(call);
+    context_in_use const inherited(call->context);
     try {
         call->execute();
     } catch (abi::__forced_unwind const&) { // the thread is ending itself: it must go on with that

@@ -94,10 +94,13 @@ void answer(detail::thread_call& call) {
         std::lock_guard const guard(call.lock);
         request = std::exchange(call.request, nullptr);
     }
-    if (call.abandon_on_cancel)
-        shielded([&] { request->run(); });
-    else
-        request->run();
+    {
+        detail::context_in_use const of_thread(request->context);
+        if (call.abandon_on_cancel)
+            shielded([&] { request->run(); });
+        else
+            request->run();
+    }
     std::lock_guard const guard(call.lock); // the request is gone once the thread has seen `done`
     request->done = true;
     request->answered.notify_one();

@@ -1,5 +1,6 @@
 #include <weft/io/path.hpp>
 
+#include "io/scratch.hpp"
 #include "pathlib_oracle.hpp"
 
 #include <weft/io/file.hpp>
@@ -33,7 +34,8 @@ std::string encoded(std::string_view text) {
     std::string result;
     for (char const c : text) {
         auto const octet = static_cast<unsigned char>(c);
-        bool const plain = std::isalnum(octet) || std::string_view("_.-~/").find(c) != std::string_view::npos;
+        bool const plain =
+            std::isalnum(octet) || std::string_view("_.-~/").find(c) != std::string_view::npos;
         if (plain && octet < 0x80)
             result += c;
         else
@@ -91,16 +93,25 @@ public:
     std::ostringstream text;
 };
 
-std::vector<std::string> const paths{
-    "", ".", "..", "/", "//", "///", "a", "a/", "a//b", "./a", "a/.", "a/./b", "a/..", "../a", "/a", "//a",
-    "///a", "//a/b", "/a/b/c", "a/b/c.tar.gz", ".bashrc", "a/.bashrc", "..a", "a.", "a..b", "a..", ".a.b",
-    "a.b.", "x/y.z/", "a b", "a%b", "a?b", "a\nb", "\xff\xfe", "\xc3\xa4", "/\xc3\xa4.\xff", "a-b", "a/b",
-    "A", "[a]", "~", "~/x", "...", "a/b/../c", "file.txt"};
+std::vector<std::string> const paths{"",        ".",         "..",       "/",
+                                     "//",      "///",       "a",        "a/",
+                                     "a//b",    "./a",       "a/.",      "a/./b",
+                                     "a/..",    "../a",      "/a",       "//a",
+                                     "///a",    "//a/b",     "/a/b/c",   "a/b/c.tar.gz",
+                                     ".bashrc", "a/.bashrc", "..a",      "a.",
+                                     "a..b",    "a..",       ".a.b",     "a.b.",
+                                     "x/y.z/",  "a b",       "a%b",      "a?b",
+                                     "a\nb",    "\xff\xfe",  "\xc3\xa4", "/\xc3\xa4.\xff",
+                                     "a-b",     "a/b",       "A",        "[a]",
+                                     "~",       "~/x",       "...",      "a/b/../c",
+                                     "file.txt"};
 std::vector<std::string> const others{
-    "", ".", "..", "/", "a", "b", "a/b", "/a", "//a", "*", "?", "*.gz", "a*", "[ab]", "[!ab]", "[a-c]*", "[]a]",
-    "[", "[!]a]*", "[c-a]", "[!c-a]", "*/*", "/*", "**", "a/*", "/a/b/*", "*.tar.*", ".*", ".txt", ".", "..x",
-    ".a.b", "x", "x/", "c.tar.gz", "\xc3\xa4", "\xff?", "?\xfe", "*[\xc3\xa4]*", "a\nb", "[[]a]", "[a-]", "[--a]",
-    "***", "a**b", "[*]", "[?]"};
+    "",      ".",      "..",       "/",        "a",      "b",     "a/b",          "/a",
+    "//a",   "*",      "?",        "*.gz",     "a*",     "[ab]",  "[!ab]",        "[a-c]*",
+    "[]a]",  "[",      "[!]a]*",   "[c-a]",    "[!c-a]", "*/*",   "/*",           "**",
+    "a/*",   "/a/b/*", "*.tar.*",  ".*",       ".txt",   ".",     "..x",          ".a.b",
+    "x",     "x/",     "c.tar.gz", "\xc3\xa4", "\xff?",  "?\xfe", "*[\xc3\xa4]*", "a\nb",
+    "[[]a]", "[a-]",   "[--a]",    "***",      "a**b",   "[*]",   "[?]"};
 
 void ask_pure(answers& out) {
     for (std::string const& text : paths) {
@@ -172,10 +183,10 @@ void ask_about(answers& out, path const& p, std::string const& text) {
     out.say(l + "is_char_device", [&] { return p.is_char_device(); });
     out.say(l + "readlink", [&] { return p.readlink(); });
     out.say(l + "is_mount", [&] { return p.is_mount(); });
-    out.say(l + "stat", [&] {
-        return tuple({shown(p.stat().st_mode), shown(p.stat().st_nlink)});
+    out.say(l + "stat", [&] { return tuple({shown(p.stat().st_mode), shown(p.stat().st_nlink)}); });
+    out.say(l + "lstat", [&] {
+        return tuple({shown(p.lstat().st_mode), shown(p.lstat().st_ino > 0)});
     });
-    out.say(l + "lstat", [&] { return tuple({shown(p.lstat().st_mode), shown(p.lstat().st_ino > 0)}); });
     out.say(l + "owner", [&] { return p.owner(); });
     out.say(l + "group", [&] { return p.group(); });
     out.say(l + "samefile", [&] { return p.samefile("file"); });
@@ -186,10 +197,28 @@ void ask_about(answers& out, path const& p, std::string const& text) {
 }
 
 std::vector<std::string> names_in_tree() {
-    std::vector<std::string> names{
-        ".", "file", "dir", "dir/sub", "link", "dangling", "loop", "dirlink", "fifo", "missing",
-        "file/below", "dangling/below", "loop/x", "dir/../file", "dirlink/../file", "bad\xff",
-        "new\nline", "/dev/null", "/", std::string("nul\0nul", 7), "dirlink/sub/deep", "chain"};
+    std::vector<std::string> names{".",
+                                   "file",
+                                   "dir",
+                                   "dir/sub",
+                                   "link",
+                                   "dangling",
+                                   "loop",
+                                   "dirlink",
+                                   "fifo",
+                                   "missing",
+                                   "file/below",
+                                   "dangling/below",
+                                   "loop/x",
+                                   "dir/../file",
+                                   "dirlink/../file",
+                                   "bad\xff",
+                                   "new\nline",
+                                   "/dev/null",
+                                   "/",
+                                   std::string("nul\0nul", 7),
+                                   "dirlink/sub/deep",
+                                   "chain"};
     std::ranges::sort(names);
     return names;
 }
@@ -214,15 +243,16 @@ raw walked(bool top_down) {
 }
 
 std::vector<std::string> const patterns{
-    "*", "*/*", "**/*", "**/", "dir/*", "dir*/s*", "*/sub/deep", "**/deep", "**/sub/*", "../*/file", "file",
-    "missing", "dangling", "dir/", "*/", "f?l*", "[a-f]i[!x]e", "**/*.txt", "**/d*/**/*", "dir/**/deep",
-    "", "/", "/abs", ".", "dirlink/*", "dir/../*", "**/../file", "loop/*", "file/*", "*\xc3\xa4*", "new*"};
+    "*",       "*/*",        "**/*",        "**/",       "dir/*",      "dir*/s*",     "*/sub/deep",
+    "**/deep", "**/sub/*",   "../*/file",   "file",      "missing",    "dangling",    "dir/",
+    "*/",      "f?l*",       "[a-f]i[!x]e", "**/*.txt",  "**/d*/**/*", "dir/**/deep", "",
+    "/",       "/abs",       ".",           "dirlink/*", "dir/../*",   "**/../file",  "loop/*",
+    "file/*",  "*\xc3\xa4*", "new*"};
 
 void ask_patterns(answers& out) {
     for (std::string const& pattern : patterns) {
         if (pattern != "." && pattern != "dangling") // not as they were before 3.12
-            out.say("glob " + encoded(pattern),
-                    [&] { return sorted(path(".").glob(pattern)); });
+            out.say("glob " + encoded(pattern), [&] { return sorted(path(".").glob(pattern)); });
         if (!pattern.empty())
             out.say("rglob " + encoded(pattern),
                     [&] { return sorted(path("dir").rglob(pattern)); });
@@ -239,11 +269,10 @@ raw state_of_tree() {
                 std::string const content = p.is_symlink() ? shown(p.readlink())
                                             : p.is_file()  ? shown(p.read_bytes())
                                                            : "";
-                found.emplace_back(
-                    p.as_posix(),
-                    tuple({shown(p), shown(status.st_mode),
-                           p.is_dir() ? "0" : shown(status.st_nlink), content})
-                        .text);
+                found.emplace_back(p.as_posix(),
+                                   tuple({shown(p), shown(status.st_mode),
+                                          p.is_dir() ? "0" : shown(status.st_nlink), content})
+                                       .text);
             }
     return in_order(std::move(found));
 }
@@ -283,9 +312,8 @@ void change_tree(answers& out) {
     act("read_text newline", [] { return p("new/v").read_text(); });
     act("write_text utf-16", [] { return p("new/w").write_text("aä\n", {.encoding = "utf-16"}); });
     act("read_text utf-16", [] { return p("new/w").read_text({.encoding = "utf-16"}); });
-    act("write_text ascii", [] {
-        return p("new/x").write_text("ä", {.encoding = "ascii", .errors = "replace"});
-    });
+    act("write_text ascii",
+        [] { return p("new/x").write_text("ä", {.encoding = "ascii", .errors = "replace"}); });
     act("rename", [] { return p("new/u").rename("new/renamed"); });
     act("rename missing", [] { return p("new/u").rename("new/renamed"); });
     act("rename over", [] { return p("new/v").rename("new/renamed"); });
@@ -309,8 +337,9 @@ void build_tree(std::filesystem::path const& root) {
     namespace fs = std::filesystem;
     fs::create_directories(root / "dir" / "sub" / "deep");
     fs::create_directories(root / "dir" / "\xc3\xa4");
-    for (char const* const name : {"file", "dir/a.txt", "dir/sub/b.txt", "dir/sub/deep/c.txt", "bad\xff",
-                                   "new\nline", "dir/\xc3\xa4/\xc3\xa4.txt", "dir/.hidden", "dir/file"})
+    for (char const* const name :
+         {"file", "dir/a.txt", "dir/sub/b.txt", "dir/sub/deep/c.txt", "bad\xff", "new\nline",
+          "dir/\xc3\xa4/\xc3\xa4.txt", "dir/.hidden", "dir/file"})
         std::ofstream(root / name) << name;
     fs::create_symlink("file", root / "link");
     fs::create_symlink("link", root / "chain");
@@ -324,7 +353,8 @@ void build_tree(std::filesystem::path const& root) {
 // The working directory of the process, while the test uses relative paths.
 class in_directory {
 public:
-    explicit in_directory(std::filesystem::path const& there) : old_(std::filesystem::current_path()) {
+    explicit in_directory(std::filesystem::path const& there)
+        : old_(std::filesystem::current_path()) {
         std::filesystem::current_path(there);
     }
     ~in_directory() { std::filesystem::current_path(old_); }
@@ -348,18 +378,6 @@ std::vector<std::string> lines_of(std::istream& in) {
     return lines;
 }
 
-class scratch {
-public:
-    scratch() {
-        std::string name = std::filesystem::temp_directory_path() / "weft-path-XXXXXX";
-        REQUIRE(::mkdtemp(name.data()) != nullptr);
-        where = std::filesystem::canonical(name);
-    }
-    ~scratch() { std::filesystem::remove_all(where); }
-
-    std::filesystem::path where;
-};
-
 } // namespace
 
 TEST_SUITE_BEGIN("io.path_pathlib");
@@ -367,15 +385,15 @@ TEST_SUITE_BEGIN("io.path_pathlib");
 TEST_CASE("PH1, PH3, PH5, PH6, PH8, PH9, PH10: every method gives what Python's pathlib gives") {
     scratch const place;
     ::mode_t const mask = ::umask(022);
-    build_tree(place.where / "ours");
-    build_tree(place.where / "theirs");
-    write_inputs(place.where / "inputs");
-    std::ofstream(place.where / "oracle.py") << pathlib_oracle;
+    build_tree(place.where() / "ours");
+    build_tree(place.where() / "theirs");
+    write_inputs(place.where() / "inputs");
+    std::ofstream(place.where() / "oracle.py") << pathlib_oracle;
 
     answers ours;
     ask_pure(ours);
     {
-        in_directory const inside(place.where / "ours");
+        in_directory const inside(place.where() / "ours");
         weft::run({.workers = 2}, [&] {
             for (std::string const& name : names_in_tree())
                 ask_about(ours, name, name);
@@ -387,12 +405,13 @@ TEST_CASE("PH1, PH3, PH5, PH6, PH8, PH9, PH10: every method gives what Python's 
     }
     ::umask(mask);
 
-    std::string const in = place.where.string() + "/";
+    std::string const in = place.where().string() + "/";
     std::string const command = "python3 " + in + "oracle.py " + in + "inputs " + in + "theirs >" +
                                 in + "answers 2>" + in + "errors";
-    REQUIRE_MESSAGE(std::system(command.c_str()) == 0,
-                    (std::ostringstream() << std::ifstream(place.where / "errors").rdbuf()).str());
-    std::ifstream answered(place.where / "answers");
+    REQUIRE_MESSAGE(
+        std::system(command.c_str()) == 0,
+        (std::ostringstream() << std::ifstream(place.where() / "errors").rdbuf()).str());
+    std::ifstream answered(place.where() / "answers");
     std::vector<std::string> const theirs = lines_of(answered);
     std::istringstream own(ours.text.str());
     std::vector<std::string> const mine = lines_of(own);

@@ -35,15 +35,12 @@ void run_with_signals(std::function<void()> const& body, unsigned times = 1) {
     weft::test::run_test({.seeds = {}, .times = times}, body);
 }
 
-// The handler has run when it returns. What is sent to the process may take its time, and its order.
-void send(int number) {
-    ::raise(number);
-}
+// The handler has run when it returns. What is sent to the process may take its time, and its
+// order.
+void send(int number) { ::raise(number); }
 
 std::atomic<int> handled = 0;
-void count_signal(int) {
-    ++handled;
-}
+void count_signal(int) { ++handled; }
 
 struct counting {
     explicit counting(int number) : number_(number) {
@@ -74,56 +71,62 @@ weft::test::child_program const unreceived("unreceived", [] {
 
 TEST_CASE("SG1: signals arrive in order, and have no other effect") {
     counting const before(SIGUSR1);
-    run_with_signals([] {
-        weft::signal_receiver signals = weft::open_signal_receiver({SIGUSR1, SIGUSR2, SIGUSR1});
-        for (int const number : {SIGUSR2, SIGUSR1, SIGUSR2}) {
-            send(number);
-            check(signals.receive() == number, "that one");
-        }
-        send(SIGUSR2);
-        send(SIGUSR1);
-        send(SIGUSR2); // again, before it is received
-        std::vector<int> received;
-        for (int const number : signals) {
-            received.push_back(number);
-            if (received.size() == 2) break;
-        }
-        check(received == std::vector<int>{SIGUSR2, SIGUSR1}, "SG2: once each, in order");
-        check(handled == 0, "the previous handler was not called");
-    }, 20);
+    run_with_signals(
+        [] {
+            weft::signal_receiver signals = weft::open_signal_receiver({SIGUSR1, SIGUSR2, SIGUSR1});
+            for (int const number : {SIGUSR2, SIGUSR1, SIGUSR2}) {
+                send(number);
+                check(signals.receive() == number, "that one");
+            }
+            send(SIGUSR2);
+            send(SIGUSR1);
+            send(SIGUSR2); // again, before it is received
+            std::vector<int> received;
+            for (int const number : signals) {
+                received.push_back(number);
+                if (received.size() == 2) break;
+            }
+            check(received == std::vector<int>{SIGUSR2, SIGUSR1}, "SG2: once each, in order");
+            check(handled == 0, "the previous handler was not called");
+        },
+        20);
 }
 
 TEST_CASE("SG1: a waiting task is woken, from any thread") {
-    run_with_signals([] {
-        weft::signal_receiver signals = weft::open_signal_receiver({SIGUSR1});
-        for (int round = 0; round < 50; ++round) {
-            weft::with_task_group([&](weft::task_group& group) {
-                group.start_soon([&] { check(signals.receive() == SIGUSR1, "it came"); });
-                if (round % 2 == 0) weft::wait_all_tasks_blocked();
-                if (round % 3 == 0)
-                    ::kill(::getpid(), SIGUSR1);
-                else
-                    std::thread([] { send(SIGUSR1); }).join();
-            });
-        }
-    }, 5);
+    run_with_signals(
+        [] {
+            weft::signal_receiver signals = weft::open_signal_receiver({SIGUSR1});
+            for (int round = 0; round < 50; ++round) {
+                weft::with_task_group([&](weft::task_group& group) {
+                    group.start_soon([&] { check(signals.receive() == SIGUSR1, "it came"); });
+                    if (round % 2 == 0) weft::wait_all_tasks_blocked();
+                    if (round % 3 == 0)
+                        ::kill(::getpid(), SIGUSR1);
+                    else
+                        std::thread([] { send(SIGUSR1); }).join();
+                });
+            }
+        },
+        5);
 }
 
 TEST_CASE("SG3: cancelling a receive() loses no signal") {
-    run_with_signals([] {
-        weft::signal_receiver signals = weft::open_signal_receiver({SIGUSR1});
-        for (int round = 0; round < 100; ++round) {
-            weft::cancel_scope scope;
-            std::optional<int> got;
-            weft::with_task_group([&](weft::task_group& group) {
-                group.start_soon([&] { scope.run([&] { got = signals.receive(); }); });
-                if (round % 3 == 0) weft::wait_all_tasks_blocked();
-                group.start_soon([] { send(SIGUSR1); });
-                group.start_soon([&] { scope.cancel(); });
-            });
-            check(got.value_or(0) == SIGUSR1 || signals.receive() == SIGUSR1, "now or later");
-        }
-    }, 5);
+    run_with_signals(
+        [] {
+            weft::signal_receiver signals = weft::open_signal_receiver({SIGUSR1});
+            for (int round = 0; round < 100; ++round) {
+                weft::cancel_scope scope;
+                std::optional<int> got;
+                weft::with_task_group([&](weft::task_group& group) {
+                    group.start_soon([&] { scope.run([&] { got = signals.receive(); }); });
+                    if (round % 3 == 0) weft::wait_all_tasks_blocked();
+                    group.start_soon([] { send(SIGUSR1); });
+                    group.start_soon([&] { scope.cancel(); });
+                });
+                check(got.value_or(0) == SIGUSR1 || signals.receive() == SIGUSR1, "now or later");
+            }
+        },
+        5);
 }
 
 TEST_CASE("SG4: the previous handler returns, and gets what was not received") {
@@ -151,8 +154,8 @@ TEST_CASE("SG4: the previous handler returns, and gets what was not received") {
 
 TEST_CASE("SG4: a handler that somebody put in the place of ours stays there") {
     run_with_signals([] {
-        auto signals = std::make_unique<weft::signal_receiver>(
-            weft::open_signal_receiver({SIGUSR1}));
+        auto signals =
+            std::make_unique<weft::signal_receiver>(weft::open_signal_receiver({SIGUSR1}));
         ::signal(SIGUSR1, count_signal);
         signals.reset();
         check(::signal(SIGUSR1, SIG_DFL) == count_signal, "still there");
@@ -161,27 +164,29 @@ TEST_CASE("SG4: a handler that somebody put in the place of ours stays there") {
 
 TEST_CASE("SG5: every receiver is told, also those of other runs; they leave in any order") {
     counting const before(SIGUSR1);
-    run_with_signals([] {
-        std::optional<weft::signal_receiver> first(weft::open_signal_receiver({SIGUSR1}));
-        std::optional<weft::signal_receiver> second(
-            weft::open_signal_receiver({SIGUSR1, SIGUSR2}));
-        std::thread other([] {
-            weft::run({.workers = 1}, [] {
-                auto signals = weft::open_signal_receiver({SIGUSR1});
-                send(SIGUSR1);
-                check(signals.receive() == SIGUSR1, "the other run");
+    run_with_signals(
+        [] {
+            std::optional<weft::signal_receiver> first(weft::open_signal_receiver({SIGUSR1}));
+            std::optional<weft::signal_receiver> second(
+                weft::open_signal_receiver({SIGUSR1, SIGUSR2}));
+            std::thread other([] {
+                weft::run({.workers = 1}, [] {
+                    auto signals = weft::open_signal_receiver({SIGUSR1});
+                    send(SIGUSR1);
+                    check(signals.receive() == SIGUSR1, "the other run");
+                });
             });
-        });
-        other.join();
-        check(first->receive() == SIGUSR1 && second->receive() == SIGUSR1, "both");
-        first.reset();
-        send(SIGUSR1);
-        check(second->receive() == SIGUSR1 && handled == 0, "the other one still");
-        second.reset();
-        send(SIGUSR1);
-        check(handled == 1, "none is left");
-        handled = 0;
-    }, 10);
+            other.join();
+            check(first->receive() == SIGUSR1 && second->receive() == SIGUSR1, "both");
+            first.reset();
+            send(SIGUSR1);
+            check(second->receive() == SIGUSR1 && handled == 0, "the other one still");
+            second.reset();
+            send(SIGUSR1);
+            check(handled == 1, "none is left");
+            handled = 0;
+        },
+        10);
 }
 
 TEST_CASE("SG5: what cannot be received is refused, and nothing is changed") {
@@ -192,7 +197,8 @@ TEST_CASE("SG5: what cannot be received is refused, and nothing is changed") {
                 check(false, "refused");
             } catch (std::invalid_argument const& refused) {
                 check(std::string(refused.what()).find_first_of("0123456789SIG") !=
-                          std::string::npos, "named");
+                          std::string::npos,
+                      "named");
             }
         }
         check_throws<std::invalid_argument>([] { weft::open_signal_receiver({}); }, "none");

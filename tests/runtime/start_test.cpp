@@ -550,4 +550,16 @@ TEST_SUITE("runtime.start") {
             check(finished == value.has_value(), "a value if it was not cut short");
         });
     }
+
+    TEST_CASE("S2: start() on a group that is not open is refused, and the function does not run") {
+        run_test([] {
+            bool ran = false;
+            task_group closed;
+            auto const start = [&] { closed.start([&](task_status<>&) { ran = true; }); };
+            check_throws<std::logic_error>(start, "before it is open");
+            closed.run([] {});
+            check_throws<std::logic_error>(start, "after it has ended");
+            check(!ran, "nothing ran");
+        });
+    }
 }

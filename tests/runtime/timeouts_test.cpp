@@ -325,4 +325,14 @@ TEST_SUITE("runtime.timeouts") {
             check(finished == timed_out, "the timeout, or the cancellation");
         });
     }
+
+    TEST_CASE("NX7: move_on_at and fail_at take a time, which may have passed") {
+        run_test([] {
+            check(!move_on_at(current_time() + 1ms, [] { sleep_forever(); }), "cut short");
+            check(!move_on_at(time_point::min(), [] { lowlevel::checkpoint(); }), "at once");
+            check(move_on_at(time_point::max(), [] { lowlevel::checkpoint(); }), "never");
+            check_throws<timeout_error>([] { fail_at(current_time(), [] { sleep_forever(); }); }, "fail_at");
+            check(fail_at(current_time() + 1h, [] { return 7; }) == 7, "in time");
+        });
+    }
 }

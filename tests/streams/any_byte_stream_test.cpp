@@ -51,9 +51,7 @@ TEST_CASE("X9: an lvalue is borrowed: close() reaches it, destruction does not")
     run_test({.workers = {1}}, [] {
         bool alive = false;
         loop stream(alive);
-        {
-            weft::any_byte_stream holder(stream);
-        }
+        { weft::any_byte_stream holder(stream); }
         check(alive && stream.closed == 0, "only borrowed");
         weft::any_byte_stream holder(stream);
         holder.close();
@@ -73,12 +71,10 @@ TEST_CASE("X9: an rvalue and a unique_ptr are owned") {
             holder.close();
         }
         check(!alive, "destroyed with its holder");
-        {
-            weft::any_byte_receive_stream const holder(std::make_unique<loop>(alive));
-        }
+        { weft::any_byte_receive_stream const holder(std::make_unique<loop>(alive)); }
         check(!alive, "destroyed with its holder");
-        check_throws<std::invalid_argument>(
-            [] { weft::any_byte_stream{std::unique_ptr<loop>()}; }, "nothing to hold");
+        check_throws<std::invalid_argument>([] { weft::any_byte_stream{std::unique_ptr<loop>()}; },
+                                            "nothing to hold");
     });
 }
 

@@ -26,9 +26,7 @@ using weft::test::check;
 using weft::test::check_throws;
 using weft::test::run_test;
 
-auto make_pipe(double size = 100) {
-    return weft::create_memory_object_stream<weft::bytes>(size);
-}
+auto make_pipe(double size = 100) { return weft::create_memory_object_stream<weft::bytes>(size); }
 
 // Gives what it is told to, and notes how much it was asked for.
 class recorder final : public weft::byte_receive_stream {
@@ -139,7 +137,8 @@ TEST_CASE("BF2: a length that is made up costs no memory in advance") {
     });
 }
 
-TEST_CASE("BF3: receive_until() drops the delimiter, keeps the rest, and finds one that is cut up") {
+TEST_CASE(
+    "BF3: receive_until() drops the delimiter, keeps the rest, and finds one that is cut up") {
     run_test([] {
         auto pipe = make_pipe();
         weft::buffered_byte_receive_stream reader(pipe.receive);
@@ -174,7 +173,8 @@ TEST_CASE("BF3: a delimiter that never comes") {
         check(reader.buffer() == "abcd", "kept");
         pipe.send.send("e\nfghij\n");
         check(reader.receive_until("\n", 6) == "abcde", "later it is found");
-        check(reader.receive_until("\n", 2) == "fghij", "in the buffer already: found beyond the most");
+        check(reader.receive_until("\n", 2) == "fghij",
+              "in the buffer already: found beyond the most");
         pipe.send.send("half a line");
         pipe.send.close();
         bool caused = false;
@@ -228,7 +228,8 @@ TEST_CASE("BF4: empty objects are passed over") {
             pipe.send.send(piece);
         pipe.send.close();
         check(reader.receive_exactly(2) == "ab", "the rest");
-        check_throws<weft::end_of_stream>([&] { reader.receive(); }, "the end, not an endless loop");
+        check_throws<weft::end_of_stream>([&] { reader.receive(); },
+                                          "the end, not an endless loop");
     });
 }
 

@@ -27,9 +27,7 @@ template <class Stream> byte_stream_ends ends_of(std::pair<Stream, Stream> pair)
 }
 
 template <class T, class Make> void check_objects(Make make, std::vector<T> items) {
-    run_test([&] {
-        weft::check_object_stream<T>([&] { return make(); }, items);
-    });
+    run_test([&] { weft::check_object_stream<T>([&] { return make(); }, items); });
 }
 
 // Two pipes of objects make two byte streams.
@@ -94,8 +92,7 @@ TEST_CASE("X1-X6, R2-R4: sockets conform") {
 
 TEST_CASE("X1-X6, R2-R4: stapled byte streams conform, over objects without a buffer") {
     run_test([] {
-        weft::check_byte_stream([] { return stapled_ends(0); },
-                                {.one_task_a_direction = false});
+        weft::check_byte_stream([] { return stapled_ends(0); }, {.one_task_a_direction = false});
     });
 }
 

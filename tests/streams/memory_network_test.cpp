@@ -133,7 +133,8 @@ TEST_CASE("a reset breaks both ends and wakes those that wait") {
             weft::wait_all_tasks_blocked();
             other.reset();
         });
-        check_throws<weft::broken_resource_error>([&, &other = there] { other.receive(); }, "again");
+        check_throws<weft::broken_resource_error>([&, &other = there] { other.receive(); },
+                                                  "again");
     });
 }
 

@@ -434,4 +434,62 @@ TEST_CASE("MS6: cancelled at every suspension point, receive() takes nothing") {
     });
 }
 
+TEST_CASE("MS18, MS24: close() waits for nothing, twice is once, and what was sent before comes in order") {
+    weft::test::run_test([] {
+        auto pipe = create_memory_object_stream<int>(3);
+        for (int item = 1; item <= 3; ++item)
+            pipe.send.send_nowait(item);
+        pipe.send.close();
+        pipe.send.close();
+        for (int item = 1; item <= 3; ++item)
+            check(pipe.receive.receive() == item, "in the order of sending");
+        pipe.receive.close();
+        pipe.receive.close();
+    });
+}
+
+TEST_CASE("MS25: items that nobody receives are destroyed with the stream or with their sender") {
+    auto const item = std::make_shared<int>(1);
+    weft::test::run_test([&] {
+        auto pipe = create_memory_object_stream<std::shared_ptr<int>>(1);
+        pipe.send.send_nowait(item);
+        weft::with_task_group([&](weft::task_group& group) {
+            group.start_soon([&] { pipe.send.send(item); });
+            weft::wait_all_tasks_blocked();
+            check(item.use_count() == 3, "one in the buffer, one with the sender");
+            group.cancel();
+        });
+        check(item.use_count() == 2, "the sender's is gone");
+    });
+    CHECK(item.use_count() == 1);
+}
+
+TEST_CASE("MS4: cancelled at every suspension point, an item is sent once or not at all") {
+    unsigned const points = weft::test::cancel_at_every_suspension_point([](weft::test::attempt& at) {
+        auto pipe = create_memory_object_stream<int>(0);
+        int received = 0;
+        bool sent = false;
+        weft::with_task_group([&](weft::task_group& group) {
+            group.start_soon([&] {
+                weft::lowlevel::checkpoint();
+                try {
+                    for (;;) {
+                        pipe.receive.receive();
+                        ++received;
+                    }
+                } catch (weft::end_of_stream const&) { // the sender has given up or is done
+                }
+            });
+            at.run([&] {
+                pipe.send.send(9);
+                sent = true;
+                weft::lowlevel::checkpoint();
+            });
+            pipe.send.close();
+        });
+        check(received == (sent ? 1 : 0), "received if and only if send() returned");
+    });
+    CHECK(points >= 2);
+}
+
 TEST_SUITE_END();

@@ -20,12 +20,14 @@
 #include <fstream>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <system_error>
 #include <thread>
 #include <vector>
 
 #include <fcntl.h>
+#include <pthread.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -47,9 +49,10 @@ void run_with_processes(std::function<void()> const& body, unsigned times = 1) {
     CHECK(errno == ECHILD);
 }
 
-bool exists(int pid) {
-    return ::kill(pid, 0) == 0 || errno != ESRCH;
-}
+// Where it is the point that a process ends politely, however busy the machine is.
+constexpr auto long_grace = 20s;
+
+bool exists(int pid) { return ::kill(pid, 0) == 0 || errno != ESRCH; }
 
 // Grandchildren are reaped by somebody else, a moment after they end.
 bool is_running(int pid) {
@@ -129,13 +132,18 @@ TEST_CASE("SP1: what makes no sense is refused before anything is started") {
         check_throws<refused>([] { weft::open_process({"true"}, {.umask = 01000}); }, "umask");
         check_throws<refused>([] { weft::open_process({"true"}, {.pass_fds = {-1}}); }, "fd -1");
         check_throws<refused>(
-            [] { weft::open_process({"true"}, {.stdin_ = weft::stdio::standard_output}); }, "stdin");
+            [] { weft::open_process({"true"}, {.stdin_ = weft::stdio::standard_output}); },
+            "stdin");
         check_throws<refused>([] { weft::open_process({"true"}, {.user = "no such user"}); },
                               "no such user");
         check_throws<refused>([] { weft::open_process({"true"}, {.group = "no such group"}); },
                               "no such group");
         check_throws<refused>([] { weft::open_process({"true"}, {.user = -1}); }, "user -1");
-        check_throws<refused>([] { weft::open_process({"env"}, {.env = {{{"A=B", "c"}}}}); }, "env");
+        check_throws<refused>(
+            [] {
+                weft::open_process({"env"}, {.env = {{{"A=B", "c"}}}});
+            },
+            "env");
         check_throws<refused>(
             [] { weft::run_process({"cat"}, {.input = "x", .stdin_ = weft::stdio::inherit}); },
             "SP9: both");
@@ -144,11 +152,12 @@ TEST_CASE("SP1: what makes no sense is refused before anything is started") {
 
 TEST_CASE("SP2: standard streams are pipes, nothing, descriptors, or one another") {
     run_with_processes([] {
-        auto const both = weft::run_process("echo a; echo b >&2",
-                                            {.stderr_ = weft::stdio::standard_output});
+        auto const both =
+            weft::run_process("echo a; echo b >&2", {.stderr_ = weft::stdio::standard_output});
         check(both.stdout_data == "a\nb\n" && !both.stderr_data, "stderr goes where stdout goes");
-        auto const none = weft::run_process("echo a; echo b >&2", {.stdout_ = weft::stdio::devnull,
-                                                                   .stderr_ = weft::stdio::devnull});
+        auto const none =
+            weft::run_process("echo a; echo b >&2",
+                              {.stdout_ = weft::stdio::devnull, .stderr_ = weft::stdio::devnull});
         check(!none.stdout_data && !none.stderr_data, "no pipes, no data");
         weft::process quiet = weft::open_process({"true"}, {.stdin_ = weft::stdio::devnull,
                                                             .stdout_ = weft::stdio::devnull,
@@ -168,9 +177,8 @@ TEST_CASE("SP2: numbers of the standard streams may be given in any order") {
         weft::unique_fd in(ends[1]);
         int const saved_out = ::fcntl(1, F_DUPFD_CLOEXEC, 3);
         ::dup2(in.get(), 1);
-        auto const failure = text_of_error([] {
-            weft::run_process("echo to stderr >&2", {.stdout_ = 2, .stderr_ = 1});
-        });
+        auto const failure = text_of_error(
+            [] { weft::run_process("echo to stderr >&2", {.stdout_ = 2, .stderr_ = 1}); });
         ::dup2(saved_out, 1);
         ::close(saved_out);
         in.reset();
@@ -189,16 +197,17 @@ TEST_CASE("SP3: directory, environment, session, umask, user and groups are the 
         auto const session = weft::run_process("cut -d' ' -f6 < /proc/$$/stat; echo $$",
                                                {.start_new_session = true});
         auto const& data = *session.stdout_data;
-        check(data.substr(0, data.find('\n')) == data.substr(data.find('\n') + 1, data.size() / 2 - 1),
+        check(data.substr(0, data.find('\n')) ==
+                  data.substr(data.find('\n') + 1, data.size() / 2 - 1),
               "it leads a session");
         if (::getuid() != 0) return;
-        auto const who = weft::run_process("id -u; id -g; id -G", {.user = "nobody",
-                                                                   .group = 54'321,
-                                                                   .extra_groups = {{12'345, "daemon"}}});
-        check(who.stdout_data == "65534\n54321\n54321 1 12345\n", "user and groups: " +
-                                                                     *who.stdout_data);
-        auto const groups = weft::run_process(
-            "id -G", {.group = 7, .extra_groups = std::vector<weft::account>()});
+        auto const who = weft::run_process(
+            "id -u; id -g; id -G",
+            {.user = "nobody", .group = 54'321, .extra_groups = {{12'345, "daemon"}}});
+        check(who.stdout_data == "65534\n54321\n54321 1 12345\n",
+              "user and groups: " + *who.stdout_data);
+        auto const groups =
+            weft::run_process("id -G", {.group = 7, .extra_groups = std::vector<weft::account>()});
         check(groups.stdout_data == "7\n", "an empty list: no groups");
     });
 }
@@ -207,7 +216,8 @@ TEST_CASE("SP3: a child has its standard streams and what is passed, and no othe
     run_with_processes([] {
         weft::unique_fd const kept(::open("/dev/null", O_RDONLY | O_CLOEXEC));
         weft::unique_fd const leaks(::open("/dev/null", O_RDONLY)); // not close-on-exec
-        std::string const look = "for fd in $(seq 0 99); do test -e /proc/$$/fd/$fd && echo $fd; done";
+        std::string const look =
+            "for fd in $(seq 0 99); do test -e /proc/$$/fd/$fd && echo $fd; done";
         auto const seen = weft::run_process(look + "; true", {.pass_fds = {kept.get()}});
         check(seen.stdout_data == "0\n1\n2\n" + std::to_string(kept.get()) + "\n",
               *seen.stdout_data);
@@ -235,45 +245,50 @@ TEST_CASE("SP3: a child starts with default signals and none blocked") {
 }
 
 TEST_CASE("SP4: several tasks wait, repeatedly, before and after the end; SP16") {
-    run_with_processes([] {
-        weft::process child = weft::open_process({"cat"});
-        std::atomic<int> heard = 0;
-        weft::with_task_group([&](weft::task_group& group) {
-            for (int task = 0; task < 5; ++task)
-                group.start_soon([&] {
-                    check(child.wait() == 0, "its exit status");
-                    check(child.returncode() == 0, "it is there once wait() returns");
-                    ++heard;
-                });
-            weft::wait_all_tasks_blocked();
-            check(!child.returncode() && heard == 0, "it runs");
-            child.stdin_stream()->close();
-        });
-        check(heard == 5 && child.wait() == 0, "and again");
-        child.close();
-        child.close();
-    }, 20);
+    run_with_processes(
+        [] {
+            weft::process child = weft::open_process({"cat"});
+            std::atomic<int> heard = 0;
+            weft::with_task_group([&](weft::task_group& group) {
+                for (int task = 0; task < 5; ++task)
+                    group.start_soon([&] {
+                        check(child.wait() == 0, "its exit status");
+                        check(child.returncode() == 0, "it is there once wait() returns");
+                        ++heard;
+                    });
+                weft::wait_all_tasks_blocked();
+                check(!child.returncode() && heard == 0, "it runs");
+                child.stdin_stream()->close();
+            });
+            check(heard == 5 && child.wait() == 0, "and again");
+            child.close();
+            child.close();
+        },
+        20);
 }
 
 TEST_CASE("SP4: a cancelled waiter leaves the others waiting") {
-    run_with_processes([] {
-        weft::process child = weft::open_process({"cat"});
-        weft::with_task_group([&](weft::task_group& group) {
-            weft::cancel_scope first;
-            weft::event gave_up;
-            group.start_soon([&] {
-                check(!first.run([&] { child.wait(); }), "cut short");
-                gave_up.set();
+    run_with_processes(
+        [] {
+            weft::process child = weft::open_process({"cat"});
+            weft::with_task_group([&](weft::task_group& group) {
+                weft::cancel_scope first;
+                weft::event gave_up;
+                group.start_soon([&] {
+                    check(!first.run([&] { child.wait(); }), "cut short");
+                    gave_up.set();
+                });
+                weft::wait_all_tasks_blocked();
+                group.start_soon(
+                    [&] { check(child.wait() == 0, "the other one hears of the end"); });
+                weft::wait_all_tasks_blocked();
+                first.cancel();
+                gave_up.wait();
+                child.stdin_stream()->close();
             });
-            weft::wait_all_tasks_blocked();
-            group.start_soon([&] { check(child.wait() == 0, "the other one hears of the end"); });
-            weft::wait_all_tasks_blocked();
-            first.cancel();
-            gave_up.wait();
-            child.stdin_stream()->close();
-        });
-        child.close();
-    }, 20);
+            child.close();
+        },
+        20);
 }
 
 TEST_CASE("SP4: minus the signal that killed it; and it has ended though its pipes are held open") {
@@ -329,38 +344,43 @@ TEST_CASE("SP7: close() closes the streams and waits; it asks nobody to end") {
 }
 
 TEST_CASE("SP7, SP8: a cancelled close() ends the process, and reaps it, before it goes on") {
-    run_with_processes([] {
-        weft::process child = weft::open_process({"sleep", "1000"});
-        int const pid = child.pid();
-        weft::cancel_scope scope;
-        weft::with_task_group([&](weft::task_group& group) {
-            group.start_soon([&] { check(!scope.run([&] { child.close(); }), "cut short"); });
-            weft::wait_all_tasks_blocked();
-            check(!child.returncode(), "it is waited for");
-            scope.cancel();
-        });
-        check(!exists(pid) && child.returncode() == -SIGTERM, "politely");
-        weft::process other = weft::open_process({"sleep", "1000"});
-        weft::close_forcefully(other);
-        check(other.returncode() == -SIGTERM, "forcefully, the same");
-    }, 5);
+    run_with_processes(
+        [] {
+            weft::process child =
+                weft::open_process({"sleep", "1000"}, {.grace_period = long_grace});
+            int const pid = child.pid();
+            weft::cancel_scope scope;
+            weft::with_task_group([&](weft::task_group& group) {
+                group.start_soon([&] { check(!scope.run([&] { child.close(); }), "cut short"); });
+                weft::wait_all_tasks_blocked();
+                check(!child.returncode(), "it is waited for");
+                scope.cancel();
+            });
+            check(!exists(pid) && child.returncode() == -SIGTERM, "politely");
+            weft::process other =
+                weft::open_process({"sleep", "1000"}, {.grace_period = long_grace});
+            weft::close_forcefully(other);
+            check(other.returncode() == -SIGTERM, "forcefully, the same");
+        },
+        5);
 }
 
 TEST_CASE("SP8: who does not listen to SIGTERM is killed when the grace is over") {
     run_with_processes([] {
-        weft::process deaf = weft::open_process("trap '' TERM; echo ready; while :; do sleep 1000; done",
-                                                {.grace_period = 50ms});
+        weft::process deaf = weft::open_process(
+            "trap '' TERM; echo ready; while :; do sleep 1000; done", {.grace_period = 50ms});
         check(read_line(*deaf.stdout_stream()) == "ready", "it began");
         weft::close_forcefully(deaf);
         check(deaf.returncode() == -SIGKILL, "firmly");
 
         weft::process tidy = weft::open_process(
-            "trap 'exit 5' TERM; echo ready; while :; do sleep 0.01 & wait; done");
+            "trap 'exit 5' TERM; echo ready; while :; do sleep 0.01 & wait; done",
+            {.grace_period = long_grace});
         check(read_line(*tidy.stdout_stream()) == "ready", "it began");
         weft::close_forcefully(tidy);
         check(tidy.returncode() == 5, "it had the time to say good-bye");
 
-        weft::process stopped = weft::open_process({"sleep", "1000"});
+        weft::process stopped = weft::open_process({"sleep", "1000"}, {.grace_period = long_grace});
         stopped.send_signal(SIGSTOP);
         weft::close_forcefully(stopped);
         check(stopped.returncode() == -SIGTERM, "one that is stopped hears it, too");
@@ -402,6 +422,26 @@ TEST_CASE("SP8: whenever run_process() is cancelled, nothing is left") {
     CHECK(::waitpid(-1, nullptr, WNOHANG) == -1);
 }
 
+TEST_CASE("SP8: at every point where run_process() can be cancelled") {
+    unsigned const points =
+        weft::test::cancel_at_every_suspension_point([](weft::test::attempt& at) {
+            std::optional<weft::bytes> got;
+            bool const through =
+                at.run([&] { got = weft::run_process("cat", {.input = "x"}).stdout_data; });
+            check(!through || got == "x", "all of it");
+            check(::waitpid(-1, nullptr, WNOHANG) == -1 && errno == ECHILD, "no process is left");
+        });
+    CHECK(points >= 3);
+}
+
+TEST_CASE("SP7: at every point where close() can be cancelled") {
+    weft::test::cancel_at_every_suspension_point([](weft::test::attempt& at) {
+        weft::process child = weft::open_process({"cat"});
+        at.run([&] { child.close(); });
+        check(child.returncode().has_value(), "it has ended");
+    });
+}
+
 TEST_CASE("SP9: input is fed while both outputs are drained, however much there is") {
     run_with_processes([] {
         std::string const much(3'000'000, 'x');
@@ -427,8 +467,9 @@ TEST_CASE("SP10: check makes a failure an exception that knows what happened") {
                       std::string(failure.what()).find("exit status 3") != std::string::npos,
                   failure.what());
         }
-        check(text_of_error([] { weft::run_process({"sh", "-c", "kill -SEGV $$"}); })
-                      .find("SIGSEGV") != std::string::npos,
+        check(text_of_error([] {
+                  weft::run_process({"sh", "-c", "kill -SEGV $$"});
+              }).find("SIGSEGV") != std::string::npos,
               "the signal's name");
         check(weft::run_process("exit 3", {.check = false}).returncode == 3, "unchecked");
     });
@@ -481,6 +522,18 @@ TEST_CASE("SP14: a status that somebody else took is 255, and nobody waits for e
     });
 }
 
+TEST_CASE("SP15: this process is not copied") {
+    static std::atomic<int> copies = 0;
+    static int const registered = ::pthread_atfork([] { ++copies; }, nullptr, nullptr);
+    REQUIRE(registered == 0);
+    copies = 0;
+    run_with_processes([] {
+        weft::run_process("true");
+        check_throws<std::system_error>([] { weft::run_process({"/no/such/program"}); }, "missing");
+    });
+    CHECK(copies == 0);
+}
+
 TEST_CASE("SP14: children of others are left alone") {
     ::pid_t const other = ::fork();
     if (other == 0) ::_exit(42);
@@ -525,7 +578,8 @@ TEST_CASE("many processes at once") {
         weft::with_task_group([&](weft::task_group& group) {
             for (int number = 0; number < 50; ++number)
                 group.start_soon([&, number] {
-                    sum += std::stoi(*weft::run_process({"echo", std::to_string(number)}).stdout_data);
+                    sum +=
+                        std::stoi(*weft::run_process({"echo", std::to_string(number)}).stdout_data);
                 });
         });
         check(sum == 49 * 50 / 2, "each its own output");

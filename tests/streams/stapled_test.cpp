@@ -58,7 +58,8 @@ std::string failure_of_closing(weft::resource& stream) {
 
 } // namespace
 
-TEST_CASE("ST1: close() closes the sending one and then the receiving one, also if the first fails") {
+TEST_CASE(
+    "ST1: close() closes the sending one and then the receiving one, also if the first fails") {
     run_test({.workers = {1}}, [] {
         for (bool const send_fails : {false, true})
             for (bool const receive_fails : {false, true}) {
@@ -69,7 +70,9 @@ TEST_CASE("ST1: close() closes the sending one and then the receiving one, also 
                                                weft::any_byte_receive_stream(receive)};
                 std::string const failure = failure_of_closing(both);
                 check(log == std::vector<std::string>{"send", "receive"}, "both, in order");
-                check(failure == (send_fails ? "send" : receive_fails ? "receive" : ""),
+                check(failure == (send_fails      ? "send"
+                                  : receive_fails ? "receive"
+                                                  : ""),
                       "the first failure");
             }
     });
@@ -105,8 +108,8 @@ TEST_CASE("ST3: several listeners as one, and listeners of listeners") {
         inner.push_back(std::make_unique<network_listener>(network.listen(1)));
         inner.push_back(std::make_unique<network_listener>(network.listen(2)));
         listeners outer;
-        outer.push_back(std::make_unique<weft::multi_listener<weft::memory_network_stream>>(
-            std::move(inner)));
+        outer.push_back(
+            std::make_unique<weft::multi_listener<weft::memory_network_stream>>(std::move(inner)));
         outer.push_back(std::make_unique<network_listener>(network.listen(3)));
         weft::multi_listener<weft::memory_network_stream> all(std::move(outer));
         check(all.listeners().size() == 3, "taken apart");

@@ -24,9 +24,7 @@ using weft::test::check;
 using weft::test::check_throws;
 using weft::test::run_test;
 
-auto make_pipe(double size = 1000) {
-    return weft::create_memory_object_stream<weft::bytes>(size);
-}
+auto make_pipe(double size = 1000) { return weft::create_memory_object_stream<weft::bytes>(size); }
 
 // What the octets are as text, when they come in pieces of this size.
 std::string decode(std::string const& octets, std::string_view encoding, std::string_view errors,
@@ -122,9 +120,13 @@ TEST_CASE("TX2: UTF-16 and UTF-32, with and without a byte order mark") {
 
 TEST_CASE("TX2: a byte order mark is sent once, at the beginning") {
     run_test({.workers = {1}}, [] {
-        check(encode({"a", "b"}, "utf-16", "strict") == "\xff\xfe" "a\0b\0"s, "UTF-16");
+        check(encode({"a", "b"}, "utf-16", "strict") == "\xff\xfe"
+                                                        "a\0b\0"s,
+              "UTF-16");
         check(encode({"a", "b"}, "utf-16-le", "strict") == "a\0b\0"s, "none");
-        check(encode({"a", "b"}, "utf-8-sig", "strict") == "\xef\xbb\xbf" "ab", "UTF-8");
+        check(encode({"a", "b"}, "utf-8-sig", "strict") == "\xef\xbb\xbf"
+                                                           "ab",
+              "UTF-8");
     });
 }
 
@@ -132,7 +134,8 @@ TEST_CASE("TX2: octets that are no text: strict throws behind what is good, and 
     run_test([] {
         auto pipe = make_pipe();
         weft::text_receive_stream reader(pipe.receive);
-        pipe.send.send("good\xff" "bad");
+        pipe.send.send("good\xff"
+                       "bad");
         check(reader.receive() == "good", "what comes before it");
         for (int time = 0; time < 2; ++time) {
             std::string why;
@@ -141,7 +144,8 @@ TEST_CASE("TX2: octets that are no text: strict throws behind what is good, and 
             } catch (weft::unicode_error const& failure) {
                 why = failure.what();
             }
-            check(why.find("utf-8") != why.npos && why.find("ff") != why.npos, "it names both: " + why);
+            check(why.find("utf-8") != why.npos && why.find("ff") != why.npos,
+                  "it names both: " + why);
         }
         reader.close();
         check_throws<weft::closed_resource_error>([&] { reader.receive(); }, "closed wins");
@@ -150,15 +154,33 @@ TEST_CASE("TX2: octets that are no text: strict throws behind what is good, and 
 
 TEST_CASE("TX2: replace puts one character for each thing that is wrong, ignore drops it") {
     run_test({.workers = {1}}, [] {
-        expect_decoded("a\xff" "b", "utf-8", "replace", "a\ufffd" "b");
-        expect_decoded("a\xff" "b", "utf-8", "ignore", "ab");
-        expect_decoded("\xe2\x82" "x", "utf-8", "replace", "\ufffdx");        // cut short
-        expect_decoded("\xc0\xaf", "utf-8", "replace", "\ufffd\ufffd");       // too long for '/'
+        expect_decoded("a\xff"
+                       "b",
+                       "utf-8", "replace",
+                       "a\ufffd"
+                       "b");
+        expect_decoded("a\xff"
+                       "b",
+                       "utf-8", "ignore", "ab");
+        expect_decoded("\xe2\x82"
+                       "x",
+                       "utf-8", "replace", "\ufffdx");                  // cut short
+        expect_decoded("\xc0\xaf", "utf-8", "replace", "\ufffd\ufffd"); // too long for '/'
         expect_decoded("\xed\xa0\x80", "utf-8", "replace", "\ufffd\ufffd\ufffd"); // a surrogate
         expect_decoded("\xf4\x90\x80\x80", "utf-8", "replace", "\ufffd\ufffd\ufffd\ufffd");
-        expect_decoded("a\x80" "b", "ascii", "replace", "a\ufffd" "b");
-        expect_decoded("\x3e\xd8" "a\0"s, "utf-16-le", "replace", "\ufffd" "a"); // half a pair
-        expect_decoded("\0\0\x11\0" "a\0\0\0"s, "utf-32-le", "ignore", "a"); // beyond the last one
+        expect_decoded("a\x80"
+                       "b",
+                       "ascii", "replace",
+                       "a\ufffd"
+                       "b");
+        expect_decoded("\x3e\xd8"
+                       "a\0"s,
+                       "utf-16-le", "replace",
+                       "\ufffd"
+                       "a"); // half a pair
+        expect_decoded("\0\0\x11\0"
+                       "a\0\0\0"s,
+                       "utf-32-le", "ignore", "a"); // beyond the last one
     });
 }
 
@@ -184,7 +206,9 @@ TEST_CASE("TX3: text that the encoding does not have") {
         check_throws<weft::unicode_error>([&] { writer.send("good \xe2\x82"); }, "cut short");
         check(pipe.send.statistics().current_buffer_used == 0, "nothing was sent");
         writer.send("a");
-        check(pipe.receive.receive() == "\xff\xfe" "a\0"s, "as if it had not been");
+        check(pipe.receive.receive() == "\xff\xfe"
+                                        "a\0"s,
+              "as if it had not been");
     });
 }
 
@@ -208,7 +232,8 @@ TEST_CASE("TX4: a text stream closes what is under it, and ends one direction") 
         both.close();
         both.close();
         check_throws<weft::closed_resource_error>([&] { both.receive(); }, "closed");
-        check_throws<weft::closed_resource_error>([&] { loop.receive(); }, "and so is what is under it");
+        check_throws<weft::closed_resource_error>([&] { loop.receive(); },
+                                                  "and so is what is under it");
     });
 }
 

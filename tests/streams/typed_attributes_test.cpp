@@ -16,8 +16,9 @@ constexpr weft::typed_attribute<std::string> text{"text"};
 class provider : public weft::typed_attribute_provider {
 public:
     weft::attribute_map extra_attributes() const override {
-        return {{number, [this] { return ++asked; }},
-                {text, []() -> std::string { throw weft::typed_attribute_lookup_error("broken"); }}};
+        return {
+            {number, [this] { return ++asked; }},
+            {text, []() -> std::string { throw weft::typed_attribute_lookup_error("broken"); }}};
     }
     mutable int asked = 0;
 };

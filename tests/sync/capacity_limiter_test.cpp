@@ -30,6 +30,8 @@ struct lent_token {
 
 } // namespace
 
+#include <thread>
+
 TEST_SUITE_BEGIN("sync.capacity_limiter");
 
 TEST_CASE("CL1: a total is a whole number from 0 on, or infinity") {
@@ -223,6 +225,26 @@ TEST_CASE("the calls for the current task need one") {
     CHECK(throws<weft::no_event_loop_error>([&] { limiter.acquire(); }));
     CHECK(throws<weft::no_event_loop_error>([&] { limiter.try_acquire(); }));
     CHECK(throws<weft::no_event_loop_error>([&] { limiter.release(); }));
+}
+
+TEST_CASE("CL9, CL10: the total can be set from any thread; a task is its own borrower") {
+    on_each_runtime([] {
+        weft::capacity_limiter tokens(1);
+        std::thread([&] { tokens.set_total_tokens(2); }).join();
+        CHECK(tokens.total_tokens() == 2);
+        tokens.acquire();
+        CHECK(throws<std::logic_error>([&] { tokens.acquire(); }));
+        weft::with_task_group([&](weft::task_group& group) {
+            group.start_soon([&] {
+                CHECK(throws<std::logic_error>([&] { tokens.release(); })); // another task's token
+                tokens.acquire();
+                CHECK(tokens.available_tokens() == 0);
+                tokens.release();
+            });
+        });
+        tokens.release();
+        CHECK(tokens.borrowed_tokens() == 0);
+    });
 }
 
 TEST_SUITE_END();

@@ -193,4 +193,25 @@ TEST_CASE("CD5: a bounded queue loses nothing") {
     });
 }
 
+TEST_CASE("CD6: statistics count the waiters, and tell of the mutex") {
+    on_each_runtime([] {
+        weft::mutex lock;
+        weft::condition_variable changed(lock);
+        weft::with_task_group([&](weft::task_group& group) {
+            for (int waiter = 0; waiter < 3; ++waiter)
+                group.start_soon([&] {
+                    std::lock_guard const guard(lock);
+                    changed.wait();
+                });
+            weft::wait_all_tasks_blocked();
+            CHECK(changed.statistics().tasks_waiting == 3);
+            CHECK_FALSE(changed.statistics().lock_statistics.locked);
+            std::lock_guard const guard(lock);
+            CHECK(changed.statistics().lock_statistics.locked);
+            changed.notify_all();
+        });
+        CHECK(changed.statistics().tasks_waiting == 0);
+    });
+}
+
 TEST_SUITE_END();

@@ -298,4 +298,19 @@ TEST_CASE("M15: the next owner may destroy it as soon as it has come in") {
     });
 }
 
+TEST_CASE("LK7: a guard whose lock() was cancelled does not unlock, one that has it does on every way out") {
+    on_each_runtime([] {
+        weft::mutex lock;
+        weft::cancel_scope scope;
+        scope.cancel();
+        scope.run([&] { std::unique_lock const guard(lock); });
+        CHECK_FALSE(lock.locked());
+        CHECK(throws<std::runtime_error>([&] {
+            std::lock_guard const guard(lock);
+            throw std::runtime_error("passes");
+        }));
+        CHECK_FALSE(lock.locked());
+    });
+}
+
 TEST_SUITE_END();

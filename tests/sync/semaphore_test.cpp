@@ -152,4 +152,22 @@ TEST_CASE("M15: whoever got the permit may destroy the semaphore") {
     });
 }
 
+TEST_CASE("SM5: value, maximum and waiters can be asked for") {
+    on_each_runtime([] {
+        weft::semaphore permits(2, {.max_value = 3});
+        CHECK(permits.max_value() == 3);
+        CHECK_FALSE(weft::semaphore(1).max_value().has_value());
+        weft::with_task_group([&](weft::task_group& group) {
+            for (int task = 0; task < 5; ++task)
+                group.start_soon([&] { permits.acquire(); });
+            weft::wait_all_tasks_blocked();
+            CHECK(permits.value() == 0);
+            CHECK(permits.statistics().tasks_waiting == 3);
+            for (int task = 0; task < 3; ++task)
+                permits.release();
+        });
+        CHECK(permits.statistics().tasks_waiting == 0);
+    });
+}
+
 TEST_SUITE_END();

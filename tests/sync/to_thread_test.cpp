@@ -3,6 +3,7 @@
 #include "each_runtime.hpp"
 
 #include <weft/runtime/cancel_scope.hpp>
+#include <weft/runtime/context_var.hpp>
 #include <weft/runtime/error.hpp>
 #include <weft/runtime/inspect.hpp>
 #include <weft/runtime/lowlevel.hpp>
@@ -328,6 +329,48 @@ TEST_CASE("F4: under sim time passes for what a thread has the task do") {
             [] { weft::from_thread::run([] { weft::sleep(std::chrono::hours(1)); }); });
         weft::test::check(std::chrono::steady_clock::now() - start < std::chrono::minutes(1),
                           "virtual time");
+    });
+}
+
+TEST_CASE("T11, F8: a call has a copy of the task's context, and what comes back a copy of the thread's") {
+    static weft::context_var<int> number("number", 0);
+    on_each_runtime([] {
+        auto const mine = number.set(1);
+        std::vector<int> seen;
+        weft::to_thread::run_sync([&] {
+            seen.push_back(number.get());
+            number.set(2);
+            weft::from_thread::run([&] {
+                seen.push_back(number.get());
+                number.set(3);
+                weft::lowlevel::checkpoint();
+                seen.push_back(number.get());
+            });
+            seen.push_back(number.get());
+        });
+        seen.push_back(number.get());
+        weft::test::check(seen == std::vector{1, 2, 3, 2, 1}, "changes do not flow back");
+        weft::with_task_group([&](weft::task_group& group) { // nor to the next call of the thread
+            number.set(7);
+            group.start_soon([] {
+                weft::to_thread::run_sync([] { weft::test::check(number.get() == 7, "its own"); });
+            });
+        });
+        weft::to_thread::run_sync([] { weft::test::check(number.get() == 7, "its own"); });
+    });
+}
+
+TEST_CASE("T6: a call may wait for another one under another limiter") {
+    on_each_runtime([] {
+        weft::capacity_limiter outer(1), inner(1);
+        int depth = 0;
+        weft::to_thread::run_sync({.limiter = &outer}, [&] {
+            ++depth;
+            weft::from_thread::run(
+                [&] { weft::to_thread::run_sync({.limiter = &inner}, [&] { ++depth; }); });
+        });
+        weft::test::check(depth == 2, "both ran");
+        weft::test::check(outer.borrowed_tokens() == 0 && inner.borrowed_tokens() == 0, "tokens are back");
     });
 }
 

@@ -22,5 +22,12 @@ void parked_never_started(settings const&);
 void scope_enter_exit(settings const&);
 void cancel_parked(settings const&);
 void event_broadcast(settings const&);
+void processes_2gib(settings const&);
+void file_reads(settings const&);
+void file_reads_random(settings const&);
+void walk_tree(settings const&);
+void receive_until(settings const&);
+void event_broadcast_100000(settings const&);
+void event_set_100000(settings const&);
 
 } // namespace bench

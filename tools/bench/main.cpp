@@ -29,11 +29,18 @@ constexpr line lines[] = {
     {"parked", bench::parked},
     {"parked_never_started", bench::parked_never_started},
     {"event_broadcast", bench::event_broadcast},
+    {"event_broadcast_100000", bench::event_broadcast_100000},
+    {"event_set_100000", bench::event_set_100000},
     {"timers", bench::timers},
     {"timeout_ready", bench::timeout_ready},
     {"timeout_armed", bench::timeout_armed},
     {"scope_enter_exit", bench::scope_enter_exit},
     {"cancel_parked", bench::cancel_parked},
+    {"processes_2gib", bench::processes_2gib},
+    {"file_reads", bench::file_reads},
+    {"file_reads_random", bench::file_reads_random},
+    {"walk_tree", bench::walk_tree},
+    {"receive_until", bench::receive_until},
 };
 
 constexpr char usage[] = "usage: weft-bench [--list] [--workers N] [--n N] [LINE...]\n"

@@ -35,8 +35,21 @@ constexpr mode modes[] = {
     {"group", group_storm, "nested groups, start(), failures: all are reported once"},
     {"event", event_storm, "broadcasts, late and impatient waiters, events that end at once"},
     {"mutex", mutex_storm, "exclusion, fairness, waiters that leave"},
+    {"semaphore", semaphore_storm, "permits are neither lost nor made, whoever gives up"},
+    {"condition", condition_storm, "a queue out of conditions: what is put is taken, the mutex is held"},
+    {"limiter", limiter_storm, "tokens, borrowers, totals that change"},
+    {"shared", shared_storm, "readers together, writers alone"},
+    {"meeting", meeting_storm, "latches, barriers, wait groups: nobody is early"},
+    {"future", future_storm, "one outcome, seen by tasks, threads and callbacks"},
+    {"combinators", combinators_storm, "gather, race, map, as_completed: all in its place, nothing goes on"},
+    {"portal", portal_storm, "eight threads call a portal that is stopped and started again"},
+    {"thread", thread_storm, "calls in threads, abandoned and not, and back from there"},
     {"channel", channel_storm, "items arrive once and in order, or not at all"},
     {"socket", socket_storm, "echoes, cancelled transfers, abrupt ends"},
+    {"process", process_storm, "processes that are cancelled, killed, dropped, deaf: none is left"},
+#if __has_include(<cereal/cereal.hpp>)
+    {"worker_process", worker_process_storm, "calls elsewhere, whose processes are killed at random"},
+#endif
 };
 
 struct arguments {
@@ -60,7 +73,7 @@ struct arguments {
 
 void list_modes() {
     for (mode const& known : modes)
-        std::printf("%-8s %s\n", known.name, known.what);
+        std::printf("%-11s %s\n", known.name, known.what);
 }
 
 mode const& mode_named(char const* name) {
@@ -132,7 +145,7 @@ void run_round(mode const& chosen, std::uint64_t seed, arguments const& given) {
 void report(mode const& chosen, std::uint64_t rounds, std::uint64_t operations, double seconds,
             bool json) {
     std::printf(json ? "{\"mode\":\"%s\",\"rounds\":%llu,\"operations\":%llu,\"seconds\":%.3f}\n"
-                     : "%-8s %8llu rounds %12llu operations %8.1f s\n",
+                     : "%-11s %8llu rounds %12llu operations %8.1f s\n",
                 chosen.name, (unsigned long long)rounds, (unsigned long long)operations, seconds);
     std::fflush(stdout);
 }

@@ -87,5 +87,16 @@ void mutex_storm(trial&);
 void event_storm(trial&);
 void group_storm(trial&);
 void socket_storm(trial&);
+void process_storm(trial&);
+void worker_process_storm(trial&); // needs cereal
+void semaphore_storm(trial&);
+void condition_storm(trial&);
+void limiter_storm(trial&);
+void shared_storm(trial&);
+void meeting_storm(trial&);
+void future_storm(trial&);
+void combinators_storm(trial&);
+void portal_storm(trial&);
+void thread_storm(trial&);
 
 } // namespace stress

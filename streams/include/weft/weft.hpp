@@ -2,6 +2,7 @@
 
 /// Everything.
 
+#include <weft/runtime/blocking_region.hpp>
 #include <weft/runtime/cancel_scope.hpp>
 #include <weft/runtime/context_var.hpp>
 #include <weft/runtime/error.hpp>
@@ -60,6 +61,7 @@
 #include <weft/streams/pipe.hpp>
 #include <weft/streams/process.hpp>
 #include <weft/streams/socket.hpp>
+#include <weft/streams/standard_streams.hpp>
 #include <weft/streams/stapled.hpp>
 #include <weft/streams/tcp.hpp>
 #include <weft/streams/text.hpp>

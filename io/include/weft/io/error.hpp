@@ -22,8 +22,8 @@ public:
     using std::system_error::system_error;
 };
 
-/// A worker process ended, or did not behave, while a call of to_process was under way; the text says
-/// how. The next call gets another process. Source: AnyIO BrokenWorkerProcess
+/// A worker process ended, or did not behave, while a call of to_process was under way; the text
+/// says how. The next call gets another process. Source: AnyIO BrokenWorkerProcess
 class broken_worker_process : public error {
 public:
     using error::error;

@@ -33,15 +33,15 @@ class file_state;
 /// Destruction closes at once. It writes out what is still gathered, at most one buffer, and cannot
 /// tell of a failure: close() before.
 ///
-/// Threads       any task; a second one waits for its turn. What never waits must not be called while
-///               the file is being closed, closed() excepted
+/// Threads       any task; a second one waits for its turn. What never waits must not be called
+///               while the file is being closed, closed() excepted
 /// Cancellation  every call that reads, writes or seeks is a cancellation point on entry and while
 ///               it waits for its turn: *nothing* happened. Afterwards it is finished first
 /// Errors        std::system_error with the errno and the path in its text; of these
 ///               operation_not_supported is what the mode or kind of file does not allow (Python's
 ///               io.UnsupportedOperation); std::invalid_argument (after close(); a text file: no
-///               UTF-8, cannot be encoded or decoded). What failed to be written out is kept, and tried
-///               again by the next flush() or close()
+///               UTF-8, cannot be encoded or decoded). What failed to be written out is kept,
+///               and tried again by the next flush() or close()
 /// Source        AnyIO AsyncFile, Python's io
 class file : public resource {
 public:
@@ -54,8 +54,8 @@ public:
     bytes read(std::ptrdiff_t size = -1);
     /// What there is, by at most one system call; negative: a buffer full. Binary files only.
     bytes read1(std::ptrdiff_t size = -1);
-    /// A line with its newline; without one at the end of the file, empty behind that. Not more than
-    /// `size` octets or characters of it, unless that is negative.
+    /// A line with its newline; without one at the end of the file, empty behind that. Not more
+    /// than `size` octets or characters of it, unless that is negative.
     std::string readline(std::ptrdiff_t size = -1);
     /// The lines that are left.
     std::vector<std::string> readlines();
@@ -68,7 +68,7 @@ public:
     std::size_t write(bytes_view data);
     /// Everything in the range, without newlines in between.
     template <std::ranges::input_range Range>
-        requires std::convertible_to<std::ranges::range_reference_t<Range const>, bytes_view>
+    requires std::convertible_to<std::ranges::range_reference_t<Range const>, bytes_view>
     void writelines(Range const& lines) {
         std::string gathered;
         for (auto const& line : lines) {
@@ -87,8 +87,8 @@ public:
     std::uint64_t tell();
     void flush(); ///< hands to the system what is gathered; says nothing about the disk
 
-    /// Writes out, then closes in a thread. The file is closed whatever happens, also if the task is
-    /// cancelled, which is noticed afterwards. Idempotent.
+    /// Writes out, then closes in a thread. The file is closed whatever happens, also if the task
+    /// is cancelled, which is noticed afterwards. Idempotent.
     void close() override;
 
     /// These never wait. Errors: as above
@@ -98,9 +98,9 @@ public:
     bool writable() const;
     bool seekable() const;
     bool is_text() const;
-    std::string const& mode() const;               ///< as it was opened
+    std::string const& mode() const;                ///< as it was opened
     std::optional<path> const& opened_path() const; ///< none: a wrapped or nameless file
-    std::FILE* wrapped() const;                    ///< the C stream, or null
+    std::FILE* wrapped() const;                     ///< the C stream, or null
 
     /// `for (std::string const& line : file)`: readline() until it is empty.
     class line_iterator {

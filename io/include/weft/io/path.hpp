@@ -51,8 +51,8 @@ public:
 
     /// The segments joined; one that is absolute drops what is before it.
     template <class Second, class... More>
-        requires std::convertible_to<Second const&, path>
-    path(path const& first, Second const& second, More const&... more)
+    requires std::convertible_to<Second const&, path> path(path const& first, Second const& second,
+                                                           More const&... more)
         : path(first.joinpath(second, more...)) {}
 
     operator std::filesystem::path() const { return text(); }
@@ -63,14 +63,15 @@ public:
     std::string const& as_posix() const& { return text(); }
     std::string as_posix() && { return text(); }
 
-    std::vector<std::string> parts() const; ///< the root, if there is one, and the names
+    std::vector<std::string> parts() const;  ///< the root, if there is one, and the names
     std::string drive() const { return {}; } ///< always empty on POSIX
     std::string root() const;                ///< "", "/" or "//"
     std::string anchor() const { return root(); }
-    std::vector<path> parents() const; ///< the parent, its parent, and so on up to the anchor or "."
-    path parent() const;               ///< of "/" and "." they themselves; of ".." it is "."
-    std::string name() const;          ///< the last part, unless that is the root
-    std::string suffix() const;        ///< from the name's last dot on; "" for ".bashrc" and "a."
+    /// The parent, its parent, and so on up to the anchor or ".".
+    std::vector<path> parents() const;
+    path parent() const;        ///< of "/" and "." they themselves; of ".." it is "."
+    std::string name() const;   ///< the last part, unless that is the root
+    std::string suffix() const; ///< from the name's last dot on; "" for ".bashrc" and "a."
     std::vector<std::string> suffixes() const;
     std::string stem() const; ///< the name without its suffix
 
@@ -98,18 +99,18 @@ public:
 
     /// The segments appended; one that is absolute drops what is before it.
     template <class... Segments>
-        requires(std::convertible_to<Segments const&, path> && ...)
-    path joinpath(Segments const&... segments) const {
+    requires(std::convertible_to<Segments const&, path>&&...) path
+        joinpath(Segments const&... segments)
+    const {
         path joined = *this;
         (joined.append(segments), ...);
         return joined;
     }
     /// A path of the segments alone.
     template <class... Segments>
-        requires(std::convertible_to<Segments const&, path> && ...)
-    path with_segments(Segments const&... segments) const {
-        return path().joinpath(segments...);
-    }
+    requires(std::convertible_to<Segments const&, path>&&...) path
+        with_segments(Segments const&... segments)
+    const { return path().joinpath(segments...); }
     /// What leads from the other path to this one, by the text. Errors: std::invalid_argument (this
     /// one is not below the other; with walk_up: a ".." is in the way, or one of them is absolute)
     path relative_to(path const& other, relative_to_options const& = {}) const;
@@ -180,7 +181,7 @@ public:
     // -- What is finished first -------------------------------------------------------------------
 
     static path cwd();
-    static path home(); ///< Errors: std::logic_error (nobody knows it)
+    static path home();    ///< Errors: std::logic_error (nobody knows it)
     path absolute() const; ///< below cwd() if it is relative; links and ".." stay
     path readlink() const;
     void chmod(unsigned mode, follow_options const& = {}) const;
@@ -189,7 +190,7 @@ public:
     void rmdir() const;
     void touch(touch_options const& = {}) const;
     void unlink(unlink_options const& = {}) const;
-    path rename(path const& target) const; ///< gives the target; a file there is replaced
+    path rename(path const& target) const;  ///< gives the target; a file there is replaced
     path replace(path const& target) const; ///< the same
     void symlink_to(path const& target, symlink_options const& = {}) const; ///< this is the link
     void hardlink_to(path const& target) const;                             ///< this is the link
@@ -197,8 +198,8 @@ public:
     /// As weft::open_file().
     file open(std::string mode = "r", open_options const& = {}) const;
     bytes read_bytes() const;
-    /// The whole file, decoded to UTF-8, its newlines translated. Errors: also std::invalid_argument
-    /// (it cannot be decoded; no such encoding)
+    /// The whole file, decoded to UTF-8, its newlines translated. Errors: also
+    /// std::invalid_argument (it cannot be decoded; no such encoding)
     std::string read_text(text_options const& = {}) const;
     std::size_t write_bytes(bytes_view data) const; ///< gives the number of octets
     /// Gives the number of characters. Errors: also std::invalid_argument (no UTF-8; not to be

@@ -72,8 +72,8 @@ struct walk_options {
 };
 
 /// encoding: as iconv knows it; empty is UTF-8. errors: "strict" (also if empty), "replace" or
-/// "ignore". newline: none translates "\r\n" and "\r" to "\n" when reading and nothing when writing;
-/// "" translates nothing; when writing, "\r" and "\r\n" replace each "\n".
+/// "ignore". newline: none translates "\r\n" and "\r" to "\n" when reading and nothing when
+/// writing; "" translates nothing; when writing, "\r" and "\r\n" replace each "\n".
 struct text_options {
     std::string encoding{};
     std::string errors{};

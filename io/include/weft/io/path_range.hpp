@@ -63,8 +63,8 @@ private:
 
 struct walk_entry;
 
-/// Directories one after the other, each with the names in it, while the loop runs. Of a walk from the
-/// top, erasing from `directories` leaves those out; the order there is the order of the walk.
+/// Directories one after the other, each with the names in it, while the loop runs. Of a walk from
+/// the top, erasing from `directories` leaves those out; the order there is the order of the walk.
 ///
 /// Threads       one task at a time
 /// Cancellation  begin() and ++ are cancellation points: cancelled, they did nothing and may be

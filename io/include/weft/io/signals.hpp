@@ -9,11 +9,11 @@ namespace weft {
 
 /// Signals of the operating system that are sent to this process, one after the other.
 ///
-/// While a receiver for a signal is open, in whatever run, the signal has no other effect, and every
-/// receiver for it is told. A signal that comes again before it was received is received once, as
-/// the kernel does it; different ones come in their order of arrival. With the last receiver the
-/// previous handler returns, and what has not been received is sent to it again: a second Ctrl-C
-/// while the first one is being dealt with is not lost.
+/// While a receiver for a signal is open, in whatever run, the signal has no other effect, and
+/// every receiver for it is told. A signal that comes again before it was received is received
+/// once, as the kernel does it; different ones come in their order of arrival. With the last
+/// receiver the previous handler returns, and what has not been received is sent to it again: a
+/// second Ctrl-C while the first one is being dealt with is not lost.
 ///
 ///     for (int const number : weft::open_signal_receiver({SIGHUP}))
 ///         reload();

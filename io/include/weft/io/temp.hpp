@@ -64,23 +64,24 @@ struct temporary_directory_options {
     bool delete_directory = true;
 };
 
-/// Where temporary files go: the first of TMPDIR, TEMP, TMP, /tmp, /var/tmp, /usr/tmp and the current
-/// directory that can be written to.
+/// Where temporary files go: the first of TMPDIR, TEMP, TMP, /tmp, /var/tmp, /usr/tmp and the
+/// current directory that can be written to.
 ///
 /// Cancellation  a cancellation point on entry
 /// Errors        std::system_error (ENOENT: none of them); no_event_loop_error
 /// Source        AnyIO gettempdir
 path gettempdir();
 
-/// A new file that only this user may read and write, and its absolute name. Whoever calls removes it.
+/// A new file that only this user may read and write, and its absolute name. Whoever calls removes
+/// it.
 struct named_descriptor {
     unique_fd fd;
     path name;
 };
 
 /// Cancellation, of these two  a cancellation point on entry; afterwards it is made, and given
-/// Errors                      std::system_error; std::invalid_argument (a slash or NUL in prefix or
-///                             suffix); no_event_loop_error
+/// Errors                      std::system_error; std::invalid_argument (a slash or NUL in prefix
+///                             or suffix); no_event_loop_error
 /// Source                      AnyIO mkstemp, mkdtemp
 named_descriptor mkstemp(temporary_options const& = {});
 path mkdtemp(temporary_options const& = {}); ///< a new directory; whoever calls removes it
@@ -93,8 +94,8 @@ file temporary_file(temporary_file_options const& = {});
 
 /// A file with a name, which vanishes with the object.
 ///
-/// close() removes the name in a thread, also if the task is cancelled; destruction removes it at once.
-/// A process that is killed leaves it behind.
+/// close() removes the name in a thread, also if the task is cancelled; destruction removes it at
+/// once. A process that is killed leaves it behind.
 ///
 /// Threads, cancellation, errors  as file; close() also with what unlink(2) says, unless it is gone
 /// Source                         AnyIO NamedTemporaryFile
@@ -119,14 +120,15 @@ private:
 ///
 /// In memory reading, writing and seeking suspend for fairness only, and there is no descriptor.
 ///
-/// Threads, cancellation, errors  as file. Where there is no room for the file on disk, the write that
-///                                was too much fails and what was written before is kept in memory
+/// Threads, cancellation, errors  as file. Where there is no room for the file on disk, the write
+///                                that was too much fails, and what was written before is kept in
+///                                memory
 /// Source                         AnyIO SpooledTemporaryFile
 class spooled_temporary_file final : public file {
 public:
     explicit spooled_temporary_file(std::size_t max_size = 0, temporary_file_options const& = {});
 
-    void rollover();    ///< to disk now; nothing, if it is there
+    void rollover();     ///< to disk now; nothing, if it is there
     bool rolled() const; ///< whether it is on disk
 
 private:
@@ -138,13 +140,14 @@ private:
 
 /// A directory that vanishes with the object, and all that is in it.
 ///
-/// close() removes it in a thread, also if the task is cancelled. Destruction removes what can be removed
-/// quickly at once and leaves the rest to a thread, which is done when run() returns. Symbolic
-/// links in it are removed and not followed.
+/// close() removes it in a thread, also if the task is cancelled. Destruction removes what can be
+/// removed quickly at once and leaves the rest to a thread, which is done when run() returns.
+/// Symbolic links in it are removed and not followed.
 ///
 /// Threads       one task at a time
 /// Cancellation  the constructor and close() are cancellation points; close() is finished first
-/// Errors        std::system_error (it cannot be made; close(): the first of what cannot be removed)
+/// Errors        std::system_error (it cannot be made; close(): the first of what cannot be
+///               removed)
 /// Source        AnyIO TemporaryDirectory
 class temporary_directory final : public resource {
 public:

@@ -15,9 +15,9 @@
 /// Functions, in processes where a crash, a leak or a global lock is nobody else's.
 namespace weft::to_process {
 
-/// `cancellable`: a cancelled caller kills the worker process and leaves; without it the caller waits
-/// for the end of the call. `limiter`: whose tokens bound the number of calls at once; null: the
-/// run's default. It must outlive the calls.
+/// `cancellable`: a cancelled caller kills the worker process and leaves; without it the caller
+/// waits for the end of the call. `limiter`: whose tokens bound the number of calls at once; null:
+/// the run's default. It must outlive the calls.
 struct options {
     bool cancellable = false;
     capacity_limiter* limiter = nullptr;
@@ -34,10 +34,10 @@ namespace weft::detail {
 /// As what an argument travels: text as a string, everything else as it is.
 template <class T> struct travelling {
     using decayed = std::decay_t<T>;
-    using type = std::conditional_t<std::is_same_v<decayed, char const*> ||
-                                        std::is_same_v<decayed, char*> ||
-                                        std::is_same_v<decayed, std::string_view>,
-                                    std::string, decayed>;
+    using type =
+        std::conditional_t<std::is_same_v<decayed, char const*> || std::is_same_v<decayed, char*> ||
+                               std::is_same_v<decayed, std::string_view>,
+                           std::string, decayed>;
 };
 template <class T> using travelling_t = typename travelling<T>::type;
 
@@ -78,8 +78,8 @@ namespace weft::to_process {
 /// f is a function or a lambda without captures. Arguments and result travel: arithmetic types,
 /// enumerations, strings, the standard containers, optionals, pairs, tuples, variants, types with
 /// cereal's functions, and other trivially copyable types as the octets that they are (pointers in
-/// them mean nothing there). A string literal or a string_view arrives as a std::string. Each way no
-/// more than 1 GiB.
+/// them mean nothing there). A string literal or a string_view arrives as a std::string. Each way
+/// no more than 1 GiB.
 ///
 /// A worker process is this program, started again: its global variables are initialised as usual,
 /// in place of main() it waits for calls. It is used again and again, the one that was used last
@@ -90,28 +90,32 @@ namespace weft::to_process {
 ///
 /// Cancellation  a cancellation point on entry and while it waits for a token or a worker process:
 ///               the function did not run. Afterwards the call is finished first, and the
-///               cancellation comes with the next cancellation point; with `cancellable` the process
-///               is killed and reaped, and how far the function came is unknown (progress)
+///               cancellation comes with the next cancellation point; with `cancellable` the
+///               process is killed and reaped, and how far the function came is unknown (progress)
 /// Errors        what the function throws; broken_worker_process (it ended: by which signal or
 ///               status; or it did not begin in 20 s); std::length_error (more than 1 GiB);
 ///               std::system_error (no process can be had); no_event_loop_error
 /// Source        AnyIO to_process.run_sync
 template <class F, class... Args> auto run_sync(options const& how, F f, Args&&... args) {
-    static_assert(detail::function_pointer<F> || detail::captureless<F>,
-                  "only a function or a lambda without captures can run in a worker process: give it "
-                  "what it needs as arguments");
-    static_assert(std::invocable<F, detail::travelling_t<Args>...>,
-                  "the function cannot be called with these arguments (text arrives as std::string)");
-    static_assert((detail::transportable<detail::travelling_t<Args>> && ...),
-                  "an argument cannot travel to a worker process: it is or holds a pointer or a view, "
-                  "or a type that is neither trivially copyable nor known to cereal; give that type "
-                  "a serialize() function");
+    static_assert(
+        detail::function_pointer<F> || detail::captureless<F>,
+        "only a function or a lambda without captures can run in a worker process: give it "
+        "what it needs as arguments");
+    static_assert(
+        std::invocable<F, detail::travelling_t<Args>...>,
+        "the function cannot be called with these arguments (text arrives as std::string)");
+    static_assert(
+        (detail::transportable<detail::travelling_t<Args>> && ...),
+        "an argument cannot travel to a worker process: it is or holds a pointer or a view, "
+        "or a type that is neither trivially copyable nor known to cereal; give that type "
+        "a serialize() function");
     using result = std::decay_t<std::invoke_result_t<F, detail::travelling_t<Args>...>>;
     if constexpr (!std::is_void_v<result>) {
-        static_assert(detail::transportable<result>,
-                      "the result cannot travel back from a worker process: it is or holds a pointer "
-                      "or a view, or a type that is neither trivially copyable nor known to cereal; "
-                      "give that type a serialize() function");
+        static_assert(
+            detail::transportable<result>,
+            "the result cannot travel back from a worker process: it is or holds a pointer "
+            "or a view, or a type that is neither trivially copyable nor known to cereal; "
+            "give that type a serialize() function");
         static_assert(detail::received_in_place<result>,
                       "the result cannot travel back from a worker process: it has no default "
                       "constructor");
@@ -132,8 +136,7 @@ template <class F, class... Args> auto run_sync(options const& how, F f, Args&&.
 }
 
 template <class F, class... Args>
-    requires(!std::same_as<std::remove_cvref_t<F>, options>)
-auto run_sync(F f, Args&&... args) {
+requires(!std::same_as<std::remove_cvref_t<F>, options>) auto run_sync(F f, Args&&... args) {
     return run_sync(options{}, std::move(f), std::forward<Args>(args)...);
 }
 

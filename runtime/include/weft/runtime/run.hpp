@@ -19,7 +19,8 @@ struct run_options {
     unsigned workers = 0;                ///< 0: the CPUs this process may use; "sim": 1
     std::size_t stack_size = 256 * 1024; ///< bytes of stack for each fiber, guard included
     std::uint64_t seed = 0;              ///< "sim": the schedule; 0 with one worker: strictly FIFO
-    duration stall_threshold{};          ///< > 0: report fibers that keep a worker longer
+    duration stall_threshold{};          ///< > 0: report fibers that keep a worker longer, each
+                                           ///< with the stack it runs on; not under "sim"
 };
 
 /// The names that run_options::backend takes. Source: AnyIO get_all_backends

@@ -29,14 +29,15 @@ struct byte_stream_ends {
 
 /// What the interface leaves open.
 struct byte_stream_traits {
-    bool half_close = true;          ///< send_eof() works; else it throws std::logic_error
+    bool half_close = true;           ///< send_eof() works; else it throws std::logic_error
     bool one_task_a_direction = true; ///< a second one gets busy_resource_error
-    bool send_waits = true;          ///< sooner or later, while nobody receives
+    bool send_waits = true;           ///< sooner or later, while nobody receives
 };
 
-/// Checks that a byte stream keeps what byte_receive_stream, byte_send_stream, byte_stream and resource
-/// promise: order, ends, closing from both sides and during calls, cancellation, misuse. make() is
-/// called for each check, and gives streams that are connected and unused. Both ends are checked.
+/// Checks that a byte stream keeps what byte_receive_stream, byte_send_stream, byte_stream and
+/// resource promise: order, ends, closing from both sides and during calls, cancellation, misuse.
+/// make() is called for each check, and gives streams that are connected and unused. Both ends are
+/// checked.
 ///
 ///     weft::run([] { weft::check_byte_stream([] { return ...; }); });
 ///
@@ -46,8 +47,8 @@ struct byte_stream_traits {
 void check_byte_stream(std::function<byte_stream_ends()> const& make,
                        byte_stream_traits traits = {});
 
-/// The two ends of a connection for objects, or the same object_stream twice if it gives back what it
-/// was sent.
+/// The two ends of a connection for objects, or the same object_stream twice if it gives back what
+/// it was sent.
 template <class T> struct object_stream_ends {
     std::unique_ptr<object_send_stream<T>> send;
     std::unique_ptr<object_receive_stream<T>> receive;
@@ -112,16 +113,18 @@ template <class T> void check_cancelling(object_stream_ends<T> ends, T const& it
     cancel_scope cancelled_later;
     with_task_group([&](task_group& group) {
         group.start_soon([&] {
-            expect_of_stream(!cancelled_later.run([&] { ends.receive->receive(); }),
-                             "a receive() that is cancelled takes nothing; a cancelled send() sends "
-                             "nothing");
+            expect_of_stream(
+                !cancelled_later.run([&] { ends.receive->receive(); }),
+                "a receive() that is cancelled takes nothing; a cancelled send() sends "
+                "nothing");
         });
         wait_all_tasks_blocked();
         cancelled_later.cancel();
     });
     with_task_group([&](task_group& group) {
         group.start_soon([&] { ends.send->send(item); });
-        expect_of_stream(ends.receive->receive() == item, "after a cancellation streams still work");
+        expect_of_stream(ends.receive->receive() == item,
+                         "after a cancellation streams still work");
     });
     close_forcefully(*ends.send);
     expect_failure<end_of_stream>([&] { ends.receive->receive(); },
@@ -132,8 +135,8 @@ template <class T> void check_cancelling(object_stream_ends<T> ends, T const& it
 } // namespace detail
 
 /// Checks that streams of objects keep what object_send_stream, object_receive_stream and resource
-/// promise. make() is called for each check; `items` are sent, at least one. Cancellation and errors as
-/// check_byte_stream().
+/// promise. make() is called for each check; `items` are sent, at least one. Cancellation and
+/// errors as check_byte_stream().
 template <class T>
 void check_object_stream(std::function<object_stream_ends<T>()> const& make, std::vector<T> items) {
     detail::check_stream_by([&] {

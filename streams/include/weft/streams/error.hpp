@@ -40,8 +40,8 @@ public:
     using std::invalid_argument::invalid_argument;
 };
 
-/// What TLS says when it fails: a certificate that is not trusted, a version that is not spoken, octets
-/// that are not TLS. Source: Python ssl.SSLError
+/// What TLS says when it fails: a certificate that is not trusted, a version that is not spoken,
+/// octets that are not TLS. Source: Python ssl.SSLError
 class tls_error : public error {
 public:
     tls_error(unsigned long code, std::string reason)

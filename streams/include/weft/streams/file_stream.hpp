@@ -13,8 +13,9 @@
 
 namespace weft {
 
-/// What file streams can be asked for. The file stays the stream's; `path` there is only if the file was
-/// opened by its name, `fileno` only if it has a descriptor. Source: AnyIO FileStreamAttribute
+/// What file streams can be asked for. The file stays the stream's; `path` there is only if the
+/// file was opened by its name, `fileno` only if it has a descriptor. Source: AnyIO
+/// FileStreamAttribute
 namespace file_stream_attribute {
 inline constexpr typed_attribute<weft::file*> file{"file"};
 inline constexpr typed_attribute<int> fileno{"fileno"};
@@ -73,8 +74,8 @@ private:
     detail::streamed_file file_;
 };
 
-/// A file that octets are written to, from where it stands. The file gathers what is small: close() says
-/// whether all of it could be written.
+/// A file that octets are written to, from where it stands. The file gathers what is small: close()
+/// says whether all of it could be written.
 ///
 /// Threads, cancellation, errors  as file_read_stream; cancelled in its course, send() is finished
 ///                                first; failed, how much was written is unknown

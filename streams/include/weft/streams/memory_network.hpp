@@ -19,21 +19,22 @@ struct network_link;
 struct network_port;
 } // namespace detail
 
-/// What happens to octets on their way. Everything that is random is drawn from the seed: under "sim",
-/// the same seed of the run and of the network is the same run.
+/// What happens to octets on their way. Everything that is random is drawn from the seed: under
+/// "sim", the same seed of the run and of the network is the same run.
 struct memory_network_options {
     std::uint64_t seed = 0;
     duration least_delay{}; ///< that a piece, an end or a connection is under way
     duration most_delay{};  ///< the same as least_delay, if that is more
-    std::size_t largest_piece = std::numeric_limits<std::size_t>::max(); ///< data is split at random
+    std::size_t largest_piece =
+        std::numeric_limits<std::size_t>::max(); ///< data is split at random
     std::size_t capacity = 65536; ///< octets that are under way or unread; then send() waits
     double reset_probability = 0; ///< that a piece breaks its connection instead of arriving
 };
 
 /// One end of a connection in a memory_network.
 ///
-/// As a TCP connection: what was sent before the end arrives before it; sending to one who has closed
-/// breaks. reset() breaks both ends at once, what was under way is lost.
+/// As a TCP connection: what was sent before the end arrives before it; sending to one who has
+/// closed breaks. reset() breaks both ends at once, what was under way is lost.
 ///
 /// Threads, cancellation, errors  as socket_stream. Attributes: local_address, local_port,
 ///                                remote_address, remote_port of socket_attribute
@@ -85,8 +86,9 @@ private:
     std::shared_ptr<detail::network_port> port_; // none: moved from
 };
 
-/// A network without a kernel, for tests of servers and clients: with delays, with data that arrives in
-/// pieces, with connections that break, all from a seed, and under "sim" in virtual time.
+/// A network without a kernel, for tests of servers and clients: with delays, with data that
+/// arrives in pieces, with connections that break, all from a seed, and under "sim" in virtual
+/// time.
 ///
 ///     weft::memory_network network({.seed = seed, .most_delay = 50ms, .largest_piece = 100});
 ///     auto listener = network.listen(80);

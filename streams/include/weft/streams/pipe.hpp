@@ -38,8 +38,8 @@ private:
 
 /// The end of a pipe that octets go into.
 ///
-/// A write whose reader is gone is broken_resource_error and never the signal SIGPIPE. Closing it is
-/// how the reader is told that nothing more comes.
+/// A write whose reader is gone is broken_resource_error and never the signal SIGPIPE. Closing it
+/// is how the reader is told that nothing more comes.
 ///
 /// Threads, cancellation, errors  as byte_send_stream
 /// Source                         AnyIO's process pipes

@@ -51,9 +51,9 @@ public:
     constexpr standard_stream(int fd) : fd_(fd) {}
     /// A file, or whatever has a fileno().
     template <class File>
-        requires requires(File const& file) {
-            { file.fileno() } -> std::convertible_to<int>;
-        }
+    requires requires(File const& file) {
+        { file.fileno() } -> std::convertible_to<int>;
+    }
     standard_stream(File const& file) : standard_stream(int(file.fileno())) {}
 
     constexpr std::optional<stdio> kind() const { return kind_; } ///< none: a descriptor
@@ -132,13 +132,13 @@ private:
 
 /// A process that this one started.
 ///
-/// One that can be neither ended nor killed (the kernel waits for a device) makes wait() and close()
-/// wait, whoever cancels them.
+/// One that can be neither ended nor killed (the kernel waits for a device) makes wait() and
+/// close() wait, whoever cancels them.
 ///
 /// Threads       pid(), returncode() and the signals any; wait() any number of tasks
 /// Cancellation  wait() is a cancellation point and leaves nothing behind; the process runs on.
-///               close(), cancelled, ends the process and its group: SIGTERM, after the grace period
-///               SIGKILL; it is reaped before the cancellation goes on
+///               close(), cancelled, ends the process and its group: SIGTERM, after the grace
+///               period SIGKILL; it is reaped before the cancellation goes on
 /// Destruction   closes the streams and kills the process and its group (SIGKILL) unless it has
 ///               ended; run() does not return before it is reaped
 /// Source        AnyIO Process

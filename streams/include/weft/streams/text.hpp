@@ -17,11 +17,11 @@ class text_sender;
 
 /// Text, as UTF-8, from the octets of a stream in any encoding.
 ///
-/// An octet of a character that is not complete yet waits for the rest; at the end of the stream it is
-/// dropped. receive() never gives an empty string. Encodings are those of iconv, under its names and
-/// Python's ("utf-8", "latin-1", "utf-16-le", ...); "utf-16" and "utf-32" heed a byte order mark,
-/// "utf-8-sig" drops one. `errors` says what becomes of octets that are no text: "strict" throws,
-/// "replace" puts U+FFFD in their place, "ignore" drops them.
+/// An octet of a character that is not complete yet waits for the rest; at the end of the stream it
+/// is dropped. receive() never gives an empty string. Encodings are those of iconv, under its names
+/// and Python's ("utf-8", "latin-1", "utf-16-le", ...); "utf-16" and "utf-32" heed a byte order
+/// mark, "utf-8-sig" drops one. `errors` says what becomes of octets that are no text: "strict"
+/// throws, "replace" puts U+FFFD in their place, "ignore" drops them.
 ///
 /// Threads       one task receives at a time; close() and extra() by any
 /// Cancellation  receive() is a cancellation point; cancelled, nothing is lost
@@ -29,8 +29,7 @@ class text_sender;
 ///               given; it stays, each time); lookup_error (constructor: no such encoding);
 ///               std::invalid_argument (constructor: no such `errors`); busy_resource_error
 /// Source        AnyIO TextReceiveStream
-class text_receive_stream final : public virtual resource,
-                                  public virtual typed_attribute_provider {
+class text_receive_stream final : public virtual resource, public virtual typed_attribute_provider {
 public:
     explicit text_receive_stream(any_byte_receive_stream transport,
                                  std::string_view encoding = "utf-8",
@@ -54,8 +53,9 @@ private:
 /// Text, given as UTF-8, to a stream of octets in any encoding.
 ///
 /// Encodings as in text_receive_stream; "utf-16", "utf-32" and "utf-8-sig" begin the stream with a
-/// byte order mark. `errors` says what becomes of characters that the encoding does not have, and of
-/// octets that are not UTF-8: "strict" throws, "replace" puts '?' in their place, "ignore" drops them.
+/// byte order mark. `errors` says what becomes of characters that the encoding does not have, and
+/// of octets that are not UTF-8: "strict" throws, "replace" puts '?' in their place, "ignore" drops
+/// them.
 ///
 /// Threads       one task sends at a time; close() and extra() by any
 /// Cancellation  send() as the stream that is wrapped

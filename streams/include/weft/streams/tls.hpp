@@ -21,8 +21,9 @@ struct tls_connect_options {
     duration happy_eyeballs_delay = std::chrono::milliseconds(250);
 };
 
-/// connect_tcp(), then TLS. Cancellation: a cancellation point; cancelled or failed, nothing is left
-/// open. Errors: those of connect_tcp() and of tls_stream::wrap(). Source: AnyIO connect_tcp(tls=True)
+/// connect_tcp(), then TLS. Cancellation: a cancellation point; cancelled or failed, nothing is
+/// left open. Errors: those of connect_tcp() and of tls_stream::wrap(). Source: AnyIO
+/// connect_tcp(tls=True)
 tls_stream connect_tls(std::string host, std::uint16_t port, tls_connect_options options = {});
 
 } // namespace weft

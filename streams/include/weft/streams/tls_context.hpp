@@ -39,9 +39,9 @@ struct tls_client_options {
 
 struct tls_server_options {
     std::vector<std::string> alpn_protocols{}; ///< accepted, best first
-    std::string client_ca_file{};            ///< PEM; given: clients are asked for a certificate
-    bool require_client_certificate = false; ///< they are refused without one; by the system's
-                                             ///< authorities, if there is no client_ca_file
+    std::string client_ca_file{};              ///< PEM; given: clients are asked for a certificate
+    bool require_client_certificate = false;   ///< they are refused without one; by the system's
+                                               ///< authorities, if there is no client_ca_file
     tls_protocol_version minimum_version = tls_1_2;
 };
 

@@ -52,9 +52,9 @@ template <class Stream> std::type_identity<Stream> connection_of(listener<Stream
 
 /// Shakes hands with whoever connects to a listener, each in a task of its own, and then serves it.
 ///
-/// A client that fails, or is not done in time, does not reach the handler and does no harm: the error
-/// goes to handle_handshake_error(), which by default closes the connection and writes a line to
-/// standard error. An lvalue is borrowed; an rvalue or a unique_ptr is owned.
+/// A client that fails, or is not done in time, does not reach the handler and does no harm: the
+/// error goes to handle_handshake_error(), which by default closes the connection and writes a line
+/// to standard error. An lvalue is borrowed; an rvalue or a unique_ptr is owned.
 ///
 /// Threads       as the listener
 /// Cancellation  as the listener; what shakes hands is closed
@@ -67,13 +67,13 @@ public:
     using handshake_error_handler = std::function<void(std::exception_ptr, any_byte_stream&)>;
 
     template <class Listener>
-        requires requires(Listener& given) { detail::connection_of(given); }
+    requires requires(Listener& given) { detail::connection_of(given); }
     explicit tls_listener(Listener&& from, tls_context context, bool standard_compatible = true,
                           duration handshake_timeout = std::chrono::seconds(30))
-        : tls_listener(hold(std::forward<Listener>(from)), std::move(context),
-                       standard_compatible, handshake_timeout, nullptr) {}
+        : tls_listener(hold(std::forward<Listener>(from)), std::move(context), standard_compatible,
+                       handshake_timeout, nullptr) {}
     template <class Listener>
-        requires requires(Listener& given) { detail::connection_of(given); }
+    requires requires(Listener& given) { detail::connection_of(given); }
     explicit tls_listener(std::unique_ptr<Listener> from, tls_context context,
                           bool standard_compatible = true,
                           duration handshake_timeout = std::chrono::seconds(30))

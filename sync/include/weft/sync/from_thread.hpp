@@ -58,7 +58,8 @@ template <class R, class Call> R call_in_waiting_task(Call call, char const* nam
 /// The way back, from a thread of to_thread::run_sync to the task that waits for it.
 namespace from_thread {
 
-/// Runs f(args...) in the waiting task, under its cancel scopes, and waits for the end; gives its value,
+/// Runs f(args...) in the waiting task, under its cancel scopes and with a copy of the context variables of
+/// the thread, and waits for the end; gives its value,
 /// or throws its exception. The function may wait. Cancellation of the task ends it, and comes out here
 /// as `cancelled`: let it pass. Under abandon_on_cancel it is not cut short, and the task leaves after it.
 ///

@@ -26,7 +26,7 @@ capacity_limiter& current_default_thread_limiter();
 /// Runs f(args...) in a thread of the run's pool while this task waits; gives its value, or throws its
 /// exception. The function, its arguments and an abandoned call's outcome are destroyed in the thread.
 ///
-/// Inside, the thread is no task: blocking-style calls throw no_event_loop_error; from_thread leads
+/// The function has a copy of this task's context variables. Inside, the thread is no task: blocking-style calls throw no_event_loop_error; from_thread leads
 /// back. A call that waits for another call under the same limiter may wait for ever.
 ///
 /// Cancellation  a cancellation point on entry and while it waits for a token: the function did not

@@ -3,6 +3,7 @@
 #include <weft/io/descriptor.hpp>
 #include <weft/io/detail/open_descriptor.hpp>
 #include <weft/runtime/time.hpp>
+#include <weft/sync/capacity_limiter.hpp>
 #include <weft/sync/mutex.hpp>
 
 #include <array>
@@ -19,15 +20,15 @@ namespace weft::detail {
 
 /// What a child is to be. Names are resolved: what is left is done by system calls alone.
 struct child_plan {
-    std::vector<std::string> arguments;  ///< argv, not empty
-    std::vector<std::string> candidates; ///< files to execute: the first one that can be
-    std::optional<std::vector<std::string>> environment; ///< "NAME=value"; none: the parent's
+    std::vector<std::string> arguments = {};  ///< argv, not empty
+    std::vector<std::string> candidates = {}; ///< files to execute: the first one that can be
+    std::optional<std::vector<std::string>> environment = {}; ///< "NAME=value"; none: the parent's
     std::array<int, 3> streams{-1, -1, -1}; ///< become 0, 1 and 2; -1: the parent's
-    std::vector<int> kept;                  ///< stay open under their numbers; all others are closed
-    std::string directory;                  ///< empty: the parent's
-    std::optional<::uid_t> user;
-    std::optional<::gid_t> group;
-    std::optional<std::vector<::gid_t>> groups;
+    std::vector<int> kept = {}; ///< stay open under their numbers; all others are closed
+    std::string directory = {}; ///< empty: the parent's
+    std::optional<::uid_t> user = {};
+    std::optional<::gid_t> group = {};
+    std::optional<std::vector<::gid_t>> groups = {};
     int umask = -1; ///< -1: the parent's
     bool new_session = false;
     bool new_group = false; ///< leads a process group of its own
@@ -75,7 +76,9 @@ public:
     void end(duration grace);
 
 private:
-    bool group_has_members() noexcept;
+    void reap(int options) noexcept;
+    bool group_has_members() const noexcept;
+    bool group_lives() noexcept; // after the leader's end
     void wait_for_group();
 
     ::pid_t const pid_;
@@ -83,13 +86,17 @@ private:
     int const number_; // of the pidfd, while this object lives
     open_descriptor pidfd_;
     std::mutex reaping_;
-    std::optional<int> code_; // under reaping_
-    mutex turn_;              // one task at a time waits for the pidfd
+    std::optional<int> code_;     // under reaping_
+    bool group_may_live_ = false; //  ": its leader is reaped, others were left
+    mutex turn_;                  // one task at a time waits for the pidfd
 };
 
 /// Starts a child from a task: in a thread, a few at a time. Cancellation: a cancellation point on
 /// entry; afterwards it is started first
 std::unique_ptr<child_process> start_child(child_plan const&);
+
+/// Of the threads that start children, one for each run. Errors: no_event_loop_error
+capacity_limiter& child_start_limiter();
 
 /// "SIGTERM" for 15. For messages.
 std::string signal_name(int number);

@@ -12,7 +12,8 @@ namespace weft::detail {
 /// No more goes to a worker process or comes back from it at once: 1 GiB.
 inline constexpr std::size_t largest_frame = std::size_t(1) << 30;
 
-/// Puts a message to or from a worker process together. Errors: std::length_error past largest_frame
+/// Puts a message to or from a worker process together. Errors: std::length_error past
+/// largest_frame
 class frame_writer {
 public:
     void write(void const* data, std::size_t size);

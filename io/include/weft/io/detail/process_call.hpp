@@ -8,8 +8,8 @@ class capacity_limiter;
 
 namespace detail {
 
-/// What a worker process executes for a call: takes the arguments out of the one and puts the result
-/// into the other. `function` is null, or the function if it is given by address.
+/// What a worker process executes for a call: takes the arguments out of the one and puts the
+/// result into the other. `function` is null, or the function if it is given by address.
 using process_entry = void (*)(void const* function, frame_reader& arguments, frame_writer& result);
 
 /// A call that is being prepared: a cancellation point, then what the arguments are appended to.

@@ -2,8 +2,11 @@
 
 #include <weft/io/detail/frame.hpp>
 
+#include <array>
 #include <concepts>
+#include <cstddef>
 #include <functional>
+#include <new>
 #include <span>
 #include <string_view>
 #include <type_traits>
@@ -29,10 +32,11 @@
 namespace weft::detail {
 
 /// Refers to memory of this process: the octets would arrive, what they mean would not.
-template <class T> struct is_reference_like : std::bool_constant<std::is_pointer_v<T> ||
-                                                                 std::is_member_pointer_v<T> ||
-                                                                 std::is_null_pointer_v<T>> {};
-template <class C, class T> struct is_reference_like<std::basic_string_view<C, T>> : std::true_type {};
+template <class T>
+struct is_reference_like : std::bool_constant<std::is_pointer_v<T> || std::is_member_pointer_v<T> ||
+                                              std::is_null_pointer_v<T>> {};
+template <class C, class T>
+struct is_reference_like<std::basic_string_view<C, T>> : std::true_type {};
 template <class T, std::size_t N> struct is_reference_like<std::span<T, N>> : std::true_type {};
 template <class T> struct is_reference_like<std::reference_wrapper<T>> : std::true_type {};
 
@@ -43,12 +47,12 @@ inline constexpr bool known_to_cereal =
 
 /// Sent as the octets that it is: both processes run the same program.
 template <class T>
-concept sent_as_octets =
-    std::is_arithmetic_v<T> ||
+concept sent_as_octets = std::is_arithmetic_v<T> ||
     (std::is_trivially_copyable_v<T> && !std::is_enum_v<T> && !std::is_array_v<T> &&
      !is_reference_like<T>::value && !known_to_cereal<T>);
 
-class sending_archive : public cereal::OutputArchive<sending_archive, cereal::AllowEmptyClassElision> {
+class sending_archive
+    : public cereal::OutputArchive<sending_archive, cereal::AllowEmptyClassElision> {
 public:
     explicit sending_archive(frame_writer& to) : OutputArchive(this), to_(to) {}
     frame_writer& frame() { return to_; }
@@ -57,7 +61,8 @@ private:
     frame_writer& to_;
 };
 
-class receiving_archive : public cereal::InputArchive<receiving_archive, cereal::AllowEmptyClassElision> {
+class receiving_archive
+    : public cereal::InputArchive<receiving_archive, cereal::AllowEmptyClassElision> {
 public:
     explicit receiving_archive(frame_reader& from) : InputArchive(this), from_(from) {}
     frame_reader& frame() { return from_; }
@@ -118,7 +123,8 @@ struct all_transportable : std::conjunction<is_transportable<std::remove_cv_t<T>
 template <class T, class A> struct is_transportable<std::vector<T, A>> : all_transportable<T> {};
 template <class T, class A> struct is_transportable<std::deque<T, A>> : all_transportable<T> {};
 template <class T, class A> struct is_transportable<std::list<T, A>> : all_transportable<T> {};
-template <class T, std::size_t N> struct is_transportable<std::array<T, N>> : all_transportable<T> {};
+template <class T, std::size_t N>
+struct is_transportable<std::array<T, N>> : all_transportable<T> {};
 template <class T> struct is_transportable<std::optional<T>> : all_transportable<T> {};
 template <class T, class C, class A>
 struct is_transportable<std::set<T, C, A>> : all_transportable<T> {};

@@ -3,16 +3,26 @@
 #include <weft/runtime/detail/fiber.hpp>
 
 #include <atomic>
+#include <cstddef>
 #include <cstdint>
 
 namespace weft::detail {
 
 /// Which mutex a fiber waits for. Beside its control block, and written only by those who
 /// really wait.
+///
 /// Whoever looks holds up the end of the announcement, so that the mutex exists meanwhile.
-class mutex_wait {
+class alignas(64) mutex_wait { // neighbours wait on other workers
 public:
-    static mutex_wait& of(fiber const&) noexcept;
+    /// Slabs of control blocks are so large, and aligned to that; behind each there are its waits.
+    static constexpr std::size_t bytes_of_blocks = std::size_t(2) << 20;
+
+    static mutex_wait& of(fiber const& waiter) noexcept {
+        auto const address = reinterpret_cast<std::uintptr_t>(&waiter);
+        std::uintptr_t const slab = address & ~(bytes_of_blocks - 1);
+        auto* const waits = reinterpret_cast<mutex_wait*>(slab + bytes_of_blocks); // zero: no mutex
+        return waits[(address - slab) / sizeof(fiber)];
+    }
 
     /// By the waiter, before its `parking`, whose arm() orders the announcement before everything that
     /// the waiter looks at afterwards.

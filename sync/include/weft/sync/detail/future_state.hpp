@@ -15,10 +15,10 @@ namespace weft::detail {
 
 /// What promise and futures share, but for the value.
 ///
-/// States: pending -> setting (who won begin_setting(); writes the outcome) -> value or failed; or pending
-/// -> cancelling (who cancels tells the other side)
-/// -> cancelled (cancel()). One CAS decides (B14). Fibers wait in the queue, OS threads at the condition
-/// variable. Callbacks run in the thread that completes it, without any lock (B17).
+/// States: pending -> setting (who won begin_setting(); writes the outcome) -> value or failed; or
+/// pending -> cancelling (who called cancel(); tells the other side) -> cancelled. One CAS decides
+/// (B14). Fibers wait in the queue, OS threads at the condition variable. Callbacks run in the thread
+/// that completes it, without any lock (B17).
 class future_state {
 public:
     enum class state : unsigned char { pending, setting, cancelling, value, failed, cancelled };
@@ -35,7 +35,7 @@ public:
     future_state& operator=(future_state const&) = delete;
 
     /// True: the caller writes the outcome and then calls finish().
-    bool begin_setting() noexcept { return begin(state::setting); } ///< true: the caller writes the outcome
+    bool begin_setting() noexcept { return begin(state::setting); }
     /// The same, else std::logic_error, or future_cancelled if it was cancelled.
     void begin_setting_or_throw();
     void finish(state) noexcept;
@@ -43,7 +43,7 @@ public:
 
     bool cancel(); ///< false: it is done, or about to be
 
-    state now() const noexcept { return now_.load(std::memory_order_acquire); } // pairs with finish()
+    state now() const noexcept { return now_.load(std::memory_order_acquire); } // finish()
     bool is_done() const noexcept { return now() > state::cancelling; }
     void add_callback(std::unique_ptr<callback>); ///< runs it at once if it is done
 

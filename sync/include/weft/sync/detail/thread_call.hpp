@@ -1,6 +1,7 @@
 #pragma once
 
 #include <weft/runtime/detail/fiber.hpp>
+#include <weft/runtime/detail/kept_context.hpp>
 #include <weft/runtime/detail/task_body.hpp>
 
 #include <condition_variable>
@@ -23,6 +24,7 @@ public:
     virtual ~task_request() = default;
     virtual void run() noexcept = 0; ///< keeps what it gives or throws
 
+    kept_context const context; // of the thread (F8)
     bool done = false; // under the call's lock
     std::condition_variable answered;
 };
@@ -44,6 +46,7 @@ public:
     virtual void execute() = 0;       ///< runs the function and destroys it; throws what it throws
     virtual void discard() noexcept = 0; ///< destroys the function without running it
 
+    kept_context const context; // of the task (T11)
     std::mutex lock;
     state now = state::queued;       // under lock
     std::exception_ptr cancellation; // the waiting task is, or was, to be cancelled. Under lock

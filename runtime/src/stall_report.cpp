@@ -1,0 +1,168 @@
+#include "stall_report.hpp"
+
+#include "runtime.hpp"
+#include "task.hpp"
+
+#include <weft/runtime/detail/report.hpp>
+
+#include <algorithm>
+#include <array>
+#include <atomic>
+#include <csignal>
+#include <cstring>
+#include <mutex>
+#include <thread>
+
+#include <execinfo.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+namespace weft::detail {
+
+namespace {
+
+using namespace std::chrono_literals;
+
+constexpr int signal_used = SIGURG; // ignored by default, and by debuggers; Go uses it for the same
+constexpr duration time_to_answer = 200ms;
+constexpr int frames_of_handler = 2; // itself, and where the kernel entered it
+
+// What a worker is asked, one at a time. `state` says whose turn it is.
+//
+//   monitor                                      the worker's signal handler
+//   asked            (release), send the signal  asked -> answering        (CAS, acquire)
+//   answered?        (acquire): read             fill in; answered         (release)
+//   late: asked -> idle          (CAS), give up
+struct question {
+    enum stage : int { idle, asked, answering, answered };
+    std::atomic<int> state = idle;
+    worker* of = nullptr;
+    std::uint32_t tick = 0;
+    fiber* task = nullptr; // a reference is held
+    std::array<void*, 48> frames{};
+    int count = 0;
+};
+question the_question;
+std::mutex one_at_a_time; // of several runs
+
+struct sigaction previous;
+
+void pass_on(int number, siginfo_t* info, void* context) noexcept {
+    if ((previous.sa_flags & SA_SIGINFO) != 0 && previous.sa_sigaction != nullptr)
+        return previous.sa_sigaction(number, info, context);
+    if (previous.sa_handler != SIG_DFL && previous.sa_handler != SIG_IGN && previous.sa_handler != nullptr)
+        previous.sa_handler(number);
+}
+
+// Unwinding takes no lock and no memory once it was tried (see take_over_signal()).
+void on_signal(int number, siginfo_t* info, void* context) noexcept {
+    int const saved_errno = errno;
+    if (info->si_code != SI_QUEUE || info->si_value.sival_ptr != &the_question)
+        return pass_on(number, info, context);
+    int expected = question::asked;
+    if (the_question.state.compare_exchange_strong(expected, question::answering,
+                                                   std::memory_order_acquire)) { // the monitor's
+        worker* const here = this_worker();
+        the_question.task = nullptr;
+        the_question.count = 0;
+        // Still the same stretch: it is not about to switch, and its stack can be walked.
+        if (here != nullptr && here == the_question.of && here->current != nullptr &&
+            here->tick.load(std::memory_order_relaxed) == the_question.tick) { // our own
+            the_question.task = here->current;
+            add_reference(*here->current);
+            the_question.count =
+                ::backtrace(the_question.frames.data(), int(the_question.frames.size()));
+        }
+        the_question.state.store(question::answered, std::memory_order_release); // pairs with ask()
+    }
+    errno = saved_errno;
+}
+
+void take_over_signal() {
+    static std::once_flag once;
+    std::call_once(once, [] {
+        void* first[1];
+        ::backtrace(first, 1); // loads the unwinder now
+        struct sigaction action{};
+        action.sa_sigaction = on_signal;
+        action.sa_flags = SA_SIGINFO | SA_RESTART | SA_ONSTACK;
+        sigfillset(&action.sa_mask);
+        ::sigaction(signal_used, &action, &previous);
+    });
+}
+
+bool send_question(int thread) noexcept {
+    siginfo_t info{};
+    info.si_signo = signal_used;
+    info.si_code = SI_QUEUE;
+    info.si_pid = ::getpid();
+    info.si_uid = ::getuid();
+    info.si_value.sival_ptr = &the_question;
+    return ::syscall(SYS_rt_tgsigqueueinfo, ::getpid(), thread, signal_used, &info) == 0;
+}
+
+// True: the worker has answered.
+bool ask(worker& stalled, std::uint32_t tick) {
+    the_question.of = &stalled;
+    the_question.tick = tick;
+    the_question.state.store(question::asked, std::memory_order_release); // pairs with on_signal()
+    bool const sent = send_question(stalled.thread.load(std::memory_order_relaxed)); // any time's
+    time_point const until = runtime::real_now() + (sent ? time_to_answer : duration::zero());
+    while (the_question.state.load(std::memory_order_acquire) != question::answered) { // on_signal()
+        int expected = question::asked;
+        if (runtime::real_now() >= until &&
+            the_question.state.compare_exchange_strong(expected, question::idle,
+                                                       std::memory_order_relaxed)) // nothing to read
+            return false;
+        std::this_thread::sleep_for(200us);
+    }
+    the_question.state.store(question::idle, std::memory_order_relaxed); // only we ask
+    return true;
+}
+
+} // namespace
+
+stall_detector::stall_detector(runtime& run)
+    : run_(run), threshold_(run.sim ? duration::zero() : run.options.stall_threshold) {
+    if (!is_on()) return;
+    workers_.resize(run.workers.size());
+    take_over_signal();
+}
+
+duration stall_detector::interval() const noexcept {
+    return std::clamp<duration>(threshold_ / 4, 1ms, 5ms);
+}
+
+void stall_detector::look(time_point now) noexcept {
+    for (std::size_t number = 0; number < workers_.size(); ++number) {
+        worker& each = *run_.workers[number];
+        watched& seen = workers_[number];
+        std::uint32_t const tick = each.tick.load(std::memory_order_relaxed); // does it move?
+        if (tick != seen.tick || run_.idle.is_asleep(unsigned(number))) {
+            seen = {tick, now, false};
+        } else if (!seen.reported && now - seen.since >= threshold_) {
+            seen.reported = true;
+            try {
+                report(each, tick, now - seen.since);
+            } catch (std::bad_alloc const&) { // no memory to tell of it
+            }
+        }
+    }
+}
+
+void stall_detector::report(worker& stalled, std::uint32_t tick, duration since) {
+    std::lock_guard const guard(one_at_a_time);
+    bool const answered = ask(stalled, tick);
+    if (answered && the_question.task == nullptr) return; // it went on meanwhile
+    auto const ms = std::chrono::duration_cast<std::chrono::milliseconds>(since).count();
+    std::string text = answered ? describe_origin(*the_question.task) + ", has kept"
+                                : std::string("a task that blocks signals has kept");
+    text += " worker " + std::to_string(stalled.index) + " for " + std::to_string(ms) + " ms";
+    for (int frame = frames_of_handler; answered && frame < the_question.count; ++frame)
+        text += "\n  #" + std::to_string(frame - frames_of_handler) + " " +
+                describe_address(the_question.frames[std::size_t(frame)]);
+    if (answered) release_reference(*the_question.task);
+    report_mistake(text);
+}
+
+} // namespace weft::detail

@@ -1,0 +1,137 @@
+#include <weft/io/file.hpp>
+
+#include "io/scratch.hpp"
+#include "support/run_test.hpp"
+
+#include <weft/io/path.hpp>
+
+#include <doctest/doctest.h>
+
+#include <optional>
+#include <stdexcept>
+#include <string>
+#include <system_error>
+#include <vector>
+
+namespace {
+
+using weft::file;
+using weft::open_file;
+using weft::path;
+using weft::test::check;
+using weft::test::check_throws;
+using weft::test::run_test;
+
+std::string many_lines(int count) {
+    std::string text;
+    for (int i = 0; i < count; ++i)
+        text += "line " + std::to_string(i) + " \xc3\xa4\n";
+    return text;
+}
+
+bool is_unsupported(auto call) {
+    try {
+        call();
+    } catch (std::system_error const& failure) {
+        return failure.code() == std::errc::operation_not_supported;
+    }
+    return false;
+}
+
+} // namespace
+
+TEST_SUITE_BEGIN("io.file_text");
+
+TEST_CASE("AF3: text files translate newlines and count characters as their options say") {
+    scratch const place;
+    run_test({.seeds = {0}}, [&] {
+        path const name = place / "text";
+        name.write_bytes("a\r\nb\rc\nd");
+        auto const lines = [&](std::optional<std::string> newline) {
+            return open_file(name, "r", {.newline = std::move(newline)}).readlines();
+        };
+        using list = std::vector<std::string>;
+        check(lines({}) == list{"a\n", "b\n", "c\n", "d"}, "translated");
+        check(lines("") == list{"a\r\n", "b\r", "c\n", "d"}, "kept");
+        check(lines("\n") == list{"a\r\n", "b\rc\n", "d"}, "\\n");
+        check(lines("\r") == list{"a\r", "\nb\r", "c\nd"}, "\\r");
+        check(lines("\r\n") == list{"a\r\n", "b\rc\nd"}, "\\r\\n");
+        file kept = open_file(name, "r", {.newline = ""});
+        check(kept.read(2) == "a\r" && kept.read(1) == "\n", "one character at a time");
+
+        name.write_bytes("\xc3\xa4\xe2\x82\xac\xf0\x9f\x98\x80!");
+        file text = open_file(name);
+        check(text.read(2) == "\xc3\xa4\xe2\x82\xac" && text.tell() == 5, "characters and octets");
+        check(text.read() == "\xf0\x9f\x98\x80!", "the rest");
+        file out = open_file(name, "w", {.newline = "\r\n"});
+        check(out.write("\xc3\xa4\n") == 2, "characters");
+        check_throws<std::invalid_argument>([&] { out.write("\xff"); }, "no UTF-8");
+        out.close();
+        check(name.read_bytes() == "\xc3\xa4\r\n", "nothing of what was refused");
+    });
+}
+
+TEST_CASE("AF3: a newline or character that is cut by the buffer's end is one") {
+    scratch const place;
+    run_test({.workers = {1}, .seeds = {}}, [&] {
+        path const name = place / "cut";
+        for (std::size_t const before : {16383u, 16382u, 16384u, 65535u}) {
+            name.write_bytes(std::string(before, 'x') + "\r\n\xe2\x82\xac\r");
+            check(open_file(name).read() == std::string(before, 'x') + "\n\xe2\x82\xac\n", "whole");
+            file in = open_file(name);
+            check(in.readline().size() == before + 1 && in.read(1) == "\xe2\x82\xac", "by lines");
+        }
+    });
+}
+
+TEST_CASE("AF3: strict text is an error that takes nothing; replace and ignore go on") {
+    scratch const place;
+    run_test({.seeds = {0}}, [&] {
+        path const name = place / "bad";
+        name.write_bytes("ab\xff\xc3");
+        file strict = open_file(name);
+        check(strict.read(2) == "ab", "what is good");
+        for (int i = 0; i < 2; ++i)
+            check_throws<std::invalid_argument>([&] { strict.read(); }, "again and again");
+        check(strict.tell() == 2, "where it was");
+        check(open_file(name, "r", {.errors = "replace"}).read() == "ab\xef\xbf\xbd\xef\xbf\xbd",
+              "replace");
+        check(open_file(name, "r", {.errors = "ignore"}).read() == "ab", "ignore");
+    });
+}
+
+TEST_CASE("AF2: text in other encodings, with and without byte order marks") {
+    scratch const place;
+    std::string const text = many_lines(3000);
+    run_test({.workers = {1}, .seeds = {0}}, [&] {
+        path const name = place / "encoded";
+        for (char const* const encoding : {"latin-1", "utf-16", "UTF-16LE", "utf_32", "cp1252"}) {
+            file out = open_file(name, "w", {.encoding = encoding});
+            std::size_t const half = text.find('\n', 20'000);
+            out.write(text.substr(0, half));
+            out.write(text.substr(half));
+            out.close();
+            check(name.read_text({.encoding = encoding}) == text, encoding);
+            file in = open_file(name, "r", {.encoding = encoding});
+            std::string all;
+            for (std::string const& line : in)
+                all += line;
+            check(all == text, "by lines");
+            in.seek(0);
+            check(in.readline() == "line 0 \xc3\xa4\n", "again");
+            check(is_unsupported([&] { in.tell(); }), "no position");
+            file more = open_file(name, "a", {.encoding = encoding});
+            more.write("end\n");
+            more.close();
+            check(name.read_text({.encoding = encoding}) == text + "end\n", "one mark");
+        }
+        check_throws<std::invalid_argument>(
+            [&] { name.write_text("\xe2\x82\xac", {.encoding = "latin-1"}); }, "no such character");
+        check(!name.read_bytes().empty(), "untouched");
+        name.write_bytes("\xe9");
+        check_throws<std::invalid_argument>([&] { name.read_text({.encoding = "ascii"}); },
+                                            "ASCII");
+    });
+}
+
+TEST_SUITE_END();

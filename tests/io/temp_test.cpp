@@ -1,0 +1,336 @@
+#include <weft/io/temp.hpp>
+
+#include "io/scratch.hpp"
+#include "support/child_process.hpp"
+#include "support/run_test.hpp"
+
+#include <weft/io/path.hpp>
+#include <weft/runtime/cancel_scope.hpp>
+#include <weft/runtime/error.hpp>
+#include <weft/runtime/run.hpp>
+
+#include <doctest/doctest.h>
+
+#include <cstdio>
+#include <cstdlib>
+#include <filesystem>
+#include <fstream>
+#include <optional>
+#include <set>
+#include <stdexcept>
+#include <string>
+#include <system_error>
+
+#include <sched.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+namespace {
+
+using weft::path;
+using weft::test::check;
+using weft::test::check_throws;
+using weft::test::run_test;
+
+std::size_t entries(scratch const& place) {
+    std::filesystem::directory_iterator const all(place.where());
+    return std::size_t(std::distance(begin(all), end(all)));
+}
+
+template <class Call> std::errc error_of(Call call) {
+    try {
+        call();
+    } catch (std::system_error const& failure) {
+        return std::errc(failure.code().value());
+    }
+    return {};
+}
+
+void expect(bool fact, char const* what) {
+    if (fact) return;
+    std::printf("does not hold: %s\n", what);
+    std::exit(1);
+}
+
+// -- A disk of 256 KiB, in a mount name space that is gone with the child
+// -----------------------------
+
+constexpr char small_disk[] = "/tmp";
+constexpr std::size_t small_disk_size = 262'144;
+
+bool mount_small_disk() {
+    if (::unshare(CLONE_NEWNS) != 0 && ::unshare(CLONE_NEWUSER | CLONE_NEWNS) != 0) return false;
+    if (::mount("none", "/", nullptr, MS_REC | MS_PRIVATE, nullptr) != 0) return false;
+    return ::mount("tmpfs", small_disk, "tmpfs", 0, "size=256k") == 0;
+}
+
+// Every write that was reported is there, in order, once there is room; the one that failed said
+// so.
+void fill_with_a_file() {
+    path const filler = path(small_disk) / "filler";
+    path const name = path(small_disk) / "file";
+    filler.write_bytes(std::string(100'000, 'f'));
+    weft::file out = weft::open_file(name, "wb", {.buffering = 1000});
+    std::string const piece(700, 'x');
+    std::size_t reported = 0;
+    std::errc failure{};
+    while (failure == std::errc() && reported < small_disk_size)
+        failure = error_of([&] { reported += out.write(piece); });
+    expect(failure == std::errc::no_space_on_device, "ENOSPC");
+    expect(reported > 100'000, "there was room for some");
+    expect(error_of([&] { out.flush(); }) == std::errc::no_space_on_device, "still full");
+    filler.unlink();
+    out.close();
+    expect(name.stat().st_size == ::off_t(reported),
+           "what was reported is there, and nothing else");
+    name.unlink();
+}
+
+void fail_to_close() {
+    path const filler = path(small_disk) / "filler";
+    weft::file out = weft::open_file(path(small_disk) / "file", "w");
+    out.write("gathered");
+    expect(error_of([&] { filler.write_bytes(std::string(300'000, 'f')); }) ==
+               std::errc::no_space_on_device,
+           "write_bytes() says so");
+    expect(error_of([&] { out.close(); }) == std::errc::no_space_on_device, "close() says so");
+    expect(out.closed(), "and it is closed");
+    filler.unlink();
+    (path(small_disk) / "file").unlink();
+}
+
+void spool_to_a_full_disk() {
+    path const filler = path(small_disk) / "filler";
+    error_of([&] { filler.write_bytes(std::string(300'000, 'f')); });
+    weft::spooled_temporary_file spooled(16, {.directory = small_disk});
+    spooled.write("sixteen octets !");
+    expect(error_of([&] { spooled.write("one too many"); }) == std::errc::no_space_on_device,
+           "no room to roll over");
+    spooled.seek(0);
+    expect(spooled.read() == "sixteen octets !", "what was written is kept in memory");
+    filler.unlink();
+    spooled.write("more");
+    spooled.seek(0);
+    expect(spooled.rolled() && spooled.read() == "sixteen octets !more", "and rolls over later");
+    spooled.close();
+    expect(error_of([&] { weft::named_temporary_file({.directory = small_disk}); }) == std::errc(),
+           "room again");
+}
+
+weft::test::child_program const full_disk("full disk", [] {
+    if (!mount_small_disk()) {
+        std::puts("no small disk can be mounted here");
+        return;
+    }
+    weft::run([] {
+        fill_with_a_file();
+        fail_to_close();
+        spool_to_a_full_disk();
+    });
+    std::puts("held");
+});
+
+} // namespace
+
+TEST_SUITE_BEGIN("io.temp");
+
+TEST_CASE("AF4, NX10: a full disk is reported, and nothing is lost that was reported as written") {
+    auto const end = weft::test::run_child("full disk");
+    INFO(end.output);
+    CHECK(end.exit_code == 0);
+    if (end.says("no small disk")) {
+        MESSAGE("not tried: ", end.output);
+        return;
+    }
+    CHECK(end.says("held"));
+}
+
+TEST_CASE("NX10: a nameless file leaves no name, named ones vanish with their object") {
+    scratch const place;
+    run_test({.seeds = {0}}, [&] {
+        path const here = place / "";
+        {
+            weft::file nameless = weft::temporary_file({.directory = here});
+            nameless.write("abc");
+            nameless.seek(0);
+            check(nameless.read() == "abc" && entries(place) == 0, "no name");
+            check(nameless.mode() == "w+b", "both ways");
+        }
+        path name;
+        {
+            weft::named_temporary_file named(
+                {.mode = "w+", .suffix = ".txt", .prefix = "pre", .directory = here});
+            name = named.name();
+            check(name.name().starts_with("pre") && name.suffix() == ".txt", "as it was told");
+            check(name.parent() == here && name.is_absolute(), "there");
+            check((name.stat().st_mode & 0777) == 0600, "private");
+            named.write("\xc3\xa4");
+            weft::named_temporary_file moved = std::move(named);
+            moved.flush();
+            check(name.read_text() == "\xc3\xa4", "by its name");
+        }
+        check(!name.exists(), "by destruction");
+        {
+            weft::named_temporary_file kept({.directory = here, .delete_on_close = false});
+            name = kept.name();
+            kept.close();
+            check(name.exists(), "after close()");
+        }
+        check(!name.exists(), "at the end");
+        {
+            weft::named_temporary_file kept({.directory = here, .delete_file = false});
+            name = kept.name();
+            kept.close();
+        }
+        name.unlink();
+        weft::named_temporary_file gone({.directory = here});
+        gone.name().unlink();
+        gone.close(); // somebody was faster
+        gone.close();
+        check(entries(place) == 0, "nothing is left");
+    });
+}
+
+TEST_CASE("NX10: a spooled file is in memory until it is too large") {
+    scratch const place;
+    run_test({.seeds = {0}}, [&] {
+        weft::temporary_file_options const here{.directory = place / ""};
+        weft::spooled_temporary_file spooled(8, here);
+        unsigned const threads = weft::test::count_threads();
+        check(spooled.write("12345678") == 8 && !spooled.rolled(), "it fits");
+        check(spooled.seek(-3, SEEK_END) == 5 && spooled.read() == "678", "memory");
+        check(spooled.seek(2) == 2 && spooled.write("x") == 1 && spooled.tell() == 3, "in place");
+        spooled.seek(0);
+        check(spooled.readline() == "12x45678" && spooled.read().empty(), "whole");
+        check(weft::test::count_threads() == threads, "no thread");
+        check(error_of([&] { spooled.fileno(); }) == std::errc::operation_not_supported, "no fd");
+        check(error_of([&] { spooled.seek(-1); }) == std::errc::invalid_argument, "negative");
+        spooled.seek(12);
+        spooled.write("!");
+        check(spooled.rolled() && spooled.fileno() >= 0, "rolled over");
+        spooled.seek(0);
+        check(spooled.read() == std::string("12x45678\0\0\0\0!", 13), "the same octets");
+        spooled.close();
+        check(spooled.closed(), "closed");
+
+        weft::spooled_temporary_file text(0, {.mode = "w+", .directory = place / ""});
+        text.write(std::string(100'000, 'x') + "\n\xc3\xa4");
+        check(!text.rolled(), "no limit");
+        text.rollover();
+        text.rollover();
+        check(text.rolled(), "by hand");
+        text.seek(0);
+        check(text.readline().size() == 100'001 && text.read(1) == "\xc3\xa4", "text");
+        check(entries(place) == 0, "no name");
+    });
+}
+
+TEST_CASE("NX10: a temporary directory vanishes with all that is in it, links are not followed") {
+    scratch const place;
+    std::ofstream(place.where() / "precious") << "kept";
+    run_test({.workers = {1, 2}, .seeds = {0}}, [&] {
+        auto const fill = [&](path const& name) {
+            (name / "a/b/c").mkdir({.parents = true});
+            (name / "a/b/file").write_text("x");
+            (name / "a/dark").mkdir();
+            (name / "a/dark/file").touch();
+            (name / "a/dark").chmod(0);
+            (name / "link").symlink_to(place / "");
+            (name / "fi\nfo\xff").touch();
+        };
+        path const here = place / "";
+        path name;
+        {
+            weft::temporary_directory closed({.suffix = ".d", .directory = here});
+            name = closed.name();
+            check(name.suffix() == ".d" && (name.stat().st_mode & 0777) == 0700, "as it was told");
+            fill(name);
+            closed.close();
+            check(!name.exists(), "close()");
+            closed.close();
+        }
+        {
+            weft::temporary_directory destroyed({.directory = here});
+            weft::temporary_directory moved = std::move(destroyed);
+            name = moved.name();
+            fill(name);
+        }
+        check(!name.exists({.follow_symlinks = false}), "destruction");
+        {
+            weft::temporary_directory kept({.directory = here, .delete_directory = false});
+            name = kept.name();
+            kept.close();
+        }
+        name.rmdir();
+        check((place / "precious").read_text() == "kept" && entries(place) == 1, "nothing else");
+    });
+}
+
+TEST_CASE("NX10: a large directory that is destroyed is gone when run() returns") {
+    scratch const place;
+    run_test({.workers = {2}, .seeds = {0}}, [&] {
+        weft::temporary_directory const large({.directory = place / ""});
+        for (int i = 0; i < 500; ++i)
+            std::ofstream((large.name() / std::to_string(i)).as_posix());
+    });
+    CHECK(entries(place) == 0);
+}
+
+TEST_CASE("NX10: cancelled wherever it may be, nothing is left behind") {
+    scratch const place;
+    weft::test::cancel_at_every_suspension_point([&](weft::test::attempt& at) {
+        at.run([&] {
+            weft::named_temporary_file named({.directory = place / ""});
+            named.write("x");
+            weft::temporary_directory directory({.directory = place / ""});
+            (directory.name() / "inside").write_text("x");
+            weft::spooled_temporary_file spooled(1, {.directory = directory.name()});
+            spooled.write("too much");
+            named.close();
+            directory.close();
+        });
+        check(entries(place) == 0, "nothing");
+    });
+}
+
+TEST_CASE("NX10: cancelled before, close() removes the name all the same") {
+    scratch const place;
+    run_test({.seeds = {0}}, [&] {
+        weft::named_temporary_file named({.directory = place / ""});
+        weft::temporary_directory directory({.directory = place / ""});
+        for (int i = 0; i < 2; ++i) {
+            weft::cancel_scope scope;
+            scope.cancel();
+            check(!scope.run([&] { i == 0 ? named.close() : directory.close(); }), "cancelled");
+        }
+        check(entries(place) == 0, "and gone");
+    });
+}
+
+TEST_CASE("NX10: mkstemp() and mkdtemp() make names of their own that nobody else may read") {
+    scratch const place;
+    run_test({.seeds = {0}}, [&] {
+        std::set<std::string> names;
+        for (int i = 0; i < 20; ++i) {
+            auto [fd, name] = weft::mkstemp({.directory = place / ""});
+            check(fd && names.insert(name.as_posix()).second, "another one");
+            check((name.stat().st_mode & 0777) == 0600, "private");
+            name.unlink();
+        }
+        path const made = weft::mkdtemp({.suffix = "s", .prefix = "p", .directory = place / ""});
+        check(made.is_dir() && made.name().starts_with("p") && made.name().ends_with("s"), "named");
+        made.rmdir();
+        check(weft::gettempdir().is_dir() && weft::gettempdir().is_absolute(), "where they go");
+        check_throws<std::invalid_argument>([] { weft::mkstemp({.prefix = "a/b"}); }, "a slash");
+        check_throws<std::invalid_argument>([] { weft::mkdtemp({.suffix = "../x"}); }, "a slash");
+        check_throws<std::invalid_argument>([] { weft::temporary_file({.mode = "q"}); }, "mode");
+        check(error_of([&] { weft::mkstemp({.directory = place / "none"}); }) ==
+                  std::errc::no_such_file_or_directory,
+              "no such directory");
+    });
+    CHECK_THROWS_AS(weft::mkdtemp(), weft::no_event_loop_error);
+    CHECK(entries(place) == 0);
+}
+
+TEST_SUITE_END();

@@ -1,0 +1,208 @@
+#include <weft/runtime/blocking_region.hpp>
+
+#include <weft/runtime/error.hpp>
+#include <weft/runtime/lowlevel.hpp>
+#include <weft/runtime/task_group.hpp>
+#include <weft/runtime/this_task.hpp>
+#include <weft/runtime/time.hpp>
+
+#include "support/gate.hpp"
+#include "support/run_test.hpp"
+
+#include <doctest/doctest.h>
+
+#include <atomic>
+#include <cerrno>
+#include <filesystem>
+#include <latch>
+#include <semaphore>
+#include <stdexcept>
+#include <thread>
+
+using namespace weft;
+using namespace weft::test;
+using namespace std::chrono_literals;
+
+namespace {
+
+std::size_t threads_of_process() {
+    std::size_t count = 0;
+    for ([[maybe_unused]] auto const& each : std::filesystem::directory_iterator("/proc/self/task"))
+        ++count;
+    return count;
+}
+
+run_test_options const on_threads{.seeds = {}};
+
+} // namespace
+
+TEST_SUITE("runtime.blocking_region") {
+    TEST_CASE("While a region blocks its thread, ready tasks of the worker go on") {
+        run_test(on_threads, [] {
+            std::binary_semaphore opened(0);
+            bool done = false;
+            with_task_group([&](task_group& group) {
+                for (int task = 0; task < 4; ++task)
+                    group.start_soon([&] {
+                        blocking_region region;
+                        opened.acquire();
+                        opened.release(); // the next one's
+                    });
+                group.start_soon([&] {
+                    lowlevel::checkpoint();
+                    done = true;
+                    opened.release();
+                });
+            });
+            check(done, "the last task ran");
+        });
+    }
+
+    TEST_CASE("Timers go on, and what was woken just before the region runs") {
+        run_test(on_threads, [] {
+            std::binary_semaphore opened(0);
+            gate woken;
+            std::atomic<bool> waits{false};
+            with_task_group([&](task_group& group) {
+                group.start_soon([&] {
+                    waits = true;
+                    woken.wait();
+                    sleep(1ms);
+                    opened.release();
+                });
+                while (!waits)
+                    lowlevel::checkpoint();
+                lowlevel::checkpoint(); // it waits by now, or finds the gate open
+                woken.open();
+                blocking_region region;
+                opened.acquire();
+            });
+        });
+    }
+
+    TEST_CASE("The first task may block its thread, and run() returns on the thread that called it") {
+        for (int time = 0; time < 100; ++time) {
+            auto const caller = std::this_thread::get_id();
+            std::thread::id inside;
+            int const result = run({.workers = 1}, [&] {
+                blocking_region region;
+                inside = std::this_thread::get_id();
+                return 5;
+            });
+            CHECK(result == 5);
+            CHECK(inside == caller);
+            CHECK(std::this_thread::get_id() == caller);
+        }
+    }
+
+    TEST_CASE("Inside, a task is outside of its run, and says so by a typed error") {
+        run_test(on_threads, [] {
+            {
+                blocking_region region;
+                check_throws<no_event_loop_error>([] { lowlevel::checkpoint(); }, "checkpoint");
+                check_throws<no_event_loop_error>([] { blocking_region nested; }, "a region in a region");
+                check_throws<no_event_loop_error>([] { cancel_scope().run([] {}); }, "a scope");
+            }
+            lowlevel::checkpoint();
+        });
+        CHECK_THROWS_AS(blocking_region{}, no_event_loop_error);
+    }
+
+    TEST_CASE("Fifty tasks are inside at once, and no thread is left behind") {
+        std::size_t const before = threads_of_process();
+        run_test({.seeds = {}, .times = 5}, [] {
+            constexpr int tasks = 50;
+            std::latch inside(tasks);
+            with_task_group([&](task_group& group) {
+                for (int task = 0; task < tasks; ++task)
+                    group.start_soon([&] {
+                        blocking_region region;
+                        inside.arrive_and_wait();
+                    });
+            });
+        });
+        CHECK(threads_of_process() == before);
+    }
+
+    TEST_CASE("Exceptions and errno come along from thread to thread") {
+        run_test(on_threads, [] {
+            with_task_group([](task_group& group) {
+                for (int task = 0; task < 8; ++task)
+                    group.start_soon([task] {
+                        try {
+                            blocking_region region;
+                            throw std::runtime_error(std::to_string(task));
+                        } catch (std::runtime_error const&) {
+                            lowlevel::checkpoint();
+                            {
+                                blocking_region region;
+                                check(std::current_exception() != nullptr, "handled on the thread");
+                                errno = 100 + task;
+                            }
+                            check(errno == 100 + task, "errno of the thread that was left");
+                            lowlevel::checkpoint();
+                            try {
+                                throw;
+                            } catch (std::runtime_error const& error) {
+                                check(error.what() == std::to_string(task), "its own exception");
+                            }
+                        }
+                        check(std::uncaught_exceptions() == 0, "none is in flight");
+                    });
+            });
+        });
+    }
+
+    TEST_CASE("A worker keeps its thread as long as tasks are pinned to it") {
+        run_test(on_threads, [] {
+            auto const home = [] { return std::this_thread::get_id(); };
+            {
+                no_migrate const stay;
+                auto const before = home();
+                {
+                    blocking_region region;
+                    check(home() == before, "inside");
+                }
+                lowlevel::checkpoint();
+                check(home() == before, "afterwards");
+            }
+            blocking_region region; // no longer pinned
+        });
+    }
+
+    TEST_CASE("Under sim the task keeps its worker, and the run stays the same each time") {
+        run_test({.workers = {}}, [] {
+            auto const before = std::this_thread::get_id();
+            with_task_group([&](task_group& group) {
+                for (int task = 0; task < 3; ++task)
+                    group.start_soon([&] {
+                        blocking_region region;
+                        check(std::this_thread::get_id() == before, "one thread");
+                    });
+            });
+        });
+    }
+
+    TEST_CASE("Regions, wakes, cancellation and timers in any order") {
+        run_test({.seeds = {}, .times = 3}, [] {
+            std::atomic<int> left{0};
+            with_task_group([&](task_group& group) {
+                for (int task = 0; task < 20; ++task)
+                    group.start_soon([&, task] {
+                        for (int time = 0; time < 20; ++time) {
+                            move_on_after(std::chrono::microseconds(task * 10), [&] {
+                                lowlevel::checkpoint();
+                                {
+                                    blocking_region region;
+                                    if (time % 4 == 0) std::this_thread::yield();
+                                }
+                                sleep(std::chrono::microseconds(time * 10));
+                            });
+                            ++left;
+                        }
+                    });
+            });
+            check(left == 400, "each region was left");
+        });
+    }
+}

@@ -1,0 +1,102 @@
+#include <weft/runtime/blocking_region.hpp>
+#include <weft/runtime/lowlevel.hpp>
+#include <weft/runtime/task_group.hpp>
+#include <weft/runtime/time.hpp>
+
+#include "support/mistakes.hpp"
+#include "support/run_test.hpp"
+
+#include <doctest/doctest.h>
+
+#include <chrono>
+#include <ctime>
+#include <semaphore>
+
+using namespace weft;
+using namespace weft::test;
+using namespace std::chrono_literals;
+
+namespace {
+
+// Keeps its worker without a call of weft, until the report is there. It sleeps in between, since
+// ThreadSanitizer delivers signals only in system calls.
+void keep_worker_until_heard(mistakes_heard const& heard, std::string const& part) {
+    while (heard.count(part) == 0) {
+        timespec const moment{0, 1'000'000};
+        ::nanosleep(&moment, nullptr);
+    }
+}
+
+} // namespace
+
+TEST_SUITE("runtime.stall") {
+    TEST_CASE("A task that keeps its worker too long is reported with name, origin and stack") {
+        for (unsigned const workers : {1u, 2u}) {
+            mistakes_heard const heard;
+            run({.workers = workers, .stall_threshold = 20ms}, [&] {
+                with_task_group([&](task_group& group) {
+                    group.start_soon({.name = "a busy one"},
+                                     [&] { keep_worker_until_heard(heard, "a busy one"); });
+                });
+            });
+            REQUIRE(heard.count("task 'a busy one', spawned in ") == 1);
+            for (std::string const& text : heard.get()) {
+                if (text.find("a busy one") == std::string::npos) continue;
+                CHECK(text.find("has kept worker ") != std::string::npos);
+                CHECK(text.find(" ms\n  #0 ") != std::string::npos);
+                CHECK(text.find("\n  #2 ") != std::string::npos);
+            }
+        }
+    }
+
+    TEST_CASE("Each stretch is reported once") {
+        mistakes_heard const heard;
+        run({.workers = 1, .stall_threshold = 10ms}, [&] {
+            with_task_group([&](task_group& group) {
+                group.start_soon({.name = "twice"}, [&] {
+                    keep_worker_until_heard(heard, "twice");
+                    auto const until = std::chrono::steady_clock::now() + 50ms; // many more looks
+                    while (std::chrono::steady_clock::now() < until) {}
+                    CHECK(heard.count("twice") == 1);
+                    lowlevel::checkpoint();
+                    while (heard.count("twice") < 2) {
+                        timespec const moment{0, 1'000'000};
+                        ::nanosleep(&moment, nullptr);
+                    }
+                });
+            });
+        });
+        CHECK(heard.count("twice") == 2);
+    }
+
+    TEST_CASE("A task inside a blocking_region keeps no worker") {
+        mistakes_heard const heard;
+        run({.workers = 1, .stall_threshold = 10ms}, [&] {
+            std::binary_semaphore opened(0);
+            with_task_group([&](task_group& group) {
+                group.start_soon({.name = "blocks"}, [&] {
+                    blocking_region region;
+                    opened.acquire();
+                });
+                group.start_soon({.name = "busy"}, [&] {
+                    lowlevel::checkpoint();
+                    keep_worker_until_heard(heard, "'busy'");
+                    opened.release();
+                });
+            });
+        });
+        CHECK(heard.count("'busy'") == 1);
+        CHECK(heard.count("'blocks'") == 0);
+    }
+
+    TEST_CASE("Nothing is reported without a threshold, nor under sim") {
+        mistakes_heard const heard;
+        auto const busy = [] {
+            auto const until = std::chrono::steady_clock::now() + 30ms;
+            while (std::chrono::steady_clock::now() < until) {}
+        };
+        run({.workers = 1}, busy);
+        run({.backend = "sim", .stall_threshold = 1ms}, busy);
+        CHECK(heard.get().empty());
+    }
+}

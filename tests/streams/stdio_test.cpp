@@ -1,0 +1,273 @@
+#include <weft/streams/standard_streams.hpp>
+
+#include "support/child_process.hpp"
+#include "support/run_test.hpp"
+
+#include <weft/io/descriptor.hpp>
+#include <weft/io/error.hpp>
+#include <weft/runtime/cancel_scope.hpp>
+#include <weft/runtime/inspect.hpp>
+#include <weft/runtime/task_group.hpp>
+#include <weft/streams/error.hpp>
+#include <weft/streams/pipe.hpp>
+
+#include <doctest/doctest.h>
+
+#include <cerrno>
+#include <chrono>
+#include <csignal>
+#include <cstdlib>
+#include <functional>
+#include <optional>
+#include <string>
+#include <system_error>
+#include <thread>
+
+#include <fcntl.h>
+#include <pty.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <termios.h>
+#include <unistd.h>
+
+TEST_SUITE_BEGIN("streams.stdio");
+
+namespace {
+
+using namespace std::chrono_literals;
+using weft::test::check;
+using weft::test::check_throws;
+
+void run_with_descriptors(std::function<void()> const& body, unsigned times = 1) {
+    weft::test::run_test({.seeds = {}, .times = times}, body);
+}
+
+struct two_fds {
+    weft::unique_fd reads;
+    weft::unique_fd writes;
+};
+
+two_fds blocking_pipe() {
+    int ends[2];
+    check(::pipe2(ends, O_CLOEXEC) == 0, "a pipe");
+    return {weft::unique_fd(ends[0]), weft::unique_fd(ends[1])};
+}
+
+two_fds socket_pair() {
+    int ends[2];
+    check(::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) == 0, "a pair");
+    return {weft::unique_fd(ends[0]), weft::unique_fd(ends[1])};
+}
+
+// What is written to `writes` is typed at the terminal `reads`.
+two_fds terminal() {
+    int keyboard = -1;
+    int screen = -1;
+    check(::openpty(&keyboard, &screen, nullptr, nullptr, nullptr) == 0, "a terminal");
+    ::termios settings{};
+    ::tcgetattr(screen, &settings);
+    settings.c_lflag &= ~tcflag_t(ECHO);
+    ::tcsetattr(screen, TCSANOW, &settings);
+    return {weft::unique_fd(screen), weft::unique_fd(keyboard)};
+}
+
+void write_to(weft::unique_fd const& fd, std::string const& text) {
+    check(::write(fd.get(), text.data(), text.size()) == ssize_t(text.size()), "written");
+}
+
+bool is_blocking(weft::unique_fd const& fd) {
+    return (::fcntl(fd.get(), F_GETFL) & O_NONBLOCK) == 0;
+}
+
+// A receive is cancelled, loses nothing, and leaves the descriptor as it was.
+void check_input(two_fds const& fds) {
+    weft::any_byte_receive_stream input = weft::receive_from_shared(fds.reads.get());
+    write_to(fds.writes, "one\n");
+    check(input.receive() == "one\n", "what was there");
+    weft::cancel_scope scope;
+    weft::with_task_group([&](weft::task_group& group) {
+        group.start_soon([&] { check(!scope.run([&] { input.receive(); }), "cut short"); });
+        weft::wait_all_tasks_blocked();
+        check_throws<weft::busy_resource_error>([&] { input.receive(); }, "X6: one reader");
+        scope.cancel();
+    });
+    weft::with_task_group([&](weft::task_group& group) {
+        group.start_soon([&] { check(input.receive() == "two\n", "what came later"); });
+        weft::wait_all_tasks_blocked();
+        write_to(fds.writes, "two\n");
+    });
+    check(is_blocking(fds.reads), "it still blocks for others");
+    weft::with_task_group([&](weft::task_group& group) {
+        group.start_soon([&] {
+            check_throws<weft::closed_resource_error>([&] { input.receive(); }, "closed under it");
+        });
+        weft::wait_all_tasks_blocked();
+        input.close();
+    });
+    check(::fcntl(fds.reads.get(), F_GETFD) >= 0, "the descriptor is not ours to close");
+}
+
+void check_output(two_fds const& fds) {
+    weft::any_byte_send_stream output = weft::send_to_shared(fds.writes.get());
+    std::string const much(1'000'000, 'x');
+    std::string got;
+    weft::with_task_group([&](weft::task_group& group) {
+        group.start_soon([&] { output.send(much); });
+        weft::any_byte_receive_stream input = weft::receive_from_shared(fds.reads.get());
+        while (got.size() < much.size())
+            got += input.receive();
+    });
+    check(got == much && is_blocking(fds.writes), "all of it, and it still blocks for others");
+    bool const sent = weft::move_on_after(20ms, [&] { output.send(much); }); // nobody reads
+    check(!sent, "cut short");
+}
+
+// The program is the child; its standard input is a pipe that nobody ever writes to.
+weft::test::child_program const leaves("stdin does not delay", [] {
+    two_fds const never = blocking_pipe();
+    ::dup2(never.reads.get(), STDIN_FILENO);
+    weft::run([] {
+        weft::with_task_group([](weft::task_group& group) {
+            group.start_soon([] { weft::standard_input().receive(); });
+            weft::wait_all_tasks_blocked();
+            group.cancel();
+        });
+    });
+    std::exit(7);
+});
+
+weft::test::child_program const says("says something", [] {
+    weft::run([] {
+        weft::standard_output().send("out ");
+        weft::standard_error().send("err");
+    });
+});
+
+} // namespace
+
+TEST_CASE("a pipe is read without blocking it for others") {
+    run_with_descriptors([] { check_input(blocking_pipe()); }, 10);
+}
+TEST_CASE("a socket is read without blocking it for others") {
+    run_with_descriptors([] { check_input(socket_pair()); }, 10);
+}
+TEST_CASE("a terminal is read without blocking it for others") {
+    run_with_descriptors([] { check_input(terminal()); }, 10);
+}
+TEST_CASE("the controlling side of a terminal is read without being opened again") {
+    run_with_descriptors(
+        [] {
+            two_fds sides = terminal();
+            ::termios settings{};
+            ::tcgetattr(sides.reads.get(), &settings);
+            ::cfmakeraw(&settings);
+            ::tcsetattr(sides.reads.get(), TCSANOW, &settings);
+            std::swap(sides.reads, sides.writes);
+            check_input(sides);
+        },
+        10);
+}
+
+TEST_CASE("pipes, sockets and terminals are written without blocking them for others") {
+    run_with_descriptors([] { check_output(blocking_pipe()); });
+    run_with_descriptors([] { check_output(socket_pair()); });
+}
+
+TEST_CASE("regular files are read and written where they stand, which is shared") {
+    run_with_descriptors([] {
+        weft::unique_fd const file(::memfd_create("file", MFD_CLOEXEC));
+        weft::send_to_shared(file.get()).send("abcdef");
+        check(::lseek(file.get(), 0, SEEK_CUR) == 6, "it stands behind what was written");
+        ::lseek(file.get(), 2, SEEK_SET);
+        auto input = weft::receive_from_shared(file.get());
+        check(input.receive(2) == "cd", "from where it stood");
+        check(::lseek(file.get(), 0, SEEK_CUR) == 4, "it stands behind what was read");
+        check(input.receive() == "ef", "the rest");
+        check_throws<weft::end_of_stream>([&] { input.receive(); }, "the end");
+    });
+}
+
+TEST_CASE("devices that cannot be waited for") {
+    run_with_descriptors([] {
+        weft::unique_fd const null(::open("/dev/null", O_RDWR | O_CLOEXEC));
+        weft::unique_fd const zero(::open("/dev/zero", O_RDONLY | O_CLOEXEC));
+        check_throws<weft::end_of_stream>([&] { weft::receive_from_shared(null.get()).receive(); },
+                                          "nothing");
+        weft::send_to_shared(null.get()).send("gone");
+        check(weft::receive_from_shared(zero.get()).receive(3) == std::string(3, '\0'), "zeros");
+    });
+}
+
+TEST_CASE("the end of a terminal is the end of the stream") {
+    run_with_descriptors([] {
+        two_fds sides = terminal();
+        auto input = weft::receive_from_shared(sides.reads.get());
+        write_to(sides.writes, "\x04"); // Ctrl-D
+        check_throws<weft::end_of_stream>([&] { input.receive(); }, "Ctrl-D");
+        sides.writes.reset();
+        check_throws<weft::end_of_stream>([&] { input.receive(); }, "hung up");
+    });
+}
+
+TEST_CASE("a writer whose reader is gone hears of it, and SIGPIPE is not raised") {
+    run_with_descriptors([] {
+        two_fds fds = blocking_pipe();
+        auto output = weft::send_to_shared(fds.writes.get());
+        fds.reads.reset();
+        check_throws<weft::broken_resource_error>([&] { output.send("x"); }, "broken");
+        auto pipe = weft::create_pipe();
+        pipe.receive.close();
+        check_throws<weft::broken_resource_error>([&] { pipe.send.send("x"); }, "broken");
+        ::sigset_t pending;
+        ::sigpending(&pending);
+        check(::sigismember(&pending, SIGPIPE) == 0, "none is left behind");
+    });
+}
+
+TEST_CASE("what is not open is an error that names it") {
+    run_with_descriptors([] {
+        try {
+            weft::receive_from_shared(4321);
+            check(false, "refused");
+        } catch (std::system_error const& failure) {
+            check(failure.code().value() == EBADF &&
+                      std::string(failure.what()).find("4321") != std::string::npos,
+                  "which");
+        }
+    });
+}
+
+TEST_CASE("a task that waits for standard input does not delay the end of the program") {
+    CHECK(weft::test::run_child("stdin does not delay").exit_code == 7);
+}
+
+TEST_CASE("standard output and error") {
+    CHECK(weft::test::run_child("says something").output == "out err");
+}
+
+TEST_CASE("both ends of a pipe in one program; adopting what is no pipe is refused") {
+    run_with_descriptors([] {
+        auto pipe = weft::create_pipe();
+        std::string const much(1'000'000, 'y');
+        std::string got;
+        weft::with_task_group([&](weft::task_group& group) {
+            group.start_soon([&] {
+                pipe.send.send(much);
+                pipe.send.close();
+            });
+            for (weft::bytes const& chunk : pipe.receive)
+                got += chunk;
+        });
+        check(got == much, "all of it");
+        weft::unique_fd file(::memfd_create("file", MFD_CLOEXEC));
+        check_throws<std::invalid_argument>(
+            [&] { weft::pipe_receive_stream::from_descriptor(std::move(file)); }, "no pipe");
+        check(bool(file), "it was left alone");
+        two_fds fds = blocking_pipe();
+        auto adopted = weft::pipe_receive_stream::from_descriptor(std::move(fds.reads));
+        write_to(fds.writes, "adopted");
+        check(adopted.receive() == "adopted" && !fds.reads, "adopted");
+    });
+}
+
+TEST_SUITE_END();

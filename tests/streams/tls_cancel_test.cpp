@@ -1,0 +1,174 @@
+#include <weft/streams/tls_stream.hpp>
+
+#include "tls_pair.hpp"
+
+#include <weft/runtime/cancel_scope.hpp>
+#include <weft/runtime/inspect.hpp>
+
+#include <doctest/doctest.h>
+
+#include <string>
+
+TEST_SUITE_BEGIN("streams.tls_cancel");
+
+namespace {
+
+using namespace std::chrono_literals;
+using namespace weft::test;
+using weft::memory_network;
+using weft::tls_stream;
+
+// TL11: what is broken says so when it is closed.
+void drop(tls_stream& stream) {
+    try {
+        weft::close_forcefully(stream);
+    } catch (weft::broken_resource_error const&) {
+    }
+}
+
+} // namespace
+
+TEST_CASE("TL17: a handshake that is cancelled leaves nothing behind") {
+    unsigned const points = cancel_at_every_suspension_point([](attempt& at) {
+        memory_network network({.most_delay = 1ms, .largest_piece = 1000});
+        auto ends = network.make_pair();
+        weft::with_task_group([&](weft::task_group& group) {
+            group.start_soon([&] {
+                try {
+                    auto server =
+                        tls_stream::wrap(std::move(ends.second), {.context = trusted_server()});
+                    server.send("welcome");
+                    server.receive();
+                } catch (weft::error const&) { // the client went away
+                }
+            });
+            bool const done = at.run([&] {
+                auto client = tls_stream::wrap(
+                    std::move(ends.first), {.hostname = "localhost", .context = trusting_client()});
+                check(client.receive() == "welcome", "shaken");
+            });
+            check(done != at.cancelled(), "it was cancelled or it was done");
+        });
+    });
+    CHECK(points >= 4);
+}
+
+TEST_CASE("TL13: a receive that is cancelled took nothing") {
+    unsigned const points = cancel_at_every_suspension_point([](attempt& at) {
+        memory_network network({.most_delay = 1ms, .largest_piece = 7});
+        tls_pair pair = shake_hands(network);
+        weft::with_task_group([&](weft::task_group& group) {
+            group.start_soon([&] {
+                pair.server.send("0123456789");
+                pair.server.send("abcdefghij");
+            });
+            std::string got;
+            at.run([&] {
+                while (got.size() < 20)
+                    got += pair.client.receive(3);
+            });
+            while (got.size() < 20)
+                got += pair.client.receive();
+            check(got == "0123456789abcdefghij", "nothing is lost: " + got);
+        });
+        close_both(pair);
+    });
+    CHECK(points >= 5);
+}
+
+TEST_CASE(
+    "a send that is cancelled in the middle of a record breaks the stream, else it does not") {
+    unsigned broken = 0;
+    unsigned const points = cancel_at_every_suspension_point([&broken](attempt& at) {
+        memory_network network({.capacity = 20'000});
+        tls_pair pair = shake_hands(network);
+        std::string const data(100'000, 'x');
+        weft::with_task_group([&](weft::task_group& group) {
+            group.start_soon([&] {
+                try {
+                    for (;;)
+                        pair.server.receive();
+                } catch (weft::end_of_stream const&) {
+                } catch (weft::broken_resource_error const&) { // the end of what was cut off
+                }
+                drop(pair.server);
+            });
+            bool const done = at.run([&] { pair.client.send(data); });
+            std::string why;
+            try {
+                pair.client.send("more");
+            } catch (weft::broken_resource_error const& failure) {
+                why = failure.what();
+            }
+            if (!why.empty()) {
+                ++broken;
+                check(!done, "only if it was cut short");
+                check(why.find("cancelled in the middle of a TLS record") != why.npos, why);
+                check_throws<weft::broken_resource_error>([&] { pair.client.receive(); },
+                                                          "neither");
+            }
+            drop(pair.client);
+        });
+    });
+    CHECK(points >= 3);
+    CHECK(broken >= 1);
+}
+
+TEST_CASE("TL13: a send that waits for another one's turn can be cancelled without harm") {
+    run_test([] {
+        memory_network network({.capacity = 1000});
+        tls_pair pair = shake_hands(network);
+        std::string const much(50'000, 'x');
+        weft::cancel_scope scope;
+        weft::with_task_group([&](weft::task_group& group) {
+            group.start_soon([&] { pair.client.send(much); });
+            weft::wait_all_tasks_blocked();
+            // Cancelled before it begins: the stream is as before.
+            check(!weft::move_on_at(weft::time_point::min(), [&] { pair.client.receive(); }),
+                  "cancelled");
+            std::size_t left = much.size();
+            while (left != 0)
+                left -= pair.server.receive(left).size();
+        });
+        pair.client.send("more");
+        check(pair.server.receive() == "more", "it still works");
+        close_both(pair);
+    });
+}
+
+TEST_CASE("R2, TL10: close() cancelled at every point has closed") {
+    unsigned const points = cancel_at_every_suspension_point([](attempt& at) {
+        memory_network network({.most_delay = 1ms});
+        auto ends = network.make_pair();
+        tls_pair pair = shake_hands(ends.first, ends.second);
+        weft::with_task_group([&](weft::task_group& group) {
+            group.start_soon([&] {
+                try {
+                    pair.server.close();
+                } catch (weft::broken_resource_error const&) { // the client did not say good-bye
+                }
+            });
+            at.run([&] { pair.client.close(); });
+            check_throws<weft::closed_resource_error>([&] { ends.first.receive(); },
+                                                      "it is closed");
+            check_throws<weft::closed_resource_error>([&] { pair.client.receive(); },
+                                                      "and says so");
+        });
+    });
+    CHECK(points >= 1);
+}
+
+TEST_CASE("TL9: an unwrap() that is cancelled can be called again") {
+    cancel_at_every_suspension_point([](attempt& at) {
+        memory_network network({.most_delay = 1ms});
+        auto ends = network.make_pair();
+        tls_pair pair = shake_hands(ends.first, ends.second);
+        weft::with_task_group([&](weft::task_group& group) {
+            group.start_soon([&] { pair.server.unwrap(); });
+            bool const done = at.run([&] { pair.client.unwrap(); });
+            if (!done) pair.client.unwrap();
+        });
+        ends.first.send("plain");
+        check(ends.second.receive() == "plain", "both are out of TLS");
+    });
+}

@@ -1,0 +1,233 @@
+#include <weft/streams/tls_listener.hpp>
+
+#include "sockets.hpp"
+#include "tls_pair.hpp"
+
+#include <weft/runtime/cancel_scope.hpp>
+#include <weft/runtime/inspect.hpp>
+#include <weft/sync/event.hpp>
+
+#include <doctest/doctest.h>
+
+#include <atomic>
+#include <exception>
+#include <string>
+
+TEST_SUITE_BEGIN("streams.tls_listener");
+
+namespace {
+
+using namespace std::chrono_literals;
+using namespace weft::test;
+using weft::memory_network;
+using weft::memory_network_stream;
+using weft::tls_listener;
+using weft::tls_stream;
+
+void echo(tls_stream stream) {
+    for (weft::bytes const& chunk : stream)
+        stream.send(chunk);
+    stream.close();
+}
+
+tls_stream connect(memory_network& network, weft::tls_context const& context) {
+    return tls_stream::wrap(network.connect(443), {.hostname = "localhost", .context = context});
+}
+
+void check_echo(tls_stream stream) {
+    stream.send("hello");
+    check(stream.receive() == "hello", "the echo");
+    stream.close();
+}
+
+} // namespace
+
+TEST_CASE("TL15: those who shake hands are served, each in a task of its own") {
+    run_test([] {
+        memory_network network({.most_delay = 1ms, .largest_piece = 2000});
+        tls_listener listener(network.listen(443), trusted_server());
+        auto const context = trusting_client();
+        weft::with_task_group([&](weft::task_group& group) {
+            group.start_soon([&] { listener.serve(echo); });
+            weft::with_task_group([&](weft::task_group& clients) {
+                for (int number = 0; number < 5; ++number)
+                    clients.start_soon([&] { check_echo(connect(network, context)); });
+            });
+            group.cancel();
+        });
+    });
+}
+
+TEST_CASE("TL15: bad clients do no harm: plain text, silence, a reset") {
+    run_test([] {
+        memory_network network;
+        tls_listener listener(network.listen(443), trusted_server(), true, 50ms);
+        std::atomic<int> timeouts = 0, errors = 0, broken = 0;
+        std::atomic<bool> other = false;
+        listener.handle_handshake_error(
+            [&](std::exception_ptr failure, weft::any_byte_stream& raw) {
+                try {
+                    std::rethrow_exception(failure);
+                } catch (weft::timeout_error const&) {
+                    ++timeouts;
+                } catch (weft::tls_error const&) {
+                    ++errors;
+                } catch (weft::broken_resource_error const&) {
+                    ++broken;
+                } catch (std::exception const&) {
+                    other = true;
+                }
+                raw.close();
+            });
+        weft::with_task_group([&](weft::task_group& group) {
+            group.start_soon([&] { listener.serve(echo, &group); });
+            auto plain = network.connect(443);
+            plain.send("GET / HTTP/1.0\r\n\r\n");
+            auto silent = network.connect(443);
+            network.connect(443).reset();
+            check_echo(connect(network, trusting_client()));
+            check_throws<weft::end_of_stream>([&] { silent.receive(); }, "it took too long");
+            for (weft::bytes const& chunk : plain)
+                check(chunk.starts_with("\x15"), "an alert");
+            check_echo(connect(network, trusting_client()));
+            group.cancel();
+        });
+        check(timeouts == 1 && errors == 1 && broken == 1 && !other, "each in its own way");
+    });
+}
+
+TEST_CASE("TL15: by default an error closes the connection, and the server goes on") {
+    run_test({.workers = {2}, .seeds = {0}}, [] {
+        memory_network network;
+        tls_listener listener(network.listen(443), trusted_server());
+        weft::with_task_group([&](weft::task_group& group) {
+            group.start_soon([&] { listener.serve(echo); });
+            auto plain = network.connect(443);
+            plain.send("neither TLS nor anything");
+            for (weft::bytes const& chunk : plain)
+                check(chunk.starts_with("\x15"), "an alert");
+            check_echo(connect(network, trusting_client()));
+            group.cancel();
+        });
+    });
+}
+
+TEST_CASE("TL15: an error handler that throws ends the server") {
+    run_test({.workers = {2}, .seeds = {0}}, [] {
+        memory_network network;
+        tls_listener listener(network.listen(443), trusted_server());
+        listener.handle_handshake_error([](std::exception_ptr failure, weft::any_byte_stream&) {
+            std::rethrow_exception(failure);
+        });
+        bool ended = false;
+        weft::with_task_group([&](weft::task_group& group) {
+            group.start_soon([&] {
+                try {
+                    listener.serve(echo);
+                } catch (weft::exception_group const& failures) {
+                    ended = failures.contains<weft::tls_error>();
+                }
+            });
+            network.connect(443).send("neither TLS nor anything");
+        });
+        check(ended, "with its error");
+    });
+}
+
+TEST_CASE("TL17: cancelled while somebody shakes hands, the connection is closed") {
+    run_test([] {
+        memory_network network;
+        tls_listener listener(network.listen(443), trusted_server());
+        std::atomic<bool> called = false;
+        listener.handle_handshake_error(
+            [&](std::exception_ptr, weft::any_byte_stream&) { called = true; });
+        weft::with_task_group([&](weft::task_group& group) {
+            auto silent = network.connect(443);
+            group.start_soon(
+                [&] { check_throws<weft::end_of_stream>([&] { silent.receive(); }, "closed"); });
+            weft::cancel_scope scope;
+            group.start_soon([&] { scope.run([&] { listener.serve(echo); }); });
+            weft::wait_all_tasks_blocked();
+            scope.cancel();
+            weft::wait_all_tasks_blocked();
+        });
+        check(!called, "cancellation is no handshake error");
+    });
+}
+
+TEST_CASE("TL16: close() closes what is under it; attributes are its own") {
+    run_test([] {
+        memory_network network;
+        auto inner = network.listen(443);
+        tls_listener listener(inner, trusted_server(), false);
+        check(!listener.extra(weft::tls_attribute::standard_compatible), "as given");
+        check_throws<weft::typed_attribute_lookup_error>(
+            [&] { listener.extra(weft::socket_attribute::local_port); }, "the inner one's");
+        weft::with_task_group([&](weft::task_group& group) {
+            group.start_soon([&] {
+                check_throws<weft::exception_group>([&] { listener.serve(echo); }, "closed");
+            });
+            weft::wait_all_tasks_blocked();
+            listener.close();
+        });
+        check_throws<weft::closed_resource_error>([&] { inner.accept(); }, "closed");
+    });
+}
+
+TEST_CASE("TL2, KC: connect_tls() to a server of sockets; a failure leaves nothing open") {
+    run_with_sockets([] {
+        auto sockets = weft::create_tcp_listener({.local_host = "127.0.0.1"});
+        std::uint16_t const port = port_of(sockets);
+        tls_listener listener(std::move(sockets), trusted_server());
+        listener.handle_handshake_error([](std::exception_ptr, weft::any_byte_stream&) {});
+        weft::with_task_group([&](weft::task_group& group) {
+            group.start_soon([&] { listener.serve(echo); });
+            check_echo(weft::connect_tls("127.0.0.1", port, {.context = trusting_client()}));
+            check_echo(weft::connect_tls(
+                "127.0.0.1", port, {.context = trusting_client(), .tls_hostname = "localhost"}));
+            check_throws<weft::tls_error>([&] { weft::connect_tls("127.0.0.1", port); },
+                                          "a stranger");
+            check_throws<weft::tls_error>(
+                [&] {
+                    weft::connect_tls("127.0.0.1", port,
+                                      {.context = trusting_client(), .tls_hostname = "else.where"});
+                },
+                "another");
+            group.cancel();
+        });
+    });
+}
+
+TEST_CASE("TL15, TL18: many clients on several workers, one context for all") {
+    run_test({.workers = {4}, .seeds = {}, .times = 5}, [] {
+        memory_network network({.largest_piece = 3000});
+        tls_listener listener(network.listen(443), trusted_server());
+        auto const context = trusting_client();
+        weft::with_task_group([&](weft::task_group& group) {
+            group.start_soon([&] { listener.serve(echo); });
+            weft::with_task_group([&](weft::task_group& clients) {
+                for (int number = 0; number < 30; ++number)
+                    clients.start_soon([&] { check_echo(connect(network, context)); });
+            });
+            group.cancel();
+        });
+    });
+}
+
+TEST_CASE("TL15: serve() lets those who have shaken hands finish, and no more come in") {
+    run_test([] {
+        memory_network network;
+        tls_listener listener(network.listen(443), trusted_server());
+        auto const context = trusting_client();
+        weft::cancel_scope scope;
+        weft::with_task_group([&](weft::task_group& group) {
+            group.start_soon([&] { scope.run([&] { weft::serve(listener, echo); }); });
+            tls_stream stream = connect(network, context);
+            stream.send("before");
+            check(stream.receive() == "before", "it is served");
+            scope.cancel();
+            weft::wait_all_tasks_blocked();
+            check_echo(std::move(stream));
+        });
+    });
+}

@@ -1,0 +1,402 @@
+#include <weft/streams/tls_stream.hpp>
+
+#include "sockets.hpp"
+#include "tls_pair.hpp"
+
+#include <weft/runtime/cancel_scope.hpp>
+#include <weft/runtime/inspect.hpp>
+#include <weft/runtime/lowlevel.hpp>
+#include <weft/streams/conformance.hpp>
+#include <weft/streams/memory.hpp>
+#include <weft/streams/stapled.hpp>
+#include <weft/sync/event.hpp>
+
+#include <doctest/doctest.h>
+
+#include <algorithm>
+#include <exception>
+#include <stdexcept>
+#include <string>
+
+TEST_SUITE_BEGIN("streams.tls");
+
+namespace {
+
+using namespace std::chrono_literals;
+using namespace weft::test;
+using weft::memory_network;
+using weft::memory_network_stream;
+using weft::tls_stream;
+
+std::string receive_exactly(weft::byte_receive_stream& from, std::size_t size) {
+    std::string all;
+    while (all.size() < size)
+        all += from.receive(size - all.size());
+    return all;
+}
+
+std::string pattern(std::size_t size) {
+    std::string data(size, '\0');
+    for (std::size_t at = 0; at < size; ++at)
+        data[at] = char(at * 7 + (at >> 10));
+    return data;
+}
+
+void check_error_queue_is_empty() {
+    check(::ERR_peek_error() == 0, "nothing is left in OpenSSL's error queue");
+}
+
+} // namespace
+
+TEST_CASE("X1-X7, R2-R4, TL3, TL6, TL8: TLS streams conform, in each version") {
+    for (int const version : {TLS1_2_VERSION, TLS1_3_VERSION})
+        run_test({.workers = {1, 2}, .seeds = {0, 1}}, [version] {
+            memory_network network;
+            auto const client = only(trusting_client(), version);
+            auto const server = only(trusted_server(), version);
+            weft::check_byte_stream(
+                [&] {
+                    auto pair = shake_hands(network, {.client = client, .server = server});
+                    return weft::byte_stream_ends{std::move(pair.client), std::move(pair.server)};
+                },
+                {.half_close = false});
+        });
+}
+
+TEST_CASE("X1-X7, R2-R4, TL5: TLS streams that do not insist on a good-bye conform") {
+    run_test({.workers = {2}, .seeds = {0}}, [] {
+        memory_network network({.largest_piece = 30'000});
+        auto const client = trusting_client();
+        auto const server = trusted_server();
+        weft::check_byte_stream(
+            [&] {
+                auto pair = shake_hands(
+                    network, {.client = client, .server = server, .standard_compatible = false});
+                return weft::byte_stream_ends{std::move(pair.client), std::move(pair.server)};
+            },
+            {.half_close = false});
+    });
+}
+
+TEST_CASE("TL2: TLS over an object stream of octets, over TLS, over sockets") {
+    run_with_sockets([] {
+        connection pair = connect_pair();
+        tls_pair outer = shake_hands(std::move(pair.here), std::move(pair.there));
+        tls_pair inner = shake_hands(std::move(outer.client), std::move(outer.server));
+        inner.client.send("hidden twice");
+        check(inner.server.receive() == "hidden twice", "it arrives");
+        close_both(inner);
+
+        auto there = weft::create_memory_object_stream<weft::bytes>(0);
+        auto back = weft::create_memory_object_stream<weft::bytes>(0);
+        weft::stapled_byte_stream one(std::move(there.send), std::move(back.receive));
+        weft::stapled_byte_stream other(std::move(back.send), std::move(there.receive));
+        tls_pair objects = shake_hands(one, other, {.standard_compatible = false});
+        weft::with_task_group([&](weft::task_group& group) {
+            group.start_soon([&] { objects.client.send("object"); });
+            check(objects.server.receive() == "object", "it arrives");
+        });
+    });
+}
+
+TEST_CASE("TL1: who serves is told by whether there is a host name") {
+    run_test({.workers = {1}, .seeds = {0}}, [] {
+        memory_network network;
+        auto pair = network.make_pair();
+        check_throws<std::invalid_argument>([&] { tls_stream::wrap(pair.first, {}); },
+                                            "a server without a certificate");
+        check_throws<std::invalid_argument>(
+            [&] { tls_stream::wrap(pair.first, {.server_side = false}); }, "whom to verify?");
+        check_throws<std::invalid_argument>(
+            [&] { tls_stream::wrap(pair.first, {.hostname = "\xff.example"}); }, "no host name");
+        weft::with_task_group([&](weft::task_group& group) {
+            group.start_soon([&] {
+                auto server = tls_stream::wrap(pair.second, {.context = trusted_server()});
+                check(server.extra(weft::tls_attribute::server_side), "this one serves");
+            });
+            auto client = tls_stream::wrap(pair.first,
+                                           {.hostname = "localhost", .context = trusting_client()});
+            check(!client.extra(weft::tls_attribute::server_side), "this one does not");
+        });
+    });
+}
+
+TEST_CASE("TL7: much in both directions at once, over sockets and slow networks") {
+    std::string const data = pattern(3'000'000);
+    auto const exchange = [&data](tls_pair& pair) {
+        weft::with_task_group([&](weft::task_group& group) {
+            group.start_soon([&] { pair.client.send(data); });
+            group.start_soon([&] { pair.server.send(data); });
+            group.start_soon(
+                [&] { check(receive_exactly(pair.client, data.size()) == data, "to the client"); });
+            check(receive_exactly(pair.server, data.size()) == data, "to the server");
+        });
+        close_both(pair);
+    };
+    run_with_sockets([&] {
+        connection sockets = connect_pair();
+        tls_pair pair = shake_hands(std::move(sockets.here), std::move(sockets.there));
+        exchange(pair);
+    });
+    run_test({.workers = {2}, .seeds = {0, 1}}, [&] {
+        memory_network network({.most_delay = 1ms, .largest_piece = 20'000});
+        tls_pair pair = shake_hands(network);
+        exchange(pair);
+    });
+}
+
+TEST_CASE("X3: gathered parts, large and small") {
+    run_test({.workers = {1}, .seeds = {0}}, [] {
+        tls_pair pair = shake_hands();
+        std::string const large = pattern(40'000);
+        std::string const medium = pattern(9000);
+        weft::bytes_view const parts[] = {"a", "", large, "b", medium, "c"};
+        std::string const all = "a" + large + "b" + medium + "c";
+        weft::with_task_group([&](weft::task_group& group) {
+            group.start_soon([&] { pair.client.send(parts); });
+            check(receive_exactly(pair.server, all.size()) == all, "in order");
+        });
+        close_both(pair);
+    });
+}
+
+TEST_CASE("TL12, TL13: keys are updated at any moment, while both sides send and receive") {
+    run_test({.workers = {1, 2, 4}, .seeds = {0, 1}, .times = 3}, [] {
+        std::string const data = pattern(400'000);
+        memory_network network({.largest_piece = 5000});
+        tls_pair pair = shake_hands(network);
+        auto const talk = [&](tls_stream& stream, weft::task_group& group) {
+            group.start_soon([&] {
+                for (std::size_t at = 0; at < data.size(); at += 10'000) {
+                    if (at % 40'000 == 0) stream.update_keys();
+                    stream.send(weft::bytes_view(data).subview(at, 10'000));
+                }
+            });
+            group.start_soon([&] {
+                for (int time = 0; time < 10; ++time) {
+                    stream.update_keys();
+                    weft::lowlevel::checkpoint();
+                }
+            });
+            group.start_soon(
+                [&] { check(receive_exactly(stream, data.size()) == data, "every octet"); });
+        };
+        weft::with_task_group([&](weft::task_group& group) {
+            talk(pair.client, group);
+            talk(pair.server, group);
+        });
+        close_both(pair);
+    });
+}
+
+TEST_CASE("TL12: session tickets come at any moment") {
+    run_test({.workers = {2}, .seeds = {0}}, [] {
+        tls_pair pair = shake_hands();
+        for (int time = 0; time < 5; ++time) {
+            SSL* const server = pair.server.extra(weft::tls_attribute::ssl_object);
+            check(::SSL_new_session_ticket(server) == 1, "asked for");
+            pair.server.send("x");
+            check(pair.client.receive() == "x", "a ticket is not data");
+        }
+        close_both(pair);
+    });
+}
+
+TEST_CASE("TL12: a client that only receives answers when it is asked for its certificate") {
+    run_test([] {
+        auto const& files = certificates::get();
+        auto const client =
+            trusting_client({.cert_chain_file = files.client.chain, .key_file = files.client.key});
+        ::SSL_CTX_set_post_handshake_auth(client.native(), 1);
+        auto const server = trusted_server();
+        tls_pair pair = shake_hands({.client = client, .server = server});
+        SSL* const ssl = pair.server.extra(weft::tls_attribute::ssl_object);
+        check(::SSL_CTX_load_verify_locations(::SSL_get_SSL_CTX(ssl), files.authority.chain.c_str(),
+                                              nullptr) == 1,
+              "the authority");
+        ::SSL_set_verify(ssl, SSL_VERIFY_PEER, nullptr);
+        check(::SSL_verify_client_post_handshake(ssl) == 1, "asked");
+        weft::with_task_group([&](weft::task_group& group) {
+            group.start_soon([&] { check(pair.client.receive(1) == "x", "it receives"); });
+            pair.server.send("x");
+        });
+        weft::with_task_group([&](weft::task_group& group) {
+            group.start_soon([&] { check(pair.server.receive() == "y", "after the certificate"); });
+            pair.client.send("y");
+        });
+        auto const shown = pair.server.extra(weft::tls_attribute::peer_certificate);
+        check(shown && shown->subject == "CN=client", "it was shown");
+        close_both(pair);
+    });
+}
+
+TEST_CASE("TL12: before TLS 1.3 keys are not updated") {
+    run_test({.workers = {1}, .seeds = {0}}, [] {
+        tls_pair pair = shake_hands({.client = only(trusting_client(), TLS1_2_VERSION)});
+        check_throws<std::logic_error>([&] { pair.client.update_keys(); },
+                                       "there is no such thing");
+        close_both(pair);
+    });
+}
+
+TEST_CASE("TL5: an end without a good-bye is an error where the standard counts, with its reason") {
+    run_test([] {
+        for (bool const standard : {true, false}) {
+            memory_network network;
+            auto ends = network.make_pair();
+            tls_pair pair = shake_hands(ends.first, ends.second, {.standard_compatible = standard});
+            pair.server.send("last words");
+            ends.second.close();
+            check(pair.client.receive() == "last words", "what came before");
+            if (!standard) {
+                check_throws<weft::end_of_stream>([&] { pair.client.receive(); }, "the end");
+                check_throws<weft::end_of_stream>([&] { pair.client.receive(); }, "again");
+                continue;
+            }
+            std::string reason;
+            try {
+                pair.client.receive();
+            } catch (weft::broken_resource_error const& failure) {
+                try {
+                    std::rethrow_if_nested(failure);
+                } catch (weft::tls_error const& cause) {
+                    reason = cause.reason();
+                }
+            }
+            check(reason.find("unexpected eof") != reason.npos, "OpenSSL's reason: " + reason);
+            check_throws<weft::broken_resource_error>([&] { pair.client.receive(); }, "again");
+            check_throws<weft::broken_resource_error>([&] { pair.client.send("x"); },
+                                                      "sending, too");
+            check_error_queue_is_empty();
+            check_throws<weft::broken_resource_error>([&] { pair.client.close(); }, "TL11");
+            check_throws<weft::closed_resource_error>([&] { pair.client.receive(); }, "closed");
+            check_throws<weft::closed_resource_error>([&] { ends.first.receive(); }, "underneath");
+        }
+    });
+}
+
+TEST_CASE("TL9: unwrap() gives back the stream, and what came after the good-bye") {
+    run_test([] {
+        memory_network network;
+        auto ends = network.make_pair();
+        tls_pair pair = shake_hands(ends.first, ends.second);
+        weft::with_task_group([&](weft::task_group& group) {
+            group.start_soon([&] {
+                check(pair.server.receive() == "secret", "until now");
+                auto [transport, rest] = pair.server.unwrap();
+                check(rest.empty(), "nothing more came from the client");
+                transport.send("in plain text");
+            });
+            pair.client.send("secret");
+            auto [transport, rest] = pair.client.unwrap();
+            while (rest.size() < 13)
+                rest += transport.receive();
+            check(rest == "in plain text", "nothing is lost: " + rest);
+            check_throws<weft::closed_resource_error>([&] { pair.client.send("x"); }, "it is over");
+            check_throws<weft::closed_resource_error>([&] { pair.client.unwrap(); }, "once only");
+        });
+        pair.client.close();
+        ends.first.send("still open");
+        check(ends.second.receive() == "still open", "close() has nothing left to close");
+    });
+}
+
+TEST_CASE("TL9: what comes together with the good-bye is given back") {
+    explore(2, [] {
+        memory_network network({.least_delay = 1s});
+        auto ends = network.make_pair();
+        tls_pair pair = shake_hands(ends.first, ends.second);
+        weft::with_task_group([&](weft::task_group& group) {
+            group.start_soon([&] {
+                check_throws<weft::end_of_stream>([&] { pair.server.receive(); }, "the good-bye");
+                auto [transport, rest] = pair.server.unwrap();
+                transport.send("at once");
+            });
+            auto [transport, rest] = pair.client.unwrap();
+            check(rest + transport.receive() == "at once" || rest == "at once", "nothing is lost");
+        });
+    });
+}
+
+TEST_CASE("TL9: what is sent after our good-bye makes unwrap() fail") {
+    run_test({.workers = {1}, .seeds = {0}}, [] {
+        tls_pair pair = shake_hands();
+        pair.server.send("unread");
+        std::string reason;
+        try {
+            pair.client.unwrap();
+        } catch (weft::tls_error const& failure) {
+            reason = failure.reason();
+        }
+        check(reason == "application data after close notify", "OpenSSL's reason: " + reason);
+        check_error_queue_is_empty();
+    });
+}
+
+TEST_CASE("TL10: close() with a peer that says nothing is ended by cancellation, and has closed") {
+    run_test([] {
+        memory_network network;
+        auto ends = network.make_pair();
+        tls_pair pair = shake_hands(ends.first, ends.second);
+        check(!weft::move_on_after(10ms, [&] { pair.client.close(); }), "it waits");
+        check_throws<weft::closed_resource_error>([&] { ends.first.receive(); }, "it is closed");
+        weft::close_forcefully(pair.server);
+        check_throws<weft::closed_resource_error>([&] { ends.second.receive(); }, "this one, too");
+    });
+}
+
+TEST_CASE("TL10: where the standard does not count close() waits for nobody") {
+    run_test([] {
+        tls_pair pair = shake_hands({.standard_compatible = false});
+        pair.client.close();
+        check_throws<weft::end_of_stream>([&] { pair.server.receive(); }, "the end");
+        pair.server.close();
+    });
+}
+
+TEST_CASE("TL4: what the stream underneath throws breaks the stream, with the cause") {
+    run_test([] {
+        memory_network network;
+        auto ends = network.make_pair();
+        tls_pair pair = shake_hands(ends.first, ends.second);
+        ends.second.reset();
+        for (int time = 0; time < 2; ++time) {
+            check_throws<weft::broken_resource_error>([&] { pair.client.receive(); }, "receiving");
+            check_throws<weft::broken_resource_error>([&] { pair.client.send("x"); }, "sending");
+        }
+    });
+}
+
+TEST_CASE("X6: one task a direction, and both at once") {
+    run_test([] {
+        tls_pair pair = shake_hands();
+        weft::with_task_group([&](weft::task_group& group) {
+            group.start_soon([&] { check(pair.client.receive() == "x", "the first"); });
+            weft::wait_all_tasks_blocked();
+            check_throws<weft::busy_resource_error>([&] { pair.client.receive(); }, "the second");
+            check_throws<weft::busy_resource_error>([&] { pair.client.unwrap(); }, "unwrap()");
+            pair.client.send("while another receives");
+            check(pair.server.receive() == "while another receives", "it arrives");
+            pair.server.send("x");
+        });
+        close_both(pair);
+    });
+}
+
+TEST_CASE("TL13: receiving goes on while sending waits for a peer that does not receive") {
+    run_test([] {
+        memory_network network({.capacity = 1000});
+        tls_pair pair = shake_hands(network);
+        std::string const much(200'000, 'x');
+        weft::with_task_group([&](weft::task_group& group) {
+            group.start_soon([&] { pair.client.send(much); });
+            weft::wait_all_tasks_blocked();
+            for (int time = 0; time < 10; ++time) {
+                pair.server.send("y");
+                check(pair.client.receive() == "y", "it arrives");
+            }
+            check(receive_exactly(pair.server, much.size()) == much, "and now the rest");
+        });
+        close_both(pair);
+    });
+}

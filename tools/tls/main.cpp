@@ -1,0 +1,85 @@
+#include <weft/runtime/run.hpp>
+#include <weft/streams/tls.hpp>
+
+#include <array>
+#include <charconv>
+#include <cstdio>
+#include <cstring>
+#include <exception>
+#include <stdexcept>
+#include <string>
+
+#include <openssl/ssl.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+// A TLS 1.3 server to be measured: `hs` shakes hands and hears one octet, `source` then sends 1
+// GiB.
+
+namespace {
+
+constexpr char usage[] = "usage: weft-tls hs|source PORT CERT KEY [WORKERS]\n";
+constexpr std::size_t amount = std::size_t(1) << 30;
+
+struct options {
+    bool is_source = false;
+    std::uint16_t port = 0;
+    std::string certificate;
+    std::string key;
+    unsigned workers = 1;
+};
+
+template <class T> T number(char const* text) {
+    T value = 0;
+    char const* const end = text + std::strlen(text);
+    if (std::from_chars(text, end, value).ptr != end || text == end)
+        throw std::invalid_argument(std::string(text) + " is not a number that fits here");
+    return value;
+}
+
+options parse(int argc, char** argv) {
+    if (argc < 5 || argc > 6) throw std::invalid_argument(usage);
+    options result;
+    std::string const mode = argv[1];
+    if (mode != "hs" && mode != "source") throw std::invalid_argument(usage);
+    result.is_source = mode == "source";
+    result.port = number<std::uint16_t>(argv[2]);
+    result.certificate = argv[3];
+    result.key = argv[4];
+    if (argc == 6) result.workers = number<unsigned>(argv[5]);
+    return result;
+}
+
+void handle(bool is_source, weft::tls_stream stream) {
+    std::array<char, 65536> space{};
+    try {
+        stream.receive_some(weft::as_buffer(space).first(1));
+        for (std::size_t sent = 0; is_source && sent < amount; sent += space.size())
+            stream.send(space);
+    } catch (weft::broken_resource_error const&) { // clients hang up without good-bye
+    }
+}
+
+void serve(options const& asked) {
+    auto context =
+        weft::tls_context::server(asked.certificate, asked.key, {.minimum_version = weft::tls_1_3});
+    ::SSL_CTX_set_ciphersuites(context.native(), "TLS_AES_128_GCM_SHA256");
+    auto sockets = weft::create_tcp_listener({.local_host = "127.0.0.1", .local_port = asked.port});
+    std::fprintf(stderr, "ready %d %u\n", int(::getpid()),
+                 unsigned(sockets.extra(weft::socket_attribute::local_port)));
+    weft::tls_listener listener(std::move(sockets), std::move(context));
+    listener.handle_handshake_error([](std::exception_ptr, weft::any_byte_stream&) {});
+    listener.serve([is_source = asked.is_source](weft::tls_stream stream) {
+        handle(is_source, std::move(stream));
+    });
+}
+
+} // namespace
+
+int main(int argc, char** argv) try {
+    options const asked = parse(argc, argv);
+    weft::run({.workers = asked.workers}, serve, asked);
+} catch (std::exception const& failure) {
+    std::fprintf(stderr, "weft-tls: %s\n", failure.what());
+    return 1;
+}
