@@ -3,6 +3,7 @@
 #include "io_state.hpp"
 
 #include <weft/io/error.hpp>
+#include <weft/runtime/lowlevel.hpp>
 
 #include <system_error>
 
@@ -50,6 +51,14 @@ void open_descriptor::close() noexcept {
     if (state_ == nullptr || !state_->users.begin_close()) return; // D1
     wake_waiters(*state_, wake_reason::closed);                    // D2
     leave(*state_, access::look);                                  // D3
+}
+
+// They have been woken, and on their way out they wait for nothing.
+void open_descriptor::close_completely() {
+    close();
+    if (state_ == nullptr || current_fiber() == nullptr) return;
+    while (state_->references.load(std::memory_order_acquire) != 1) // pairs with leave()'s release
+        lowlevel::cancel_shielded_checkpoint();
 }
 
 void open_descriptor::give_up() noexcept {

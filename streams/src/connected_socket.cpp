@@ -1,5 +1,7 @@
 #include <weft/streams/detail/connected_socket.hpp>
 
+#include "pipe_calls.hpp"
+
 #include <weft/io/detail/raw_address.hpp>
 #include <weft/runtime/detail/parking.hpp>
 #include <weft/streams/error.hpp>
@@ -14,6 +16,7 @@
 
 #include <fcntl.h>
 #include <netinet/in.h>
+#include <sys/sendfile.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
 
@@ -23,6 +26,13 @@ namespace {
 
 constexpr std::size_t parts_at_once = 64; // of at most IOV_MAX = 1024; on the stack
 constexpr int send_flags = MSG_NOSIGNAL | MSG_DONTWAIT;
+
+constexpr std::uint64_t most_of_file = std::uint64_t(1) << 20; // between two cancellation points
+
+bool concerns_the_file(int error) {
+    return error == EBADF || error == EINVAL || error == EIO || error == EOVERFLOW ||
+           error == ESPIPE;
+}
 
 bool is_tcp(int fd) {
     int protocol = 0;
@@ -121,6 +131,26 @@ void connected_socket::send(std::span<bytes_view const> parts) {
         send_vector(use, std::span(vector).first(count));
         parts = parts.subspan(count);
     }
+}
+
+std::uint64_t connected_socket::send_file(int file, std::uint64_t offset, std::uint64_t count) {
+    static constexpr char const* call = "socket send_file";
+    descriptor_use use(descriptor_, access::write, "writing to");
+    std::uint64_t done = 0;
+    do {
+        enter_blocking_call(call);
+        auto const most = std::size_t(std::min(count - done, most_of_file));
+        ssize_t const sent = use.retry(call, [&](int fd) {
+            auto place = ::off_t(offset + done);
+            return without_pipe_signal(most, [&] { return ::sendfile(fd, file, &place, most); });
+        });
+        if (sent == 0) break; // the file has ended
+        if (sent < 0 && concerns_the_file(int(-sent)))
+            throw std::system_error(int(-sent), std::system_category(), "send_file");
+        if (sent < 0) fail_send(use, int(-sent));
+        done += std::uint64_t(sent);
+    } while (done < count);
+    return done;
 }
 
 void connected_socket::send_eof() {

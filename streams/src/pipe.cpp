@@ -6,13 +6,10 @@
 #include <weft/streams/detail/connected_socket.hpp>
 
 #include <cerrno>
-#include <csignal>
-#include <ctime>
 #include <stdexcept>
 #include <system_error>
 
 #include <fcntl.h>
-#include <pthread.h>
 #include <sys/epoll.h>
 #include <unistd.h>
 
@@ -30,27 +27,8 @@ unique_fd adopt(unique_fd&& fd) {
 
 } // namespace
 
-// A pipe has no MSG_NOSIGNAL. The signal goes to the thread that writes: it is held back there,
-// and taken away if it is ours. No suspension in between.
 ssize_t detail::write_quietly(int fd, bytes_view data) noexcept {
-    ::sigset_t pipe_signal;
-    ::sigset_t before;
-    ::sigset_t pending;
-    ::sigemptyset(&pipe_signal);
-    ::sigaddset(&pipe_signal, SIGPIPE);
-    ::pthread_sigmask(SIG_BLOCK, &pipe_signal, &before);
-    ::sigpending(&pending);
-    bool const was_pending = ::sigismember(&pending, SIGPIPE) == 1;
-    ssize_t const count = ::write(fd, data.data(), data.size());
-    int const error = errno;
-    if (count < 0 && error == EPIPE && !was_pending) {
-        ::timespec const at_once{};
-        while (::sigtimedwait(&pipe_signal, nullptr, &at_once) < 0 && errno == EINTR) {
-        }
-    }
-    ::pthread_sigmask(SIG_SETMASK, &before, nullptr);
-    errno = error;
-    return count;
+    return without_pipe_signal(data.size(), [&] { return ::write(fd, data.data(), data.size()); });
 }
 
 bool detail::can_be_polled(int fd) noexcept {

@@ -22,6 +22,7 @@ namespace {
 using detail::descriptor_use;
 
 constexpr std::size_t most_fds = 253; // the kernel's SCM_MAX_FD
+constexpr int scm_pidfd = 4;           // a descriptor, too; glibc 2.36 has no name for it
 constexpr int largest_backlog = 65536;
 
 // Room for control messages, aligned as they must be.
@@ -34,10 +35,10 @@ bool take_fds(::msghdr& message, std::vector<unique_fd>& into) {
     bool only_fds = true;
     for (::cmsghdr* each = CMSG_FIRSTHDR(&message); each != nullptr;
          each = CMSG_NXTHDR(&message, each)) {
-        if (each->cmsg_level != SOL_SOCKET || each->cmsg_type != SCM_RIGHTS) {
-            only_fds = false;
-            continue;
-        }
+        bool const rights = each->cmsg_level == SOL_SOCKET && each->cmsg_type == SCM_RIGHTS;
+        bool const process = each->cmsg_level == SOL_SOCKET && each->cmsg_type == scm_pidfd;
+        only_fds = only_fds && rights;
+        if (!rights && !process) continue;
         std::size_t const count = (each->cmsg_len - CMSG_LEN(0)) / sizeof(int);
         for (std::size_t place = 0; place < count; ++place) {
             int fd = -1;

@@ -1,6 +1,7 @@
 #include <weft/streams/listener.hpp>
 
 #include "sockets.hpp"
+#include "support/child_process.hpp"
 
 #include <weft/runtime/cancel_scope.hpp>
 #include <weft/runtime/inspect.hpp>
@@ -8,7 +9,9 @@
 
 #include <doctest/doctest.h>
 
+#include <array>
 #include <atomic>
+#include <cstdio>
 #include <memory>
 #include <optional>
 #include <stdexcept>
@@ -16,7 +19,10 @@
 #include <vector>
 
 #include <fcntl.h>
+#include <netinet/in.h>
 #include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 TEST_SUITE_BEGIN("streams.listener");
@@ -60,6 +66,67 @@ public:
 private:
     ::rlimit before_{};
 };
+
+constexpr int crowd_size = 300;
+constexpr int room_in_crowd = 12;
+
+// As a process of its own: all connect, and only then each says something, waits for the answer and
+// goes. The number of those that were answered.
+int be_a_crowd(::sockaddr_in const& server) {
+    std::array<weft::unique_fd, crowd_size> all;
+    for (weft::unique_fd& each : all) {
+        each.reset(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
+        if (::connect(each.get(), reinterpret_cast<::sockaddr const*>(&server), sizeof server) != 0)
+            return 0;
+    }
+    int answered = 0;
+    for (weft::unique_fd& each : all) {
+        char octet = 'x';
+        answered += ::send(each.get(), &octet, 1, MSG_NOSIGNAL) == 1 &&
+                    ::recv(each.get(), &octet, 1, 0) == 1;
+        each.reset();
+    }
+    return answered;
+}
+
+weft::unique_fd listen_before_the_run(::sockaddr_in& at) {
+    weft::unique_fd fd(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
+    at.sin_family = AF_INET;
+    at.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    ::socklen_t length = sizeof at;
+    auto* const address = reinterpret_cast<::sockaddr*>(&at);
+    if (::bind(fd.get(), address, length) != 0 || ::listen(fd.get(), crowd_size) != 0 ||
+        ::getsockname(fd.get(), address, &length) != 0)
+        std::printf("cannot listen\n");
+    return fd;
+}
+
+weft::test::child_program const crowd_server("a crowd and few descriptors", [] {
+    ::sockaddr_in at{};
+    weft::unique_fd listening = listen_before_the_run(at);
+    ::pid_t const crowd = ::fork(); // no threads yet
+    if (crowd == 0) ::_exit(be_a_crowd(at) == crowd_size ? 0 : 1);
+    std::atomic<int> served = 0;
+    weft::run([&] {
+        auto listener = weft::socket_listener<socket_stream>::from_socket(listening);
+        weft::event all_served;
+        weft::sleep(1ms); // everything that is opened once is open now
+        few_descriptors const limit(room_in_crowd);
+        weft::with_task_group([&](weft::task_group& group) {
+            group.start_soon([&] {
+                weft::serve(listener, [&](socket_stream stream) {
+                    echo(std::move(stream));
+                    if (++served == crowd_size) all_served.set();
+                });
+            });
+            all_served.wait();
+            group.cancel();
+        });
+    });
+    int status = 0;
+    ::waitpid(crowd, &status, 0);
+    std::printf("served %d, the crowd ends with %d\n", served.load(), status);
+});
 
 } // namespace
 
@@ -143,6 +210,14 @@ TEST_CASE("X12: without descriptors left serve() waits, and goes on when there a
             server.cancel();
         });
     });
+}
+
+TEST_CASE("X12: a crowd is served with descriptors for a few, one after another") {
+    auto const end = weft::test::run_child("a crowd and few descriptors");
+    INFO(end.output);
+    CHECK(end.exit_code == 0);
+    CHECK(end.says("served 300, the crowd ends with 0"));
+    CHECK(end.cpu_seconds < 5 * weft::test::slowdown); // it does not spin while it waits
 }
 
 TEST_CASE("ST3: a multi_listener takes others apart, serves all and ends with the first failure") {

@@ -403,4 +403,42 @@ TEST_CASE("KS17: a stream that is destroyed while somebody waits in it wakes the
         20);
 }
 
+TEST_CASE("KS3: send_file() sends what was asked for, as far as the file goes, and raises no signal") {
+    run_with_sockets([] {
+        std::string name = "/tmp/weft-test-XXXXXX";
+        weft::unique_fd file(::mkstemp(name.data()));
+        ::unlink(name.c_str());
+        std::string text(3'000'000, 'x');
+        for (std::size_t place = 0; place < text.size(); place += 7)
+            text[place] = char('a' + place % 26);
+        check(::write(file.get(), text.data(), text.size()) == ssize_t(text.size()), "a file");
+        connection pair = connect_pair();
+        weft::with_task_group([&](weft::task_group& group) {
+            group.start_soon([&] {
+                check(pair.here.send_file(file.get(), 1, 10) == 10, "a part");
+                check(pair.here.send_file(file.get(), 5, text.size()) == text.size() - 5, "the rest");
+                check(pair.here.send_file(file.get(), 2 * text.size(), 1) == 0, "behind the end");
+                check(pair.here.send_file(file.get(), 0, 0) == 0, "nothing");
+                pair.here.send_eof();
+            });
+            check(receive_all(pair.there) == text.substr(1, 10) + text.substr(5), "as it was");
+        });
+        check_throws<std::system_error>([&] { pair.there.send_file(-1, 0, 1); }, "no file");
+        weft::with_task_group([&](weft::task_group& group) { // it goes in the middle
+            group.start_soon([&] {
+                check_throws<weft::broken_resource_error>(
+                    [&] {
+                        for (;;)
+                            pair.there.send_file(file.get(), 0, text.size());
+                    },
+                    "nobody there");
+            });
+            pair.here.receive();
+            pair.here.close();
+        });
+        pair.there.close();
+        check_throws<weft::closed_resource_error>([&] { pair.there.send_file(0, 0, 1); }, "closed");
+    });
+}
+
 TEST_SUITE_END();

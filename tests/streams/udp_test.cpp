@@ -7,9 +7,11 @@
 
 #include <doctest/doctest.h>
 
+#include <optional>
 #include <stdexcept>
 #include <string>
 #include <system_error>
+#include <vector>
 
 TEST_SUITE_BEGIN("streams.udp");
 
@@ -74,6 +76,136 @@ TEST_CASE("KD6: a refusal breaks one call, not the socket") {
             weft::create_udp_socket({.local_host = "127.0.0.1", .local_port = port});
         client.send("again");
         check(server.receive().data == "again", "now it gets through");
+    });
+}
+
+TEST_CASE("KD3: a batch takes what is there, in order, the empty and the largest ones too") {
+    run_with_sockets([] {
+        auto server = weft::create_udp_socket({.local_host = "127.0.0.1"});
+        auto client = weft::create_connected_udp_socket("127.0.0.1", port_of(server));
+        std::vector<weft::bytes> const items{"one", "", weft::bytes(60'000, 'x'), "four"};
+        check(client.send_many(items) == items.size(), "in one call");
+        std::vector<weft::datagram> got = server.receive_many(3);
+        check(got.size() == 3, "not more than asked for");
+        got.push_back(server.receive());
+        for (std::size_t place = 0; place < items.size(); ++place) {
+            check(got[place].data == items[place], "as it was");
+            check(got[place].address == client.extra(weft::socket_attribute::local_address),
+                  "its sender");
+        }
+        check(server.send_many(got) == got.size(), "and back");
+        std::size_t count = 0;
+        while (count < items.size())
+            for (weft::datagram const& item : client.receive_many()) {
+                check(item.data == items[count++], "the same");
+                check(item.address == client.extra(weft::socket_attribute::remote_address), "peer");
+            }
+    });
+}
+
+TEST_CASE("KD3: batches larger than one system call, and none at all") {
+    run_with_sockets([] {
+        auto server = weft::create_udp_socket({.local_host = "127.0.0.1"});
+        auto client = weft::create_connected_udp_socket("127.0.0.1", port_of(server));
+        check(client.send_many(std::span<weft::bytes const>()) == 0, "nothing to send");
+        check_throws<std::invalid_argument>([&] { server.receive_many(0); }, "nothing wanted");
+        std::vector<weft::bytes> items;
+        for (int each = 0; each < 100; ++each)
+            items.push_back(std::to_string(each));
+        std::size_t received = 0;
+        for (std::span<weft::bytes const> left = items; !left.empty();) {
+            std::size_t const sent = client.send_many(left);
+            check(sent > 0 && sent <= left.size(), "some of them");
+            left = left.subspan(sent);
+            for (std::size_t const before = received; received < before + sent;)
+                for (weft::datagram const& item : server.receive_many(1000))
+                    check(item.data == items[received++], "in order");
+        }
+    });
+}
+
+TEST_CASE("KD3: an error in a batch concerns its first datagram; what is before it is sent") {
+    run_with_sockets([] {
+        auto server = weft::create_udp_socket({.local_host = "127.0.0.1"});
+        auto client = weft::create_connected_udp_socket("127.0.0.1", port_of(server));
+        std::vector<weft::bytes> const items{"fine", weft::bytes(70'000, 'x'), "behind"};
+        check(client.send_many(items) == 1, "the first one");
+        check_throws<std::system_error>([&] { client.send_many(std::span(items).subspan(1)); },
+                                        "too large");
+        check(client.send_many(std::span(items).subspan(2)) == 1, "usable");
+        check(server.receive().data == "fine" && server.receive().data == "behind", "both");
+    });
+}
+
+TEST_CASE("KD5, M3: a batch is woken by close(), and cancelled it takes nothing") {
+    run_with_sockets(
+        [] {
+            auto server = weft::create_udp_socket({.local_host = "127.0.0.1"});
+            auto client = weft::create_connected_udp_socket("127.0.0.1", port_of(server));
+            weft::cancel_scope scope;
+            std::optional<std::vector<weft::datagram>> got;
+            weft::with_task_group([&](weft::task_group& group) {
+                group.start_soon([&] { scope.run([&] { got = server.receive_many(); }); });
+                group.start_soon([&] { client.send("x"); });
+                scope.cancel();
+            });
+            if (!got) got = server.receive_many();
+            check(got->size() == 1 && got->front().data == "x", "now or later");
+            weft::with_task_group([&](weft::task_group& group) {
+                group.start_soon([&] {
+                    check_throws<weft::closed_resource_error>([&] { server.receive_many(); }, "");
+                });
+                weft::wait_all_tasks_blocked();
+                check_throws<weft::busy_resource_error>([&] { server.receive_many(); }, "busy");
+                server.close();
+            });
+        },
+        20);
+}
+
+TEST_CASE("KD7: when close() returns the port is free, also if a task was inside") {
+    run_with_sockets(
+        [] {
+            auto socket = weft::create_udp_socket({.local_host = "127.0.0.1"});
+            std::uint16_t const port = port_of(socket);
+            for (int again = 0; again < 10; ++again) {
+                weft::with_task_group([&](weft::task_group& group) {
+                    group.start_soon([&] {
+                        check_throws<weft::closed_resource_error>([&] { socket.receive(); }, "");
+                    });
+                    weft::wait_all_tasks_blocked();
+                    socket.close();
+                    auto const next =
+                        weft::create_udp_socket({.local_host = "127.0.0.1", .local_port = port});
+                });
+                socket = weft::create_udp_socket({.local_host = "127.0.0.1", .local_port = port});
+            }
+        },
+        5);
+}
+
+TEST_CASE("KD7: close() in a cancelled scope gives the port back all the same") {
+    run_with_sockets([] {
+        auto socket = weft::create_udp_socket({.local_host = "127.0.0.1"});
+        std::uint16_t const port = port_of(socket);
+        weft::with_task_group([&](weft::task_group& group) {
+            group.start_soon([&] {
+                check_throws<weft::closed_resource_error>([&] { socket.receive(); }, "woken");
+            });
+            weft::wait_all_tasks_blocked();
+            weft::close_forcefully(socket);
+            auto const next =
+                weft::create_udp_socket({.local_host = "127.0.0.1", .local_port = port});
+        });
+    });
+}
+
+TEST_CASE("KD9, KN4: addresses that do not fit are errors, and nothing is left open") {
+    run_with_sockets([] {
+        auto server = weft::create_udp_socket({.local_host = "127.0.0.1"});
+        check_throws<std::system_error>([&] { server.sendto("x", "::1", 9); }, "another family");
+        check_throws<std::system_error>(
+            [] { weft::create_udp_socket({.local_host = "203.0.113.1"}); }, "not our address");
     });
 }
 

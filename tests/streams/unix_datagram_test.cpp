@@ -204,3 +204,5 @@ TEST_CASE("M3: a cancelled receive takes no datagram") {
         },
         50);
 }
+
+TEST_SUITE_END();

@@ -258,3 +258,5 @@ TEST_CASE("KS14: without room for all descriptors it is EMFILE, and none of them
     INFO(end.output);
     CHECK(end.says("error is EMFILE: 1, usable: 1"));
 }
+
+TEST_SUITE_END();

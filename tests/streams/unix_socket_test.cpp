@@ -347,3 +347,5 @@ TEST_CASE("KS11: much in both directions at once, and in many parts") {
         });
     });
 }
+
+TEST_SUITE_END();

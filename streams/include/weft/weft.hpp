@@ -50,6 +50,7 @@
 #include <weft/streams/buffered.hpp>
 #include <weft/streams/byte_stream.hpp>
 #include <weft/streams/conformance.hpp>
+#include <weft/streams/connectable.hpp>
 #include <weft/streams/datagram.hpp>
 #include <weft/streams/error.hpp>
 #include <weft/streams/file_stream.hpp>

@@ -48,6 +48,13 @@ public:
     std::size_t receive_some(buffer target) override { return socket_.receive_some(target); }
     void send(bytes_view data) override { socket_.send(data); }
     void send(std::span<bytes_view const> parts) override { socket_.send(parts); }
+    /// Sends so many octets of a file, from the offset on, and gives their number: less if the file
+    /// ends before. They go from the page cache to the socket without a copy; what is not in it the
+    /// worker waits for. Cancellation and errors as send(); std::system_error (not such a file).
+    /// Source: sendfile(2)
+    std::uint64_t send_file(int file, std::uint64_t offset, std::uint64_t count) {
+        return socket_.send_file(file, offset, count);
+    }
     void send_eof() override { socket_.send_eof(); }
     void close() override { socket_.close(); }
     attribute_map extra_attributes() const override { return socket_.attributes(); }

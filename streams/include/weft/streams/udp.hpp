@@ -23,9 +23,9 @@ struct udp_options {
 /// A UDP socket that talks to anybody.
 ///
 /// Each datagram arrives whole or not at all, and in any order; nothing is kept outside of the
-/// kernel. One task receives and one sends at a time.
+/// kernel. One task receives and one sends at a time. When close() returns, the port is free.
 ///
-/// Threads       any task; close() wakes those that wait in another one
+/// Threads       any task; close() wakes those that wait in another one, and lets them leave
 /// Cancellation  cancellation points; cancelled, nothing was taken or sent
 /// Errors        closed_resource_error, busy_resource_error, std::system_error (EMSGSIZE and the
 ///               like)

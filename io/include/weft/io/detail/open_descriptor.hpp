@@ -41,6 +41,10 @@ public:
 
     /// Never waits; idempotent.
     void close() noexcept;
+    /// The same, and lets other tasks run until those who were inside have left and the number is the
+    /// kernel's again: an address may then be bound anew. Not a cancellation point. Outside a task it
+    /// does not wait.
+    void close_completely();
 
 private:
     friend class descriptor_use;

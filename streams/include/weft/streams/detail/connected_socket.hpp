@@ -6,6 +6,7 @@
 #include <weft/streams/typed_attributes.hpp>
 
 #include <cstddef>
+#include <cstdint>
 #include <span>
 
 namespace weft::detail {
@@ -20,6 +21,7 @@ public:
     std::size_t receive_some(buffer);
     void send(bytes_view);
     void send(std::span<bytes_view const> parts);
+    std::uint64_t send_file(int file, std::uint64_t offset, std::uint64_t count);
     void send_eof();
     void close() noexcept { descriptor_.close(); }
 

@@ -29,7 +29,7 @@ public:
     std::size_t send_many(std::span<datagram const>);
     std::size_t send_many(std::span<bytes const>); // to the peer
 
-    void close() noexcept { descriptor_.close(); }
+    void close() { descriptor_.close_completely(); } // KD7
     attribute_map attributes() const;
     int family() const noexcept { return family_; }
 

@@ -20,7 +20,7 @@ public:
 
     accepted_socket accept();             // Errors: std::system_error
     accepted_socket accept_or_back_off(); // waits when there are no descriptors left
-    void close() noexcept { descriptor_.close(); }
+    void close() { descriptor_.close_completely(); } // KD7
     attribute_map attributes() const;
 
 private:

@@ -1,0 +1,45 @@
+#include <weft/streams/connectable.hpp>
+
+namespace weft {
+
+namespace {
+
+tls_options with_host(tls_options options, std::string const& host) {
+    if (options.hostname.empty()) options.hostname = host;
+    return options;
+}
+
+} // namespace
+
+tls_connectable::tls_connectable(any_connectable connectable, tls_options options)
+    : connectable_(std::move(connectable)), options_(std::move(options)) {
+    if (!options_.server_side) options_.server_side = false; // whoever connects is the client
+}
+
+tls_connectable::tls_connectable(tcp_connectable connectable, tls_options options)
+    : tls_connectable(any_connectable(connectable),
+                      with_host(std::move(options), connectable.host())) {}
+
+any_byte_stream tls_connectable::connect() {
+    return tls_stream::wrap(connectable_.connect(), options_);
+}
+
+any_connectable as_connectable(std::string host, std::uint16_t port, tls_options options) {
+    return tls_connectable(tcp_connectable(std::move(host), port), std::move(options));
+}
+
+any_connectable as_connectable(std::pair<std::string, std::uint16_t> host_and_port,
+                               tls_options options) {
+    return as_connectable(std::move(host_and_port.first), host_and_port.second,
+                          std::move(options));
+}
+
+any_connectable as_connectable(path name, tls_options options) {
+    return tls_connectable(unix_connectable(std::move(name)), std::move(options));
+}
+
+any_connectable as_connectable(any_connectable connectable, tls_options options) {
+    return tls_connectable(std::move(connectable), std::move(options));
+}
+
+} // namespace weft

@@ -1,0 +1,164 @@
+// Tries the file server out: what it answers, what it refuses, and how it ends.
+
+#include "server.hpp"
+
+#include <weft/weft.hpp>
+
+#include <cstdio>
+#include <string>
+#include <vector>
+
+using namespace std::chrono_literals;
+
+namespace {
+
+struct answer {
+    std::string head;
+    std::string body;
+
+    bool is(int status) const { return head.starts_with("HTTP/1.1 " + std::to_string(status)); }
+    bool says(char const* text) const { return head.find(text) != std::string::npos; }
+};
+
+void expect(bool holds, std::string const& what) {
+    if (!holds) throw std::runtime_error(what);
+}
+
+class client {
+public:
+    explicit client(std::uint16_t port) : connection_(weft::connect_tcp("127.0.0.1", port)) {}
+
+    void send(std::string const& text) { connection_.send(text); }
+    void ask(std::string const& method, std::string const& target) {
+        send(method + " " + target + " HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    }
+    answer receive(bool with_body = true) {
+        answer got;
+        got.head = connection_.receive_until("\r\n\r\n", 10'000);
+        auto const place = got.head.find("Content-Length: ") + 16;
+        if (with_body) got.body = connection_.receive_exactly(std::stoul(got.head.substr(place)));
+        return got;
+    }
+    answer get(std::string const& target) {
+        ask("GET", target);
+        return receive();
+    }
+    bool at_the_end() {
+        std::byte octet[1];
+        return connection_.receive_some(octet) == 0;
+    }
+
+private:
+    weft::buffered_byte_stream connection_;
+};
+
+void gets_files(std::uint16_t port, std::string const& large) {
+    client one(port);
+    answer const page = one.get("/");
+    expect(page.is(200) && page.body == "<p>Hello" && page.says("text/html"), "the index");
+    expect(one.get("/a%20name.txt?query").body == "text", "an encoded name");
+    expect(one.get("/large").body == large, "a large file, on the same connection");
+    expect(one.get("/empty").body.empty(), "an empty one");
+    one.ask("HEAD", "/large");
+    expect(one.receive(false).says(("Content-Length: " + std::to_string(large.size())).c_str()),
+           "its head alone");
+    one.ask("GET", "/");
+    one.ask("GET", "/none");
+    expect(one.receive().is(200) && one.receive().is(404), "two requests at once, in order");
+}
+
+void keeps_to_its_directory(std::uint16_t port) {
+    client one(port);
+    for (char const* const target : {"/../secret", "/%2e%2e/secret", "/.hidden", "/a/../../secret",
+                                     "//../secret", "/none", "/a%20name.txt/x"})
+        expect(one.get(target).is(404), target);
+    for (char const* const target : {"/%", "/%zz", "/%00", "*"})
+        expect(one.get(target).is(400), target);
+}
+
+void refuses(std::uint16_t port) {
+    struct refused {
+        std::string request;
+        int status;
+    };
+    std::vector<refused> const all{
+        {"nonsense\r\n\r\n", 400},
+        {"GET / HTTP/1.1\r\n\r\n", 400}, // no Host
+        {"POST / HTTP/1.1\r\nHost: x\r\n\r\n", 405},
+        {"GET / HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\nhello", 413},
+        {"GET / HTTP/1.1\r\nHost: x\r\nContent-Length: 5000000\r\n\r\n", 413},
+        {"GET /" + std::string(9000, 'x') + " HTTP/1.1\r\n", 431},
+        {"GET / HTTP/1.1\r\nHost: x\r\nX: " + std::string(9000, 'x') + "\r\n\r\n", 431},
+    };
+    for (refused const& each : all) {
+        client one(port);
+        one.send(each.request);
+        answer const got = one.receive();
+        expect(got.is(each.status), std::to_string(each.status) + " and not " + got.head);
+        expect(got.says("Connection: close"), "that was the last");
+    }
+    client old(port);
+    old.send("GET / HTTP/1.0\r\n\r\n");
+    expect(old.receive().is(200) && old.at_the_end(), "HTTP/1.0 has one request");
+}
+
+void gives_up_on_the_slow(std::uint16_t port) {
+    client silent(port);
+    client slow(port);
+    slow.send("GET / HTT");
+    expect(slow.receive().is(408), "half a request");
+    expect(silent.at_the_end(), "none at all");
+}
+
+// The one that is idle ends at once, the one that has begun to receive gets all of it.
+void ends_gracefully(std::uint16_t port, weft::task_handle<void> serving,
+                     std::string const& large) {
+    client idle(port);
+    expect(idle.get("/").is(200), "served");
+    client busy(port);
+    busy.ask("GET", "/large");
+    busy.ask("GET", "/large"); // more than the buffers of both ends take
+    busy.ask("GET", "/large");
+    answer const first = busy.receive();
+    serving.cancel();
+    expect(idle.at_the_end(), "nothing to wait for");
+    expect(first.body == large && busy.receive().body == large, "all of what was begun");
+}
+
+void try_out(weft::path const& place) {
+    std::string large(5'000'000, '\0');
+    for (std::size_t each = 0; each < large.size(); ++each)
+        large[each] = char('a' + each % 23);
+    (place / "secret").write_text("secret");
+    weft::path const root = place / "root";
+    root.mkdir();
+    (root / "index.html").write_text("<p>Hello");
+    (root / "a name.txt").write_text("text");
+    (root / ".hidden").write_text("hidden");
+    (root / "empty").write_text("");
+    (root / "large").write_bytes(large);
+
+    auto listener = weft::create_tcp_listener({.local_host = "127.0.0.1"});
+    std::uint16_t const port = listener.extra(weft::socket_attribute::local_port);
+    http_files::server server(http_files::site(root), {.idle = 1s, .head = 1s});
+    weft::with_task_group([&](weft::task_group& group) {
+        auto const serving = group.create_task([&] { server.serve(listener); });
+        gets_files(port, large);
+        keeps_to_its_directory(port);
+        refuses(port);
+        gives_up_on_the_slow(port);
+        ends_gracefully(port, serving, large);
+    });
+}
+
+} // namespace
+
+int main() try {
+    weft::run([] {
+        weft::temporary_directory const place;
+        weft::fail_after(60s, [&] { try_out(place.name()); });
+    });
+} catch (std::exception const& failure) {
+    std::fprintf(stderr, "%s\n", failure.what());
+    return 1;
+}
