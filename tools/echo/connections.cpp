@@ -26,9 +26,9 @@ void give(weft::socket_stream& connection) {
     constexpr std::size_t total = std::size_t(1) << 30;
     std::vector<std::byte> const chunk(weft::byte_stream::default_chunk);
     std::array<std::byte, 1> request;
-    while (connection.receive_some(request) != 0)
-        for (std::size_t sent = 0; sent < total; sent += chunk.size())
-            connection.send(chunk);
+    if (connection.receive_some(request) == 0) return;
+    for (std::size_t sent = 0; sent < total; sent += chunk.size())
+        connection.send(chunk);
 }
 
 } // namespace

@@ -14,7 +14,7 @@ constexpr char usage[] =
     "\n"
     "  MODE  echo    what comes is sent back (the default)\n"
     "        sink    what comes is dropped\n"
-    "        source  1 GiB for each octet that comes\n"
+    "        source  1 GiB when an octet has come, then the end\n"
     "\n"
     "It says 'ready PID PORT' on standard error once it listens. It ends on SIGINT, SIGTERM, or\n"
     "after S seconds, with an account of what the workers did.\n";
