@@ -117,9 +117,9 @@ private:
         }
         if (left > stacks_ahead && left <= capacity) {
             fiber const* const ahead = slots_[(next + stacks_ahead) % capacity].load(std::memory_order_relaxed);
-            auto const* const saved = static_cast<char const*>(ahead->context) - 64;
+            auto const saved = reinterpret_cast<std::uintptr_t>(ahead->context) - 64; // null: not begun
             for (std::size_t line = 0; line < frames_prefetched; line += 64)
-                __builtin_prefetch(saved + line);
+                __builtin_prefetch(reinterpret_cast<void const*>(saved + line));
         }
 #endif
     }
