@@ -26,11 +26,17 @@ void mutex_wait::end_after_look() noexcept {
 }
 
 mutex_wait::look::look(fiber const& waiter) noexcept : wait_(of(waiter)) {
-    std::uintptr_t seen = wait_.mutex_.load(std::memory_order_seq_cst); // the announcement
-    if (seen == 0 || (seen & looked_at) != 0 ||
-        !wait_.mutex_.compare_exchange_strong(seen, seen | looked_at, std::memory_order_acquire)) //  "
-        return;
-    mutex_ = seen;
+    // Another's look is waited for: an owner that ends must not pass by a waiter because of it.
+    for (;;) {
+        std::uintptr_t seen = wait_.mutex_.load(std::memory_order_seq_cst); // the announcement
+        if (seen == 0) return;
+        if ((seen & looked_at) == 0 &&
+            wait_.mutex_.compare_exchange_weak(seen, seen | looked_at, std::memory_order_acquire)) { //  "
+            mutex_ = seen;
+            return;
+        }
+        pause_cpu();
+    }
 }
 
 mutex_wait::look::~look() {

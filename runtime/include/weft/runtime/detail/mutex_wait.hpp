@@ -45,7 +45,7 @@ public:
         mutex_wait& wait_;
     };
 
-    /// A look at the mutex that a fiber waits for: null, if there is none, or somebody else looks.
+    /// A look at the mutex that a fiber waits for: null, if there is none. One at a time: not nested.
     class look {
     public:
         explicit look(fiber const& waiter) noexcept;
