@@ -185,6 +185,11 @@ TEST_CASE("TL12, TL13: keys are updated at any moment, while both sides send and
             talk(pair.client, group);
             talk(pair.server, group);
         });
+        // What was asked for is answered now: close() has nobody left to answer to.
+        pair.client.send("done");
+        check(pair.server.receive() == "done", "the server has seen all requests");
+        pair.server.send("done");
+        check(pair.client.receive() == "done", "and the client");
         close_both(pair);
     });
 }
