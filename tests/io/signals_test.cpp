@@ -93,14 +93,19 @@ TEST_CASE("SG1: signals arrive in order, and have no other effect") {
 }
 
 TEST_CASE("SG1: a waiting task is woken, from any thread") {
+#if defined(__SANITIZE_THREAD__)
+    bool const from_process_only = true; // it keeps signals back, and forgets those of a thread that ends
+#else
+    bool const from_process_only = false;
+#endif
     run_with_signals(
-        [] {
+        [=] {
             weft::signal_receiver signals = weft::open_signal_receiver({SIGUSR1});
             for (int round = 0; round < 50; ++round) {
                 weft::with_task_group([&](weft::task_group& group) {
                     group.start_soon([&] { check(signals.receive() == SIGUSR1, "it came"); });
                     if (round % 2 == 0) weft::wait_all_tasks_blocked();
-                    if (round % 3 == 0)
+                    if (from_process_only || round % 3 == 0)
                         ::kill(::getpid(), SIGUSR1);
                     else
                         std::thread([] { send(SIGUSR1); }).join();
