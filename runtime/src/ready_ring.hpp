@@ -18,6 +18,7 @@ namespace weft::detail {
 //    owner push: slot[tail] = f; tail += 1 (release)      needs tail - taken < capacity
 //    owner pop:  CAS front += 1, and taken too if equal   (acq_rel)
 //    thief:      CAS front += n, taken stays (refused if they differ)   copy   CAS taken = front
+//                needs tail - taken <= capacity / 2 in its own ring
 //
 //  Indices are 32 bits wide: narrower ones come round while a thief is stopped, and its CAS succeeds on
 //  another generation. From the ring of Tokio and Go.
@@ -30,7 +31,7 @@ public:
         std::uint32_t const tail = tail_.load(std::memory_order_relaxed); // only we write it
         if (tail - taken(head_.load(std::memory_order_acquire)) >= capacity) return false; // pop, steal
         slots_[tail % capacity].store(&runnable, std::memory_order_relaxed); // published by tail_
-        tail_.store(tail + 1, std::memory_order_release); // pairs with pop() and steal_into()
+        tail_.store(tail + 1, std::memory_order_release); // pairs with pop() and claim_half()
         return true;
     }
 
@@ -59,31 +60,50 @@ public:
     /// Moves half of what is there to the thief's empty ring, but for one that is returned. By the
     /// thief's owner.
     fiber* steal_into(ready_ring& own) noexcept {
+        if (!own.has_room_for_half()) return nullptr;
+        claim const claimed = claim_half();
+        return claimed.count != 0 ? move_claimed(claimed, own) : nullptr;
+    }
+
+    /// The two steps of steal_into(), between which a thief may be stopped for long.
+    struct claim {
+        std::uint32_t front;
+        std::uint32_t count; // 0: nothing to be had
+    };
+    claim claim_half() noexcept {
         std::uint64_t head = head_.load(std::memory_order_acquire); // pairs with other takers
-        std::uint32_t count;
         for (;;) {
             std::uint32_t const front = front_of(head);
-            if (taken(head) != front) return nullptr; // another thief is at work
+            if (taken(head) != front) return {front, 0}; // another thief is at work
             std::uint32_t const tail = tail_.load(std::memory_order_acquire); // pairs with push()
-            count = tail - front;
+            std::uint32_t count = tail - front;
             count -= count / 2;
-            if (count == 0 || count > capacity) return nullptr; // empty, or head is outdated
+            if (count == 0 || count > capacity) return {front, 0}; // empty, or head is outdated
             if (head_.compare_exchange_weak(head, pack(front, front + count),
                                             std::memory_order_acq_rel)) // pop() and other thieves
-                break;
+                return {front, count};
         }
-        std::uint32_t const front = front_of(head);
+    }
+    fiber* move_claimed(claim of, ready_ring& own) noexcept {
         std::uint32_t const own_tail = own.tail_.load(std::memory_order_relaxed); // only we write it
-        for (std::uint32_t step = 1; step < count; ++step)
+        for (std::uint32_t step = 1; step < of.count; ++step)
             own.slots_[(own_tail + step - 1) % capacity].store(
-                slots_[(front + step) % capacity].load(std::memory_order_relaxed), // ours: claimed
-                std::memory_order_relaxed);                                        // published below
-        fiber* const first = slots_[front % capacity].load(std::memory_order_relaxed); // ours: claimed
+                slots_[(of.front + step) % capacity].load(std::memory_order_relaxed), // ours: claimed
+                std::memory_order_relaxed);                                           // published below
+        fiber* const first = slots_[of.front % capacity].load(std::memory_order_relaxed); // ours: claimed
         std::uint64_t now = head_.load(std::memory_order_acquire); // pairs with pop()
         while (!head_.compare_exchange_weak(now, pack(front_of(now), front_of(now)),
                                             std::memory_order_acq_rel)) {} // gives the slots back
-        own.tail_.store(own_tail + count - 1, std::memory_order_release); // pairs with steal_into()
+        own.tail_.store(own_tail + of.count - 1, std::memory_order_release); // pairs with claim_half()
         return first;
+    }
+
+    /// Owner only. An empty ring may have none: a thief that was stopped is still to copy out of slots
+    /// that were claimed when it was full.
+    bool has_room_for_half() const noexcept {
+        std::uint32_t const used = tail_.load(std::memory_order_relaxed) - // only we write it
+                                   taken(head_.load(std::memory_order_acquire)); // pairs with thieves
+        return used <= capacity / 2;
     }
 
     bool empty() const noexcept { // a hint, exact for the owner and after a full fence

@@ -84,4 +84,26 @@ TEST_SUITE("runtime.ready_ring") {
             if (times != 1) ++wrong;
         CHECK(wrong == 0);
     }
+
+    TEST_CASE("M12: what a stopped thief is still to copy is not written over, though the ring is empty") {
+        std::vector<fiber> fibers(2 * ready_ring::capacity);
+        auto const victim = std::make_unique<ready_ring>();
+        auto const other = std::make_unique<ready_ring>();
+        auto const thief = std::make_unique<ready_ring>();
+        for (std::uint32_t number = 0; number < ready_ring::capacity; ++number) {
+            victim->push(fibers[number]);
+            other->push(fibers[ready_ring::capacity + number]);
+        }
+        auto const claimed = victim->claim_half(); // and here the thief is stopped
+        REQUIRE(claimed.count == ready_ring::capacity / 2);
+        while (victim->pop(false) != nullptr) {}
+        CHECK(victim->empty());
+        CHECK(other->steal_into(*victim) == nullptr); // no room: now a thief itself, it goes on looking
+        CHECK(thief->has_room_for_half());
+        CHECK(victim->move_claimed(claimed, *thief) == &fibers[0]);
+        for (std::uint32_t number = 1; number < claimed.count; ++number)
+            CHECK(thief->pop(false) == &fibers[number]);
+        CHECK(thief->empty());
+        CHECK(other->steal_into(*victim) == &fibers[ready_ring::capacity]); // the slots are free again
+    }
 }
