@@ -6,6 +6,7 @@
 #include <weft/runtime/cancel_scope.hpp>
 #include <weft/runtime/task_group.hpp>
 #include <weft/streams/buffered.hpp>
+#include <weft/sync/event.hpp>
 #include <weft/sync/to_thread.hpp>
 
 #include <doctest/doctest.h>
@@ -89,9 +90,10 @@ struct heard {
     bool ended_well = false;
 };
 
-// What our server hears from one run of the client, which it greets.
+// What our server hears from one run of the client, which it greets. Both have come to their end.
 heard serve_once(std::string const& client, weft::tls_context const& context, result& end) {
     heard got;
+    weft::event served;
     auto sockets = weft::create_tcp_listener({.local_host = "127.0.0.1"});
     std::string const port = std::to_string(port_of(sockets));
     weft::tls_listener listener(std::move(sockets), context);
@@ -100,7 +102,7 @@ heard serve_once(std::string const& client, weft::tls_context const& context, re
         line.replace(at, 4, port);
     weft::with_task_group([&](weft::task_group& group) {
         group.start_soon([&] {
-            listener.serve([&got](tls_stream stream) {
+            listener.serve([&got, &served](tls_stream stream) {
                 got.version = stream.extra(weft::tls_attribute::tls_version);
                 got.alpn = stream.extra(weft::tls_attribute::alpn_protocol).value_or("");
                 stream.send("welcome\n");
@@ -110,9 +112,12 @@ heard serve_once(std::string const& client, weft::tls_context const& context, re
                     got.ended_well = true;
                 } catch (weft::broken_resource_error const&) { // no good-bye
                 }
+                served.set();
             });
         });
         end = run_aside(line);
+        // The client may be gone before the server has read its good-bye. It never came if it failed.
+        if (end.status == 0) weft::fail_after(20s, [&] { served.wait(); });
         group.cancel();
     });
     return got;
