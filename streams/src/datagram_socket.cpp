@@ -29,9 +29,23 @@ constexpr duration shortest_pause = 200us;
 constexpr duration longest_pause = 50ms;
 
 // A refusal comes by ICMP and concerns what was sent before; the next datagram may get through
-// (KD6). ENOTCONN: a UNIX peer was found dead by an earlier send.
+// (KD6). EHOSTUNREACH, in IPv6 EACCES, is what firewalls say. ENOTCONN: a UNIX peer was found dead
+// by an earlier send.
 bool is_refusal(int error) {
-    return error == ECONNREFUSED || error == ECONNRESET || error == ENOTCONN;
+    switch (error) {
+    case ECONNREFUSED:
+    case ECONNRESET:
+    case ENOTCONN:
+    case ENOPROTOOPT:
+    case EHOSTUNREACH:
+    case ENETUNREACH:
+    case EHOSTDOWN:
+    case ENONET:
+    case EACCES:
+        return true;
+    default:
+        return false;
+    }
 }
 
 // The next datagram's length, for UNIX; UDP's are never longer than usual_datagram.
