@@ -78,15 +78,15 @@ listening_socket listening_socket::adopt(unique_fd&& fd, bool is_unix) {
 int listening_socket::try_accept(accepted_socket& into) {
     static constexpr char const* call = "accept";
     descriptor_use use(descriptor_, access::read, "accepting connections from");
-    enter_blocking_call(call);
     raw_address remote;
-    ssize_t const accepted = use.retry(call, [&remote](int fd) {
-        remote.length = sizeof remote.storage;
-        int const result =
-            ::accept4(fd, remote.get(), &remote.length, SOCK_NONBLOCK | SOCK_CLOEXEC);
-        if (result < 0 && concerns_the_connection(errno)) errno = EINTR; // again
-        return result;
-    });
+    ssize_t accepted = 0;
+    do { // a cancellation point each time: a filter of system calls may say EPERM for ever
+        enter_blocking_call(call);
+        accepted = use.retry(call, [&remote](int fd) {
+            remote.length = sizeof remote.storage;
+            return ::accept4(fd, remote.get(), &remote.length, SOCK_NONBLOCK | SOCK_CLOEXEC);
+        });
+    } while (accepted < 0 && concerns_the_connection(int(-accepted)));
     if (accepted < 0) return int(-accepted);
     into.fd.reset(int(accepted));
     into.family = family_;
