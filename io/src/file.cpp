@@ -189,6 +189,8 @@ std::string const& file::mode() const { return state().format.mode; }
 
 std::optional<path> const& file::opened_path() const { return state().format.name; }
 
+capacity_limiter* file::limiter() const { return state().format.limiter; }
+
 std::FILE* file::wrapped() const {
     state().require_open();
     return state().device->stream();

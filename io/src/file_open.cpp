@@ -101,6 +101,7 @@ detail::file_request detail::parse_file_mode(std::string const& mode, open_optio
     request.format.writable = !has(mode, 'r') || has(mode, '+');
     request.format.at_end = has(mode, 'a');
     request.format.limiter = given.limiter;
+    request.format.reads_ahead = given.buffering != 0;
     request.flags = flags_of(mode);
     request.buffering = given.buffering;
     if (has(mode, 'b')) {
@@ -149,20 +150,22 @@ file open_file(path const& name, std::string mode, open_options const& how) {
     }));
 }
 
-file wrap_file(int fd, bool close_fd) {
+file wrap_file(int fd, bool close_fd, capacity_limiter* limiter) {
     detail::file_format format = format_of_flags(flags_of_descriptor(fd));
     auto device =
         detail::make_descriptor_device(fd, close_fd, "the descriptor " + std::to_string(fd));
     format.gather = gather_of(-1);
+    format.limiter = limiter;
     return file(std::make_unique<detail::file_state>(std::move(device), std::move(format)));
 }
 
-file wrap_file(std::FILE* stream, bool close_file) {
+file wrap_file(std::FILE* stream, bool close_file, capacity_limiter* limiter) {
     if (stream == nullptr) throw std::invalid_argument("there is no C stream to wrap");
     int const fd = ::fileno(stream);
     // One without descriptor, as of fmemopen(3), says itself what it allows.
     detail::file_format format = format_of_flags(fd < 0 ? O_RDWR : flags_of_descriptor(fd));
     format.gather = 0; // the stream has a buffer of its own
+    format.limiter = limiter;
     return file(std::make_unique<detail::file_state>(
         detail::make_stdio_device(stream, close_file, "the C stream"), std::move(format)));
 }

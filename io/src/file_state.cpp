@@ -91,7 +91,8 @@ file_state::filled file_state::fill(std::size_t wanted, wait how) {
         write_out();
     }
     // Who jumps about gets what he wants; who goes on, more.
-    std::size_t size = std::max(wanted, std::exchange(jumped_, false) ? page : chunk);
+    std::size_t const usual = std::exchange(jumped_, false) ? page : chunk;
+    std::size_t size = format.reads_ahead ? std::max(wanted, usual) : wanted;
     if (how == wait::no) {
         size = std::min(size, at_once - std::min(at_once, read_at_once_));
         if (size == 0) return filled::would_wait;
@@ -220,7 +221,7 @@ std::optional<std::string> file_state::read_line(std::size_t most, wait how) {
         end = ahead_.view().find('\n', searched);
         if (end != std::string_view::npos || ahead_.size() >= most) break;
         searched = ahead_.size();
-        filled const what = fill(chunk, how);
+        filled const what = fill(format.reads_ahead ? chunk : 1, how);
         if (what == filled::would_wait) return {};
         if (what == filled::end) break;
     }

@@ -46,7 +46,8 @@ struct file_format {
     bool at_end = false;              ///< every write goes to the end
     std::optional<text_rules> text{}; ///< none: binary
     bool flushes_lines = false;
-    std::size_t gather = 0; ///< octets that may wait for being written
+    bool reads_ahead = true; ///< more than is asked for
+    std::size_t gather = 0;  ///< octets that may wait for being written
     capacity_limiter* limiter = nullptr;
     std::optional<path> name{};
 };

@@ -220,7 +220,7 @@ void glob_search::take(path found, candidate const& what, positions next, bool e
 
 path_range search(path const& base, glob_pattern pattern, glob_options const& how) {
     return path_range(std::make_unique<detail::path_source>(
-        [base, pattern = std::move(pattern), recurse = how.recurse_symlinks] {
+        base.limiter(), [base, pattern = std::move(pattern), recurse = how.recurse_symlinks] {
             return std::make_unique<glob_search>(base, pattern, recurse);
         }));
 }

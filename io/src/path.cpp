@@ -156,7 +156,7 @@ path path::relative_to(path const& other, relative_to_options const& how) const 
     }
     std::string_view rest = names().substr(base.names().size());
     if (rest.starts_with(separator)) rest.remove_prefix(1);
-    return path(up).joinpath(rest);
+    return keep(path(up).joinpath(rest));
 }
 
 // The name, where one is needed.

@@ -18,12 +18,15 @@ bool names_something(path const&); ///< no NUL in it
 char const* system_name(path const&);
 
 /// What only looks: a cancelled task leaves it to the thread, so it must own all it needs (PH4).
-template <class Look> auto look_in_thread(Look look) {
-    return to_thread::run_sync(to_thread::options{.abandon_on_cancel = true}, std::move(look));
+template <class Look> auto look_in_thread(capacity_limiter* limiter, Look look) {
+    return to_thread::run_sync(to_thread::options{.abandon_on_cancel = true, .limiter = limiter},
+                               std::move(look));
 }
 
 /// What is finished before a cancellation is noticed. The task waits, so it may refer to its
 /// variables.
-template <class Act> auto act_in_thread(Act act) { return to_thread::run_sync(std::move(act)); }
+template <class Act> auto act_in_thread(capacity_limiter* limiter, Act act) {
+    return to_thread::run_sync(to_thread::options{.limiter = limiter}, std::move(act));
+}
 
 } // namespace weft::detail

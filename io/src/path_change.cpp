@@ -54,7 +54,7 @@ void rename_to(path const& from, path const& to) {
 
 void path::chmod(unsigned mode, follow_options const& how) const {
     int const flags = how.follow_symlinks ? 0 : AT_SYMLINK_NOFOLLOW;
-    act_in_thread([&] {
+    act_in_thread(limiter_, [&] {
         expect_success(::fchmodat(AT_FDCWD, system_name(*this), ::mode_t(mode), flags),
                        "change the mode of", *this);
     });
@@ -63,43 +63,45 @@ void path::chmod(unsigned mode, follow_options const& how) const {
 void path::lchmod(unsigned mode) const { chmod(mode, {.follow_symlinks = false}); }
 
 void path::mkdir(mkdir_options const& how) const {
-    act_in_thread([&] { make_directory(*this, how); });
+    act_in_thread(limiter_, [&] { make_directory(*this, how); });
 }
 
 void path::rmdir() const {
-    act_in_thread(
-        [&] { expect_success(::rmdir(system_name(*this)), "remove the directory", *this); });
+    act_in_thread(limiter_, [&] {
+        expect_success(::rmdir(system_name(*this)), "remove the directory", *this);
+    });
 }
 
 void path::touch(touch_options const& how) const {
-    act_in_thread([&] { touch_file(*this, how); });
+    act_in_thread(limiter_, [&] { touch_file(*this, how); });
 }
 
 void path::unlink(unlink_options const& how) const {
-    act_in_thread([&] {
+    act_in_thread(limiter_, [&] {
         if (::unlink(system_name(*this)) == 0 || (errno == ENOENT && how.missing_ok)) return;
         throw_path_error(errno, "unlink", *this);
     });
 }
 
 path path::rename(path const& target) const {
-    act_in_thread([&] { rename_to(*this, target); });
-    return target;
+    act_in_thread(limiter_, [&] { rename_to(*this, target); });
+    return keep(target);
 }
 
 path path::replace(path const& target) const { return rename(target); }
 
 void path::symlink_to(path const& target, symlink_options const&) const {
-    act_in_thread([&] {
+    act_in_thread(limiter_, [&] {
         expect_success(::symlink(system_name(target), system_name(*this)), "make the link", *this);
     });
 }
 
 void path::hardlink_to(path const& target) const {
-    act_in_thread([&] { // not link(2): whether that follows a symbolic link is open in POSIX
-        expect_success(::linkat(AT_FDCWD, system_name(target), AT_FDCWD, system_name(*this), 0),
-                       "make the link", *this);
-    });
+    act_in_thread(
+        limiter_, [&] { // not link(2): whether that follows a symbolic link is open in POSIX
+            expect_success(::linkat(AT_FDCWD, system_name(target), AT_FDCWD, system_name(*this), 0),
+                           "make the link", *this);
+        });
 }
 
 } // namespace weft

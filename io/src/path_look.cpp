@@ -66,7 +66,7 @@ std::optional<file_status> status_if_any(path const& name, bool follow) {
 }
 
 bool has_type(path const& name, unsigned type, bool follow = true) {
-    return look_in_thread([name, type, follow] {
+    return look_in_thread(name.limiter(), [name, type, follow] {
         auto const status = status_if_any(name, follow);
         return status && (status->st_mode & S_IFMT) == type;
     });
@@ -153,7 +153,7 @@ path target_of_link(path const& link) {
 
 struct ::stat path::stat(follow_options const& how) const {
     return look_in_thread(
-        [name = *this, follow = how.follow_symlinks] { return status_of(name, follow); });
+        limiter_, [name = *this, follow = how.follow_symlinks] { return status_of(name, follow); });
 }
 
 struct ::stat path::lstat() const {
@@ -161,7 +161,7 @@ struct ::stat path::lstat() const {
 }
 
 bool path::exists(follow_options const& how) const {
-    return look_in_thread([name = *this, follow = how.follow_symlinks] {
+    return look_in_thread(limiter_, [name = *this, follow = how.follow_symlinks] {
         return status_if_any(name, follow).has_value();
     });
 }
@@ -185,11 +185,11 @@ bool path::is_block_device() const { return has_type(*this, S_IFBLK); }
 bool path::is_char_device() const { return has_type(*this, S_IFCHR); }
 
 bool path::is_mount() const {
-    return look_in_thread([name = *this] { return is_mount_point(name); });
+    return look_in_thread(limiter_, [name = *this] { return is_mount_point(name); });
 }
 
 std::string path::owner(follow_options const& how) const {
-    return look_in_thread([name = *this, follow = how.follow_symlinks] {
+    return look_in_thread(limiter_, [name = *this, follow = how.follow_symlinks] {
         ::uid_t const id = status_of(name, follow).st_uid;
         auto const found =
             look_up<::passwd>([id](auto... place) { return ::getpwuid_r(id, place...); },
@@ -202,7 +202,7 @@ std::string path::owner(follow_options const& how) const {
 }
 
 std::string path::group(follow_options const& how) const {
-    return look_in_thread([name = *this, follow = how.follow_symlinks] {
+    return look_in_thread(limiter_, [name = *this, follow = how.follow_symlinks] {
         ::gid_t const id = status_of(name, follow).st_gid;
         auto const found =
             look_up<::group>([id](auto... place) { return ::getgrgid_r(id, place...); },
@@ -215,32 +215,32 @@ std::string path::group(follow_options const& how) const {
 }
 
 bool path::samefile(path const& other) const {
-    return look_in_thread([left = *this, right = other] {
+    return look_in_thread(limiter_, [left = *this, right = other] {
         return same_file(status_of(left, true), status_of(right, true));
     });
 }
 
 path path::expanduser() const {
-    return look_in_thread([name = *this] { return expanded(name); });
+    return keep(look_in_thread(limiter_, [name = *this] { return expanded(name); }));
 }
 
 // -- Finished first -------------------------------------------------------------------------------
 
 path path::cwd() {
-    return detail::act_in_thread([] { return current_directory(); });
+    return detail::act_in_thread(nullptr, [] { return current_directory(); });
 }
 
 path path::home() {
-    return detail::act_in_thread([] { return expanded("~"); });
+    return detail::act_in_thread(nullptr, [] { return expanded("~"); });
 }
 
 path path::absolute() const {
-    return detail::act_in_thread(
-        [this] { return is_absolute() ? *this : current_directory() / *this; });
+    return keep(detail::act_in_thread(
+        limiter_, [this] { return is_absolute() ? *this : current_directory() / *this; }));
 }
 
 path path::readlink() const {
-    return detail::act_in_thread([this] { return target_of_link(*this); });
+    return keep(detail::act_in_thread(limiter_, [this] { return target_of_link(*this); }));
 }
 
 } // namespace weft

@@ -110,8 +110,8 @@ private:
 } // namespace
 
 path path::resolve(resolve_options const& how) const {
-    return detail::look_in_thread(
-        [name = *this, strict = how.strict] { return resolver(strict).resolve(name); });
+    return keep(detail::look_in_thread(
+        limiter_, [name = *this, strict = how.strict] { return resolver(strict).resolve(name); }));
 }
 
 } // namespace weft

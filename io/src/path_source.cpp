@@ -48,7 +48,7 @@ path const* path_source::next() {
     if (at_ < batch_.size()) return &batch_[at_++];
     if (state_ == state::ended) return nullptr;
     state_ = state::stepping; // until the step has ended in good order
-    look_in_thread([shared = work_] { shared->produce(); });
+    look_in_thread(limiter_, [shared = work_] { shared->produce(); });
     batch_.swap(work_->batch);
     state_ = batch_.empty() ? state::ended : state::ready;
     at_ = 0;
@@ -89,7 +89,7 @@ path_range::iterator& path_range::iterator::operator++() {
 
 path_range path::iterdir() const {
     return path_range(std::make_unique<detail::path_source>(
-        [where = *this] { return std::make_unique<detail::directory_listing>(where); }));
+        limiter_, [where = *this] { return std::make_unique<detail::directory_listing>(where); }));
 }
 
 } // namespace weft

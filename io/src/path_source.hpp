@@ -58,8 +58,8 @@ public:
 class path_source {
 public:
     /// `make` opens what is to be opened, in a thread, at the first step.
-    explicit path_source(std::function<std::unique_ptr<path_producer>()> make)
-        : work_(std::make_shared<work>(std::move(make))) {}
+    path_source(capacity_limiter* limiter, std::function<std::unique_ptr<path_producer>()> make)
+        : limiter_(limiter), work_(std::make_shared<work>(std::move(make))) {}
     path_source(path_source const&) = delete;
     path_source& operator=(path_source const&) = delete;
     ~path_source() { work_->abandoned.store(true, std::memory_order_relaxed); } // publishes nothing
@@ -79,6 +79,7 @@ private:
 
     enum class state : unsigned char { ready, stepping, ended };
 
+    capacity_limiter* const limiter_;
     std::shared_ptr<work> work_;
     std::vector<path> batch_;
     std::size_t at_ = 0;

@@ -34,20 +34,23 @@ std::size_t replace_contents(path const& name, std::string_view data) {
 } // namespace
 
 file path::open(std::string mode, open_options const& how) const {
-    return open_file(*this, std::move(mode), how);
+    open_options with_mine = how;
+    if (with_mine.limiter == nullptr) with_mine.limiter = limiter_;
+    return open_file(*this, std::move(mode), with_mine);
 }
 
 bytes path::read_bytes() const {
-    return detail::act_in_thread([this] { return contents(*this); });
+    return detail::act_in_thread(limiter_, [this] { return contents(*this); });
 }
 
 std::size_t path::write_bytes(bytes_view data) const {
-    return detail::act_in_thread([this, data] { return replace_contents(*this, data.text()); });
+    return detail::act_in_thread(limiter_,
+                                 [this, data] { return replace_contents(*this, data.text()); });
 }
 
 std::string path::read_text(text_options const& how) const {
     detail::text_rules const rules = detail::make_text_rules(how.errors, how.newline);
-    return detail::act_in_thread([&] {
+    return detail::act_in_thread(limiter_, [&] {
         std::string const text = detail::decoded(contents(*this), how.encoding, rules.errors);
         std::string result;
         detail::read_text(rules, text, true, {detail::no_limit}, result);
@@ -57,7 +60,7 @@ std::string path::read_text(text_options const& how) const {
 
 std::size_t path::write_text(std::string_view text, text_options const& how) const {
     detail::text_rules const rules = detail::make_text_rules(how.errors, how.newline);
-    return detail::act_in_thread([&] {
+    return detail::act_in_thread(limiter_, [&] {
         std::size_t characters = 0;
         replace_contents(*this, detail::encoded(detail::written_text(rules, text, characters),
                                                 how.encoding, rules.errors));

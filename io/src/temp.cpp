@@ -136,23 +136,23 @@ template <class Act> void finish_in_thread(Act act) {
 // -- Functions ------------------------------------------------------------------------------------
 
 path gettempdir() {
-    return detail::act_in_thread([] { return usual_directory(); });
+    return detail::act_in_thread(nullptr, [] { return usual_directory(); });
 }
 
 named_descriptor mkstemp(temporary_options const& how) {
     check_name(how);
-    return detail::act_in_thread([&how] { return make_file(how); });
+    return detail::act_in_thread(nullptr, [&how] { return make_file(how); });
 }
 
 path mkdtemp(temporary_options const& how) {
     check_name(how);
-    return detail::act_in_thread([&how] { return make_directory(how); });
+    return detail::act_in_thread(nullptr, [&how] { return make_directory(how); });
 }
 
 file temporary_file(temporary_file_options const& how) {
     temporary_options const name = name_of(how);
     detail::file_request request = detail::parse_file_mode(how.mode, how.open);
-    return file(detail::act_in_thread([&] {
+    return file(detail::act_in_thread(nullptr, [&] {
         return detail::make_file_state(make_nameless(name), std::move(request), "a temporary file");
     }));
 }
@@ -178,7 +178,7 @@ struct named_temporary_file::opened {
     static opened make(temporary_file_options const& how) {
         temporary_options const name = name_of(how);
         detail::file_request request = detail::parse_file_mode(how.mode, how.open);
-        return detail::act_in_thread([&] {
+        return detail::act_in_thread(nullptr, [&] {
             named_descriptor made = make_file(name);
             detail::owned_name owned(made.name);
             request.format.name = made.name;
@@ -243,7 +243,7 @@ spooled_temporary_file::spooled_temporary_file(made parts)
 void spooled_temporary_file::rollover() {
     std::lock_guard const turn(state().turn);
     state().require_open();
-    if (!device_->rolled()) detail::act_in_thread([this] { device_->rollover(); });
+    if (!device_->rolled()) detail::act_in_thread(nullptr, [this] { device_->rollover(); });
 }
 
 bool spooled_temporary_file::rolled() const {

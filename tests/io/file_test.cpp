@@ -313,6 +313,37 @@ TEST_CASE("AF3: buffering: none writes at once, lines at each newline, others wh
     });
 }
 
+TEST_CASE(
+    "AF3: without a buffer nothing is read ahead: the descriptor stands where the file does") {
+    scratch const place;
+    std::string const text = "one\ntwo\nthree\n" + std::string(50'000, 'x');
+    run_test([&] {
+        (place / "file").write_bytes(text);
+        file in = open_file(place / "file", "rb", {.buffering = 0});
+        std::string taken = in.readline();
+        auto const expect_here = [&](char const* after) {
+            check(text.starts_with(taken) &&
+                      ::lseek(in.fileno(), 0, SEEK_CUR) == ::off_t(taken.size()),
+                  std::string(after) + ": the descriptor stands right behind what was taken");
+        };
+        expect_here("readline()");
+        taken += in.read(2);
+        expect_here("read()");
+        taken += in.read1(2);
+        expect_here("read1()");
+        std::string space(30'000, '\0');
+        taken += space.substr(0, in.readinto(weft::as_buffer(space)));
+        expect_here("readinto()");
+        in.seek(-1, SEEK_CUR);
+        taken.pop_back();
+        taken += in.read(3);
+        expect_here("seek() and read()");
+        taken += in.read();
+        check(taken == text, "nothing is lost");
+        expect_here("read() to the end");
+    });
+}
+
 TEST_CASE("AF4: destruction writes out what was gathered") {
     scratch const place;
     run_test({.seeds = {0}}, [&] {
@@ -508,7 +539,9 @@ TEST_CASE("AF9: the limiter that is given bounds the file's threads") {
     run_test({.seeds = {0}}, [&] {
         weft::capacity_limiter one(1);
         file limited = open_file(place / "limited", "wb", {.buffering = 0, .limiter = &one});
-        check(limited.write("x") == 1, "through it");
+        check(limited.write("x") == 1 && limited.limiter() == &one, "through it");
+        file const wrapped = wrap_file(limited.fileno(), false, &one);
+        check(wrapped.limiter() == &one, "what is wrapped, too");
         bool written = false;
         weft::with_task_group([&](weft::task_group& group) {
             one.acquire();

@@ -40,18 +40,20 @@ void make_tree(weft::path const& root, std::size_t files) {
 
 } // namespace
 
-// One small read after the other, per read.
+// One small read after the other, per read: through the file's buffer, and each by the system.
 void file_reads(settings const& with) {
     std::size_t const count = with.count(100'000);
-    repeat(with, "file_reads", "ns", [count] {
+    auto const measure = [count](weft::open_options const& how) {
         weft::named_temporary_file const source = make_file(count * small);
-        weft::file in = weft::open_file(source.name(), "rb");
+        weft::file in = weft::open_file(source.name(), "rb", how);
         std::array<char, small> space;
         double const begin = now();
         for (std::size_t i = 0; i < count; ++i)
             expect(in.readinto(weft::as_buffer(space)), small);
         return (now() - begin) * 1e9 / double(count);
-    });
+    };
+    repeat(with, "file_reads", "ns", [&] { return measure({}); });
+    repeat(with, "file_reads_unbuffered", "ns", [&] { return measure({.buffering = 0}); });
 }
 
 // Blocks anywhere in a file, per seek and read.

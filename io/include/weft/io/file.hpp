@@ -101,6 +101,7 @@ public:
     std::string const& mode() const;                ///< as it was opened
     std::optional<path> const& opened_path() const; ///< none: a wrapped or nameless file
     std::FILE* wrapped() const;                     ///< the C stream, or null
+    capacity_limiter* limiter() const;              ///< of its threads; null: the run's default
 
     /// `for (std::string const& line : file)`: readline() until it is empty.
     class line_iterator {
@@ -153,12 +154,14 @@ private:
 file open_file(path const& name, std::string mode = "r", open_options const& how = {});
 
 /// A file of what is open already, binary, with the mode that the descriptor has. With close_fd it
-/// is closed at the end, else left open, at the position where reading has come to.
+/// is closed at the end, else left open, at the position where reading has come to. `limiter`: as
+/// open_options has it.
 ///
 /// Threads  any; it never waits
 /// Errors   std::system_error (no open descriptor): it is not closed then
 /// Source   AnyIO wrap_file
-file wrap_file(int fd, bool close_fd = true);
-file wrap_file(std::FILE* stream, bool close_file = true); ///< null: std::invalid_argument
+file wrap_file(int fd, bool close_fd = true, capacity_limiter* limiter = nullptr);
+/// Errors: also std::invalid_argument (null)
+file wrap_file(std::FILE* stream, bool close_file = true, capacity_limiter* limiter = nullptr);
 
 } // namespace weft

@@ -19,6 +19,7 @@
 
 namespace weft {
 
+class capacity_limiter;
 class file;
 
 /// A path of the file system, as Python's pathlib understands paths on POSIX.
@@ -30,7 +31,8 @@ class file;
 ///
 /// What asks the file system runs in a thread (to_thread) and suspends the task. The methods that
 /// only look are left at once when they are cancelled, and the thread finishes alone; those that
-/// change something, and those that read or write contents, are finished first (PH4).
+/// change something, and those that read or write contents, are finished first (PH4). with_limiter()
+/// bounds how many of these threads there are; comparison and hash are by the text alone.
 ///
 /// Threads       a value; what depends on the process (cwd, umask, HOME) is looked up in the call
 /// Cancellation  every method that asks the file system is a cancellation point on entry: nothing
@@ -110,7 +112,7 @@ public:
     template <class... Segments>
     requires(std::convertible_to<Segments const&, path>&&...) path
         with_segments(Segments const&... segments)
-    const { return path().joinpath(segments...); }
+    const { return keep(path().joinpath(segments...)); }
     /// What leads from the other path to this one, by the text. Errors: std::invalid_argument (this
     /// one is not below the other; with walk_up: a ".." is in the way, or one of them is absolute)
     path relative_to(path const& other, relative_to_options const& = {}) const;
@@ -121,6 +123,16 @@ public:
     /// An empty suffix takes the old one away. Errors: std::invalid_argument (no name, no suffix)
     path with_suffix(std::string_view suffix) const;
 
+    /// This path with a limiter, which bounds its threads instead of the run's default; whatever is
+    /// made of it (by any method, by a range, as left side of "/") has the same. The limiter must
+    /// outlive them all, and the calls that were left alone. Source: AnyIO Path(limiter)
+    path with_limiter(capacity_limiter& limiter) const {
+        path result = *this;
+        result.limiter_ = &limiter;
+        return result;
+    }
+    capacity_limiter* limiter() const { return limiter_; } ///< null: the run's default
+
     friend path operator/(path const& left, path const& right) { return left.joinpath(right); }
     template <std::same_as<std::filesystem::path> Other>
     friend path operator/(path const& left, Other const& right) {
@@ -128,7 +140,7 @@ public:
     }
     template <std::same_as<std::filesystem::path> Other>
     friend path operator/(Other const& left, path const& right) {
-        return path(left).joinpath(right);
+        return right.keep(path(left).joinpath(right));
     }
     path& operator/=(path const& other) {
         append(other);
@@ -195,7 +207,7 @@ public:
     void symlink_to(path const& target, symlink_options const& = {}) const; ///< this is the link
     void hardlink_to(path const& target) const;                             ///< this is the link
 
-    /// As weft::open_file().
+    /// As weft::open_file(), with the path's limiter unless another is given.
     file open(std::string mode = "r", open_options const& = {}) const;
     bytes read_bytes() const;
     /// The whole file, decoded to UTF-8, its newlines translated. Errors: also
@@ -228,10 +240,15 @@ private:
     std::string_view names() const { return std::string_view(text_).substr(root_length()); }
     std::string_view name_view() const;
     void append(path const& other);
+    path keep(path made) const { // PH2
+        made.limiter_ = limiter_;
+        return made;
+    }
     std::string_view nonempty_name() const;
     static std::strong_ordering compare(std::string_view left, std::string_view right);
 
     std::string text_; // collapsed; empty for "."
+    capacity_limiter* limiter_ = nullptr;
 };
 
 /// One directory of a walk: the names of the directories in it, and of everything else.

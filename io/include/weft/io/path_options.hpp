@@ -80,9 +80,10 @@ struct text_options {
     std::optional<std::string> newline{};
 };
 
-/// buffering: -1 is a buffer of the usual size for regular files and none for others; 0 none; 1 (in
-/// text mode) writes at each newline; more is the size in bytes. limiter: bounds the threads of the
-/// file's operations instead of the run's default, and must outlive the file.
+/// buffering: -1 is a buffer of the usual size for regular files and none for others; 0 none, so
+/// that the descriptor stands where the file does; 1 (in text mode) writes at each newline; more is
+/// the size in bytes. limiter: bounds the threads of the file's operations instead of the run's
+/// default, and must outlive the file.
 struct open_options {
     int buffering = -1;
     std::string encoding{};
