@@ -134,6 +134,13 @@ std::optional<std::vector<std::string>> shared_ciphers(SSL const* ssl, bool serv
 
 } // namespace
 
+// What the stream underneath knows of itself, as long as it is underneath: unwrap() gives it away
+// under the same lock.
+attribute_map tls_connection::attributes_of_transport() const {
+    std::lock_guard const guard(lock_);
+    return is_unwrapped_ ? attribute_map() : transport_.extra_attributes();
+}
+
 // Each under the lock, whatever the stream is doing.
 attribute_map tls_connection::attributes() const {
     auto const ask = [this](auto question) {
@@ -147,7 +154,7 @@ attribute_map tls_connection::attributes() const {
     bool const serves = engine_.server_side();
     bool const standard = standard_compatible_;
     namespace attribute = tls_attribute;
-    attribute_map result = transport_.extra_attributes();
+    attribute_map result = attributes_of_transport();
     result.update({
         {attribute::alpn_protocol, ask(alpn_protocol)},
         {attribute::channel_binding_tls_unique,

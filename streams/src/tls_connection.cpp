@@ -22,6 +22,9 @@
 // the next send: OpenSSL does it so, and RFC 8446, 4.6.3 allows it. So do a server's tickets: they
 // share a segment with its first words, and a client that leaves without reading does not lose what
 // it said to a reset.
+//
+// When the transport fails to send, the stream is mute: what the peer had said, its good-bye
+// perhaps, is received all the same, as from a socket. Any other failure breaks both directions.
 
 namespace weft::detail {
 
@@ -48,6 +51,29 @@ std::exception_ptr nest(std::exception_ptr const& cause, char const* what) {
     }
 }
 
+// What the transport threw, as this stream says it.
+std::exception_ptr translate(std::exception_ptr const& cause) {
+    try {
+        std::rethrow_exception(cause);
+    } catch (std::system_error const&) {
+        return nest(cause, "the stream under TLS has failed");
+    } catch (std::exception const&) { // closed, broken: its own words say it
+        return cause;
+    }
+}
+
+// What was noted, again and again.
+void rethrow_if(std::exception_ptr const& noted) {
+    if (!noted) return;
+    try {
+        std::rethrow_exception(noted);
+    } catch (broken_resource_error const&) {
+        throw;
+    } catch (...) { // nested
+        throw_broken_by(std::current_exception(), "the TLS stream is broken");
+    }
+}
+
 } // namespace
 
 tls_connection::tls_connection(any_byte_stream&& transport, tls_context context, bool server_side,
@@ -66,33 +92,25 @@ void tls_connection::note_broken(std::exception_ptr const& cause) {
     engine_.outgoing.clear();
 }
 
-// By what the transport threw, be it in the middle of a record.
-void tls_connection::break_with(std::exception_ptr cause) {
-    try {
-        std::rethrow_exception(cause);
-    } catch (std::system_error const&) {
-        cause = nest(cause, "the stream under TLS has failed");
-    } catch (std::exception const&) { // closed, broken: its own words say it
-    } catch (...) {                   // cancelled
-        note_broken(std::make_exception_ptr(
-            broken_resource_error("a call was cancelled in the middle of a TLS record")));
-        throw;
-    }
-    note_broken(cause);
-    std::rethrow_exception(cause);
+void tls_connection::note_mute(std::exception_ptr const& cause) {
+    std::lock_guard const guard(lock_);
+    if (!mute_) mute_ = cause;
+    engine_.outgoing.clear();
+}
+
+bool tls_connection::is_mute() const {
+    std::lock_guard const guard(lock_);
+    return mute_ != nullptr;
+}
+
+bool tls_connection::peer_has_shut_down() const {
+    std::lock_guard const guard(lock_);
+    return engine_.peer_has_shut_down();
 }
 
 template <class Call> tls_engine::outcome tls_connection::attempt(Call call, std::uint64_t& feeds) {
     std::lock_guard const guard(lock_);
-    if (broken_) {
-        try {
-            std::rethrow_exception(broken_);
-        } catch (broken_resource_error const&) {
-            throw;
-        } catch (...) { // nested
-            throw_broken_by(std::current_exception(), "the TLS stream is broken");
-        }
-    }
+    rethrow_if(broken_);
     tls_engine::outcome after = call(engine_);
     if (after.is_unexpected_end) // somebody may have cut the connection off
         after.error = nest(after.error, "the peer ended the connection without a TLS close_notify");
@@ -110,12 +128,13 @@ void tls_connection::fail(tls_engine::outcome const& after) {
 }
 
 // Gives `done`, or `ended` with and, where that is allowed, without a close_notify.
-template <class Call> tls_engine::outcome tls_connection::pump(Call call) {
+template <class Call>
+tls_engine::outcome tls_connection::pump(Call call, void (tls_connection::*flush)()) {
     for (;;) {
         std::uint64_t feeds = 0;
         tls_engine::outcome const after = attempt(call, feeds);
         if (after.is == tls_engine::state::failed) fail(after);
-        if (after.has_output) flush_if_free();
+        if (after.has_output) (this->*flush)();
         if (after.is != tls_engine::state::wants_input) return after;
         if (!feed(feeds)) return {.is = tls_engine::state::ended};
     }
@@ -149,9 +168,11 @@ bool tls_connection::feed(std::uint64_t seen) {
 std::size_t tls_connection::receive_input(buffer room) {
     try {
         return transport_.receive_some(room);
-    } catch (std::exception const&) {
-        break_with(std::current_exception());
-    } // cancelled, it took nothing
+    } catch (std::exception const&) { // cancelled, it took nothing
+        std::exception_ptr const cause = translate(std::current_exception());
+        note_broken(cause);
+        std::rethrow_exception(cause);
+    }
 }
 
 bool tls_connection::has_output() const {
@@ -167,6 +188,14 @@ void tls_connection::flush_if_free() {
     } while (has_output());
 }
 
+// The reader's. That they cannot be sent is noted; what counts is what the peer has said.
+void tls_connection::flush_answers() {
+    try {
+        flush_if_free();
+    } catch (std::exception const&) { // the next send() says so
+    }
+}
+
 // Under sending_.
 void tls_connection::send_output() {
     for (;;) {
@@ -174,16 +203,30 @@ void tls_connection::send_output() {
         {
             std::lock_guard const guard(lock_);
             if (engine_.outgoing.empty()) return;
+            if (mute_) engine_.outgoing.clear();
+            rethrow_if(mute_);
             std::swap(engine_.outgoing, in_flight_);
         }
-        try {
-            transport_.send(in_flight_.view());
-        } catch (...) { // thrown again
-            break_with(std::current_exception());
-        }
+        send_in_flight();
         bool const was_little = in_flight_.size() < least_read;
         in_flight_.clear();
         if (was_little) in_flight_.shrink(record); // of somebody who sent much, once
+    }
+}
+
+// In the middle of a record, for all we know, whatever it throws.
+void tls_connection::send_in_flight() {
+    try {
+        transport_.send(in_flight_.view());
+    } catch (std::exception const&) {
+        std::exception_ptr const cause = translate(std::current_exception());
+        in_flight_.clear();
+        note_mute(cause);
+        std::rethrow_exception(cause);
+    } catch (...) { // cancelled
+        note_broken(std::make_exception_ptr(
+            broken_resource_error("a call was cancelled in the middle of a TLS record")));
+        throw;
     }
 }
 
@@ -208,8 +251,8 @@ std::size_t tls_connection::receive_some(buffer target) {
     auto const inside = reading_.enter();
     check_open();
     enter_blocking_call("TLS receive");
-    return unless_closed(
-        [&] { return pump([target](tls_engine& engine) { return engine.read(target); }).count; });
+    auto const read = [target](tls_engine& engine) { return engine.read(target); };
+    return unless_closed([&] { return pump(read, &tls_connection::flush_answers).count; });
 }
 
 void tls_connection::send(bytes_view data) {
@@ -256,8 +299,11 @@ void tls_connection::encrypt_at_once(bytes_view data) {
     std::unique_lock const turn(sending_);
     for (;;) {
         std::uint64_t feeds = 0;
-        tls_engine::outcome const after =
-            attempt([data](tls_engine& engine) { return engine.write(data); }, feeds);
+        auto const write = [this, data](tls_engine& engine) {
+            rethrow_if(mute_);
+            return engine.write(data);
+        };
+        tls_engine::outcome const after = attempt(write, feeds);
         if (after.is == tls_engine::state::failed) std::rethrow_exception(after.error);
         send_output();
         if (after.is == tls_engine::state::done) return;
@@ -277,14 +323,26 @@ bool tls_connection::is_tls_1_3() const {
     return ::SSL_version(engine_.native()) >= TLS1_3_VERSION;
 }
 
-// A peer that has said good-bye need not hear ours any more.
+// A peer that has said good-bye need not hear ours any more, and may have gone. So if ours is the
+// first that does not get through, its own may still lie there. Whoever knew before that the stream
+// is mute does not wait for that.
 void tls_connection::say_goodbye() {
+    auto const shut_down = [](tls_engine& engine) { return engine.shut_down(); };
+    bool const was_mute = is_mute();
+    std::exception_ptr failure;
     try {
-        pump([](tls_engine& engine) { return engine.shut_down(); });
+        pump(shut_down);
+        return;
     } catch (broken_resource_error const&) {
-        std::lock_guard const guard(lock_);
-        if (!engine_.peer_has_shut_down()) throw;
+        failure = std::current_exception();
     }
+    if (!was_mute && is_mute()) {
+        try {
+            pump(shut_down, &tls_connection::flush_answers);
+        } catch (std::exception const&) { // the first one counts
+        }
+    }
+    if (!peer_has_shut_down()) std::rethrow_exception(failure);
 }
 
 std::pair<any_byte_stream, bytes> tls_connection::unwrap() {
@@ -295,6 +353,7 @@ std::pair<any_byte_stream, bytes> tls_connection::unwrap() {
     say_goodbye();
     closed_.store(true, std::memory_order_release); // pairs with check_open()
     std::lock_guard const guard(lock_);
+    is_unwrapped_ = true;
     std::size_t const left = engine_.incoming.size();
     return {std::move(transport_), engine_.incoming.take(left)};
 }
@@ -323,8 +382,12 @@ void tls_connection::leave_politely() {
     }
     if (no_reader) return say_goodbye();
     std::uint64_t feeds = 0;
-    if (attempt([](tls_engine& engine) { return engine.shut_down(); }, feeds).has_output)
-        flush_if_free();
+    try {
+        if (attempt([](tls_engine& engine) { return engine.shut_down(); }, feeds).has_output)
+            flush_if_free();
+    } catch (broken_resource_error const&) {
+        if (!peer_has_shut_down()) throw;
+    }
 }
 
 } // namespace weft::detail

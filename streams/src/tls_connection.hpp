@@ -37,23 +37,30 @@ public:
     any_byte_stream take_transport() { return std::move(transport_); }
 
 private:
+    attribute_map attributes_of_transport() const;
     void check_open() const;
-    template <class Call> tls_engine::outcome pump(Call call);
+    template <class Call>
+    tls_engine::outcome pump(Call call,
+                             void (tls_connection::*flush)() = &tls_connection::flush_if_free);
     template <class Call> tls_engine::outcome attempt(Call call, std::uint64_t& feeds);
     [[noreturn]] void fail(tls_engine::outcome const&);
     bool feed(std::uint64_t seen);
     std::size_t receive_input(buffer room);
     bool has_output() const;
     void flush_if_free();
+    void flush_answers();
     void send_output();
+    void send_in_flight();
     template <class Call> auto unless_closed(Call call) -> decltype(call());
     void encrypt(bytes_view data);
     void encrypt_parts(std::span<bytes_view const> parts);
     void encrypt_at_once(bytes_view data);
     void say_goodbye();
     void leave_politely();
-    [[noreturn]] void break_with(std::exception_ptr cause);
     void note_broken(std::exception_ptr const& cause);
+    void note_mute(std::exception_ptr const& cause);
+    bool is_mute() const;
+    bool peer_has_shut_down() const;
 
     any_byte_stream transport_;
     bool const standard_compatible_;
@@ -72,7 +79,9 @@ private:
     mutable std::mutex lock_; // of all below; never held across a suspension
     tls_engine engine_;
     std::uint64_t feeds_ = 0;   // how often there was new input
+    bool is_unwrapped_ = false; // the transport has been given away
     std::exception_ptr broken_; // why this is of no use any more
+    std::exception_ptr mute_;   // why nothing can be sent any more
 };
 
 } // namespace weft::detail

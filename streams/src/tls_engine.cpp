@@ -34,13 +34,17 @@ int bio_read(BIO* bio, char* target, std::size_t size, std::size_t* count) noexc
 
 int bio_write(BIO* bio, char const* data, std::size_t size, std::size_t* count) noexcept {
     ::BIO_clear_retry_flags(bio);
+    tls_engine& engine = engine_of(bio);
+    *count = size;
+    // RFC 8446, 6.1: nothing follows a close_notify. OpenSSL still answers key updates, of a peer that
+    // has perhaps gone.
+    if (engine.has_shut_down()) return 1;
     try {
-        engine_of(bio).outgoing.append(bytes_view(reinterpret_cast<std::byte const*>(data), size));
+        engine.outgoing.append(bytes_view(reinterpret_cast<std::byte const*>(data), size));
     } catch (...) { // no memory; OpenSSL is C
         ERR_raise(ERR_LIB_BIO, ERR_R_MALLOC_FAILURE);
         return 0;
     }
-    *count = size;
     return 1;
 }
 
@@ -135,6 +139,7 @@ void tls_engine::verify_host(std::string const& hostname) {
 template <class Call> tls_engine::outcome tls_engine::attempt(Call call) {
     clear_tls_errors();
     std::size_t const output = outgoing.size();
+    has_shut_down_ = (::SSL_get_shutdown(ssl_.get()) & SSL_SENT_SHUTDOWN) != 0;
     int const result = call(ssl_.get());
     outcome after{.has_output = outgoing.size() != output};
     if (result <= 0) judge(result, after);
@@ -196,13 +201,17 @@ tls_engine::outcome tls_engine::write(bytes_view data) {
 
 tls_engine::outcome tls_engine::shut_down() {
     bool is_waiting = false;
-    outcome after = attempt([&](SSL* ssl) {
-        int result = ::SSL_shutdown(ssl);
-        if (result == 0) result = ::SSL_shutdown(ssl); // ours is out; now for the peer's
+    auto const shut_down = [&is_waiting](SSL* ssl) {
+        int const result = ::SSL_shutdown(ssl);
         is_waiting = result == 0;
-        return result;
-    });
-    if (is_waiting) after = {.is = state::wants_input, .has_output = after.has_output};
+        return is_waiting ? 1 : result;
+    };
+    outcome after = attempt(shut_down);
+    if (after.is != state::done || !is_waiting) return after;
+    bool const has_output = after.has_output;
+    after = attempt(shut_down); // ours is out; now for the peer's
+    after.has_output |= has_output;
+    if (after.is == state::done && is_waiting) after.is = state::wants_input;
     return after;
 }
 

@@ -50,6 +50,7 @@ public:
     outcome shut_down();
 
     bool peer_has_shut_down() const;
+    bool has_shut_down() const { return has_shut_down_; } // before this call
     SSL* native() const { return ssl_.get(); }
     bool server_side() const { return server_side_; }
 
@@ -65,6 +66,7 @@ private:
 
     tls_context context_; // whose data the callbacks use
     bool server_side_;
+    bool has_shut_down_ = false;
     std::string session_name_;
     std::unique_ptr<SSL, free_ssl> ssl_;
     std::optional<outcome> postponed_; // what read() met behind good octets

@@ -16,9 +16,12 @@
 namespace weft::test {
 
 struct certificate_files {
-    std::string chain; ///< PEM
-    std::string key;   ///< PEM
+    std::string chain;     ///< PEM
+    std::string key;       ///< PEM
+    std::string between{}; ///< PEM: the chain without its first; empty: there is no more
 };
+
+enum class key_kind : unsigned char { ecdsa, rsa, ed25519 };
 
 struct certificate_wish {
     std::string name{};              ///< of the files, and the common name
@@ -26,6 +29,7 @@ struct certificate_wish {
     long valid_from = -3600;         ///< seconds from now
     long valid_to = 86400;
     bool is_authority = false;
+    key_kind key = key_kind::ecdsa;
 };
 
 /// Certificates of one authority, and of one that nobody trusts.
@@ -52,6 +56,17 @@ public:
     certificate_files client;
     certificate_files untrusted_client; ///< of an authority that nobody trusts
 
+    /// Another one for localhost; to be made once a name.
+    certificate_files issue_server(std::string const& name, key_kind kind) const {
+        return issue({.name = name, .alternative_names = "DNS:localhost", .key = kind}, &root_);
+    }
+    /// The same by an authority in between, which is in the chain.
+    certificate_files issue_server_with_chain(std::string const& name) const {
+        identity const between = make({.name = name + " authority", .is_authority = true}, &root_);
+        identity const leaf = make({.name = name, .alternative_names = "DNS:localhost"}, &between);
+        return write(leaf, name, &between);
+    }
+
 private:
     struct free_openssl {
         void operator()(X509* each) const { ::X509_free(each); }
@@ -70,7 +85,8 @@ private:
         if (::mkdtemp(pattern.data()) == nullptr) throw std::runtime_error("no temporary folder");
         folder_ = pattern;
         std::string const here = "DNS:localhost";
-        identity const root = make({.name = "authority", .is_authority = true}, nullptr);
+        root_ = make({.name = "authority", .is_authority = true}, nullptr);
+        identity const& root = root_;
         identity const stranger = make({.name = "stranger", .is_authority = true}, nullptr);
         authority = write(root, "authority");
         server =
@@ -95,9 +111,17 @@ private:
         ::X509_add_ext(of, made.get(), -1);
     }
 
+    static EVP_PKEY* make_key(key_kind kind) {
+        switch (kind) {
+        case key_kind::rsa: return ::EVP_RSA_gen(2048);
+        case key_kind::ed25519: return ::EVP_PKEY_Q_keygen(nullptr, nullptr, "ED25519");
+        default: return ::EVP_EC_gen("P-256");
+        }
+    }
+
     static identity make(certificate_wish const& wish, identity const* issuer) {
         static long serial = 0;
-        identity made{x509(::X509_new()), key(::EVP_EC_gen("P-256"))};
+        identity made{x509(::X509_new()), key(make_key(wish.key))};
         X509* const of = made.certificate.get();
         ::X509_set_version(of, 2);
         ::ASN1_INTEGER_set(::X509_get_serialNumber(of), ++serial);
@@ -121,10 +145,14 @@ private:
         return write(make(wish, issuer), wish.name);
     }
 
-    certificate_files write(identity const& of, std::string const& name) const {
+    certificate_files write(identity const& of, std::string const& name,
+                            identity const* issuer = nullptr) const {
         certificate_files files{folder_ + "/" + name + ".pem", folder_ + "/" + name + ".key"};
-        write_file(files.chain,
-                   [&](std::FILE* to) { return ::PEM_write_X509(to, of.certificate.get()); });
+        if (issuer != nullptr) files.between = write(*issuer, name + "-between").chain;
+        write_file(files.chain, [&](std::FILE* to) {
+            int const written = ::PEM_write_X509(to, of.certificate.get());
+            return issuer == nullptr ? written : ::PEM_write_X509(to, issuer->certificate.get());
+        });
         write_file(files.key, [&](std::FILE* to) {
             return ::PEM_write_PrivateKey(to, of.private_key.get(), nullptr, nullptr, 0, nullptr,
                                           nullptr);
@@ -141,6 +169,7 @@ private:
     }
 
     std::string folder_;
+    identity root_;
 };
 
 } // namespace weft::test

@@ -5,9 +5,11 @@
 #include <weft/runtime/cancel_scope.hpp>
 #include <weft/runtime/inspect.hpp>
 #include <weft/runtime/task_group.hpp>
+#include <weft/sync/event.hpp>
 
 #include <doctest/doctest.h>
 
+#include <optional>
 #include <stdexcept>
 #include <string>
 #include <system_error>
@@ -90,6 +92,29 @@ TEST_CASE("a server and its clients, with half-close") {
                         check(receive_all(stream) == "you said " + std::to_string(number), "echo");
                     });
             });
+            group.cancel();
+        });
+    });
+}
+
+TEST_CASE("X11: a connection is the handler's, who may keep it") {
+    run_test([] {
+        weft::memory_network network;
+        auto listener = network.listen(80);
+        std::optional<weft::memory_network_stream> kept;
+        weft::event is_kept;
+        weft::with_task_group([&](weft::task_group& group) {
+            group.start_soon([&] {
+                listener.serve([&](weft::memory_network_stream stream) {
+                    kept.emplace(std::move(stream));
+                    is_kept.set();
+                });
+            });
+            auto client = network.connect(80);
+            is_kept.wait();
+            weft::wait_all_tasks_blocked(); // the handler has returned
+            kept->send("still open");
+            check(client.receive() == "still open", "nobody has closed it");
             group.cancel();
         });
     });

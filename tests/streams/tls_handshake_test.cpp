@@ -316,6 +316,29 @@ TEST_CASE("A7: attributes can be asked for while both directions are in use") {
     });
 }
 
+TEST_CASE("A7: attributes can be asked for while unwrap() gives the stream underneath away") {
+    run_test({.workers = {2, 4}, .seeds = {0}, .times = 10}, [] {
+        tls_pair pair = shake_hands();
+        weft::with_task_group([&](weft::task_group& group) {
+            group.start_soon([&] { pair.server.unwrap(); }); // and the stream is destroyed
+            group.start_soon([&] {
+                for (bool is_there = true; is_there;) {
+                    try {
+                        check(pair.client.extra(weft::socket_attribute::remote_port) != 0, "known");
+                    } catch (weft::typed_attribute_lookup_error const&) {
+                        is_there = false;
+                    } catch (weft::closed_resource_error const&) {
+                        is_there = false;
+                    }
+                    check(pair.client.extra(attribute::tls_version) == "TLSv1.3", "still known");
+                    weft::lowlevel::checkpoint();
+                }
+            });
+            pair.client.unwrap();
+        });
+    });
+}
+
 TEST_CASE("plain text, on either side") {
     run_few([] {
         memory_network network;

@@ -14,6 +14,7 @@
 #include <doctest/doctest.h>
 
 #include <algorithm>
+#include <atomic>
 #include <exception>
 #include <stdexcept>
 #include <string>
@@ -232,6 +233,137 @@ TEST_CASE("TL12: a client that only receives answers when it is asked for its ce
         auto const shown = pair.server.extra(weft::tls_attribute::peer_certificate);
         check(shown && shown->subject == "CN=client", "it was shown");
         close_both(pair);
+    });
+}
+
+namespace {
+
+// Counts what is sent.
+class counting_stream final : public weft::byte_stream {
+public:
+    counting_stream(memory_network_stream to, std::atomic<std::size_t>& sent)
+        : to_(std::move(to)), sent_(sent) {}
+    using byte_send_stream::send;
+    std::size_t receive_some(weft::buffer target) override { return to_.receive_some(target); }
+    void send(weft::bytes_view data) override {
+        sent_ += data.size();
+        to_.send(data);
+    }
+    void send_eof() override { to_.send_eof(); }
+    void close() override { to_.close(); }
+
+private:
+    memory_network_stream to_;
+    std::atomic<std::size_t>& sent_;
+};
+
+} // namespace
+
+TEST_CASE("TL10, TL12: an update of keys that nobody has answered does not disturb the good-byes") {
+    run_test([] {
+        memory_network network({.largest_piece = 5}); // the good-bye comes after the update
+        auto ends = network.make_pair();
+        std::atomic<std::size_t> sent = 0;
+        tls_pair pair =
+            shake_hands(std::move(ends.first), counting_stream(std::move(ends.second), sent));
+        pair.client.update_keys();
+        pair.client.send("x");
+        check(pair.server.receive(1) == "x", "the server owes an answer");
+        weft::with_task_group([&](weft::task_group& group) {
+            group.start_soon([&] { pair.server.close(); });
+            weft::wait_all_tasks_blocked();
+            std::size_t const before = sent;
+            // Asked again, after the server's good-bye: OpenSSL would now answer the first request.
+            SSL* const client = pair.client.extra(weft::tls_attribute::ssl_object);
+            check(::SSL_key_update(client, SSL_KEY_UPDATE_REQUESTED) == 1, "asked");
+            check(::SSL_do_handshake(client) == 1, "it goes out before the good-bye");
+            pair.client.close();
+            weft::wait_all_tasks_blocked();
+            check(sent == before, "nothing follows a good-bye");
+        });
+    });
+}
+
+namespace {
+
+// Says good-bye, and is gone without waiting for the other's.
+void leave(tls_stream& stream) {
+    weft::cancel_scope scope;
+    weft::with_task_group([&](weft::task_group& group) {
+        group.start_soon([&] { scope.run([&] { stream.close(); }); });
+        weft::wait_all_tasks_blocked();
+        scope.cancel();
+    });
+}
+
+} // namespace
+
+TEST_CASE("TL5: a peer that says good-bye and goes, while we send, has not cut anything off") {
+    run_test([] {
+        memory_network network;
+        tls_pair pair = shake_hands(network);
+        pair.server.send("last words");
+        leave(pair.server);
+        for (int time = 0; time < 2; ++time)
+            check_throws<weft::broken_resource_error>([&] { pair.client.send("x"); },
+                                                      "nobody there");
+        check(pair.client.receive() == "last words", "what was said is received");
+        for (int time = 0; time < 2; ++time)
+            check_throws<weft::end_of_stream>([&] { pair.client.receive(); }, "and then the end");
+        check_throws<weft::broken_resource_error>([&] { pair.client.send("x"); }, "as before");
+        pair.client.close();
+        check_error_queue_is_empty();
+    });
+}
+
+TEST_CASE("TL10: a peer that says good-bye and goes lets close() and unwrap() end well") {
+    run_test([] {
+        for (bool const unwraps : {false, true}) {
+            memory_network network;
+            tls_pair pair = shake_hands(network);
+            leave(pair.server);
+            if (unwraps)
+                pair.client.unwrap();
+            else
+                pair.client.close();
+            check_throws<weft::closed_resource_error>([&] { pair.client.receive(); }, "closed");
+        }
+    });
+}
+
+TEST_CASE("TL5, TL11: a peer that goes without a good-bye, while we send, has cut us off") {
+    run_test([] {
+        memory_network network;
+        auto ends = network.make_pair();
+        tls_pair pair = shake_hands(ends.first, ends.second);
+        pair.server.send("last words");
+        ends.second.close();
+        check_throws<weft::broken_resource_error>([&] { pair.client.send("x"); }, "nobody there");
+        check(pair.client.receive() == "last words", "what was said is received");
+        check_throws<weft::broken_resource_error>([&] { pair.client.receive(); }, "cut off");
+        check_throws<weft::broken_resource_error>([&] { pair.client.close(); }, "TL11");
+
+        tls_pair other = shake_hands(network);
+        weft::close_forcefully(other.server);
+        check_throws<weft::broken_resource_error>([&] { other.client.close(); }, "TL11");
+        check_throws<weft::closed_resource_error>([&] { other.client.receive(); }, "it is closed");
+    });
+}
+
+TEST_CASE(
+    "R1, R5: leaving the block closes at once, without a good-bye, and what was thrown passes") {
+    run_test([] {
+        memory_network network;
+        auto ends = network.make_pair();
+        tls_pair pair = shake_hands(std::move(ends.first), std::move(ends.second));
+        check_throws<std::out_of_range>(
+            [&] {
+                tls_stream const client = std::move(pair.client);
+                throw std::out_of_range("from the block");
+            },
+            "it passes");
+        check_throws<weft::broken_resource_error>([&] { pair.server.receive(); },
+                                                  "there was no good-bye");
     });
 }
 

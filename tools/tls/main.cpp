@@ -13,16 +13,16 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
-// A TLS 1.3 server to be measured: `hs` shakes hands and hears one octet, `source` then sends 1
-// GiB.
+// A TLS server to be measured and tried: `hs` shakes hands and hears one octet, `source` then sends
+// 1 GiB, both in TLS 1.3; `echo` sends back what it hears, with whatever the defaults allow.
 
 namespace {
 
-constexpr char usage[] = "usage: weft-tls hs|source PORT CERT KEY [WORKERS]\n";
+constexpr char usage[] = "usage: weft-tls hs|source|echo PORT CERT KEY [WORKERS]\n";
 constexpr std::size_t amount = std::size_t(1) << 30;
 
 struct options {
-    bool is_source = false;
+    std::string mode;
     std::uint16_t port = 0;
     std::string certificate;
     std::string key;
@@ -40,9 +40,9 @@ template <class T> T number(char const* text) {
 options parse(int argc, char** argv) {
     if (argc < 5 || argc > 6) throw std::invalid_argument(usage);
     options result;
-    std::string const mode = argv[1];
-    if (mode != "hs" && mode != "source") throw std::invalid_argument(usage);
-    result.is_source = mode == "source";
+    result.mode = argv[1];
+    if (result.mode != "hs" && result.mode != "source" && result.mode != "echo")
+        throw std::invalid_argument(usage);
     result.port = number<std::uint16_t>(argv[2]);
     result.certificate = argv[3];
     result.key = argv[4];
@@ -60,17 +60,36 @@ void handle(bool is_source, weft::tls_stream stream) {
     }
 }
 
-void serve(options const& asked) {
+void echo(weft::tls_stream stream) {
+    std::array<char, 65536> space{};
+    weft::buffer const room = weft::as_buffer(space);
+    try {
+        while (std::size_t const count = stream.receive_some(room))
+            stream.send(room.first(count));
+        stream.close();
+    } catch (weft::broken_resource_error const&) { // without good-bye
+    } catch (weft::tls_error const&) {             // nonsense
+    }
+}
+
+weft::tls_context make_context(options const& asked) {
+    if (asked.mode == "echo") return weft::tls_context::server(asked.certificate, asked.key);
     auto context =
         weft::tls_context::server(asked.certificate, asked.key, {.minimum_version = weft::tls_1_3});
     ::SSL_CTX_set_ciphersuites(context.native(), "TLS_AES_128_GCM_SHA256");
+    return context;
+}
+
+void serve(options const& asked) {
+    weft::tls_context context = make_context(asked);
     auto sockets = weft::create_tcp_listener({.local_host = "127.0.0.1", .local_port = asked.port});
     std::fprintf(stderr, "ready %d %u\n", int(::getpid()),
                  unsigned(sockets.extra(weft::socket_attribute::local_port)));
     weft::tls_listener listener(std::move(sockets), std::move(context));
     listener.handle_handshake_error([](std::exception_ptr, weft::any_byte_stream&) {});
-    listener.serve([is_source = asked.is_source](weft::tls_stream stream) {
-        handle(is_source, std::move(stream));
+    listener.serve([&mode = asked.mode](weft::tls_stream stream) {
+        if (mode == "echo") return echo(std::move(stream));
+        handle(mode == "source", std::move(stream));
     });
 }
 

@@ -29,7 +29,8 @@ struct tls_options {
 /// beneath. send() returns when all of it was given to the stream underneath. With
 /// standard_compatible, close() says good-bye and waits for the peer's: with a peer that says
 /// nothing, only cancellation ends that, and what the peer still sends makes it fail; whatever
-/// happens, the stream underneath is closed then.
+/// happens, the stream underneath is closed then. Where sending fails, what the peer had said before
+/// can still be received.
 ///
 /// Threads       any task; close() wakes those that wait in another one
 /// Cancellation  receive_some(): nothing was taken. send(): nothing, if it waited for its turn; else
