@@ -10,19 +10,24 @@
 namespace weft::detail {
 
 namespace {
-// A holder runs for some tens of nanoseconds; past this many looks its core has probably been stopped.
-constexpr int looks_before_yield = 64;
+// A waiter stays away for longer each time that it looks in vain: one that keeps reading the word takes
+// the line from the holder, and a core that keeps the lock for some turns has everything it guards in its
+// cache (weft-bench --workers 2 chan_mpmc).
+constexpr int shortest_pause = 4;
+constexpr int longest_pause = 256;
+constexpr int looks_before_yield = 64; // the holder's core has probably been stopped
 } // namespace
 
 void wait_for_spinlock(std::atomic<std::uint8_t>& state) noexcept {
-    for (;;) {
-        for (int look = 0; look < looks_before_yield; ++look) {
-            if (state.load(std::memory_order_relaxed) == 0 &&
-                state.exchange(1, std::memory_order_acquire) == 0) // pairs with unlock()
-                return;
+    int pauses = shortest_pause;
+    for (int look = 1;; ++look) {
+        for (int pause = 0; pause < pauses; ++pause)
             pause_cpu();
-        }
-        ::sched_yield();
+        if (pauses < longest_pause) pauses *= 2;
+        if (state.load(std::memory_order_relaxed) == 0 &&
+            state.exchange(1, std::memory_order_acquire) == 0) // pairs with unlock()
+            return;
+        if (look % looks_before_yield == 0) ::sched_yield();
     }
 }
 
