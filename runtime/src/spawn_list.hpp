@@ -4,107 +4,125 @@
 
 #include <atomic>
 #include <cstdint>
+#include <memory>
+#include <new>
 
 namespace weft::detail {
 
 /// Tasks that a worker spawned and that nobody has begun yet.
 ///
 /// The owner takes the newest: a tree of tasks is then walked depth first, and only one path of it has
-/// stacks. Thieves take the oldest, which tend to be the largest. Linked through the control blocks, so
-/// that any number fits: `next` towards older ones, `context`, unused before the first run, to newer.
+/// stacks. Thieves take the oldest, which tend to be the largest.
+///
+//  A ring of pointers that grows, under a lock: a thief copies pointers and touches the control blocks,
+//  which lie in the owner's cache, only after it has let the lock go. (Linked through the blocks, each
+//  step of a thief was a cache miss, with the owner shut out for as many as it took.)
 class spawn_list {
 public:
-    void push(fiber& unstarted) noexcept {
-        lock_.lock();
-        unstarted.next = newest_;
-        unstarted.context = nullptr;
-        (newest_ != nullptr ? newest_->context : oldest_raw()) = &unstarted;
-        newest_ = &unstarted;
-        count_.store(count_.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed); // lock_
-        lock_.unlock();
+    static constexpr std::uint32_t first_capacity = 256;
+    static constexpr std::uint32_t kept_capacity = 16 * 1024; // more than that is given back
+
+    /// `alone`: there are no thieves, and so no lock.
+    explicit spawn_list(bool alone) : alone_(alone) {}
+
+    /// Owner only. False: no memory.
+    bool push(fiber& unstarted) noexcept {
+        if (count() == capacity_ && !grow()) return false;
+        take_lock();
+        slots_[(oldest_ + count()) & (capacity_ - 1)] = &unstarted;
+        set_count(count() + 1);
+        release_lock();
+        return true;
     }
 
+    /// Owner only.
     fiber* pop_newest() noexcept {
         if (empty()) return nullptr;
-        lock_.lock();
-        fiber* const taken = newest_;
-        if (taken != nullptr) {
-            newest_ = taken->next;
-            (newest_ != nullptr ? newest_->context : oldest_raw()) = nullptr;
-            changed_by(-1);
-            if (newest_ != nullptr) __builtin_prefetch(newest_);
+        fiber* taken = nullptr;
+        take_lock();
+        if (std::uint32_t const left = count(); left != 0) {
+            taken = slots_[(oldest_ + left - 1) & (capacity_ - 1)];
+            if (left > looked_ahead) prefetch(*slots_[(oldest_ + left - 1 - looked_ahead) & (capacity_ - 1)]);
+            set_count(left - 1);
         }
-        lock_.unlock();
+        release_lock();
+        if (capacity_ > kept_capacity && empty()) shrink();
         return taken;
     }
 
     fiber* pop_oldest() noexcept {
-        if (empty()) return nullptr;
-        lock_.lock();
-        fiber* const taken = oldest();
-        if (taken != nullptr) unlink_oldest();
-        lock_.unlock();
+        fiber* taken = nullptr;
+        take_oldest(&taken, 1);
         return taken;
     }
 
-    /// Moves up to half of the oldest, but no more than `most`, to the thief's list, but for one that
-    /// is returned.
-    fiber* steal_into(spawn_list& own, std::uint32_t most) noexcept {
-        if (empty() || !lock_.try_lock()) return nullptr;
-        std::uint32_t count = count_.load(std::memory_order_relaxed); // under lock_
-        count -= count / 2;
-        if (count > most) count = most;
-        fiber* chain = nullptr;
-        for (std::uint32_t step = 0; step < count; ++step) {
-            fiber* const taken = oldest();
-            unlink_oldest();
-            taken->next = chain; // the oldest ends at the tail
-            chain = taken;
-        }
-        lock_.unlock();
-        if (chain == nullptr) return nullptr;
-        fiber* const first = chain;
-        // Pushed oldest first, so that the own list is ordered, too.
-        fiber* reversed = nullptr;
-        for (chain = chain->next; chain != nullptr;) {
-            fiber* const next = chain->next;
-            chain->next = reversed;
-            reversed = chain;
-            chain = next;
-        }
-        while (reversed != nullptr) {
-            fiber* const next = reversed->next;
-            own.push(*reversed);
-            reversed = next;
-        }
-        return first;
+    /// Up to half of what is there, but no more than `most`; the oldest come first.
+    std::uint32_t take_oldest(fiber** out, std::uint32_t most) noexcept {
+        if (empty()) return 0;
+        take_lock();
+        std::uint32_t taken = count() - count() / 2;
+        if (taken > most) taken = most;
+        for (std::uint32_t step = 0; step < taken; ++step)
+            out[step] = slots_[(oldest_ + step) & (capacity_ - 1)];
+        oldest_ += taken;
+        set_count(count() - taken);
+        release_lock();
+        for (std::uint32_t step = 1; step < taken; ++step)
+            prefetch(*out[step]);
+        return taken;
     }
 
-    bool empty() const noexcept { // a hint, exact for the owner and after a full fence
-        return count_.load(std::memory_order_relaxed) == 0;
-    }
+    bool empty() const noexcept { return count() == 0; } // a hint, exact for the owner and after a full fence
+    std::uint32_t size() const noexcept { return count(); } // the same
 
 private:
-    void*& oldest_raw() noexcept { return oldest_; }
-    fiber* oldest() const noexcept { return static_cast<fiber*>(oldest_); }
-    void changed_by(int change) noexcept {
-        count_.store(count_.load(std::memory_order_relaxed) + std::uint32_t(change),
-                     std::memory_order_relaxed); // under lock_; read as a hint
+    static constexpr std::uint32_t looked_ahead = 3; // weft-bench spawn_join_all
+
+    static void prefetch(fiber const& unstarted) noexcept { // all of it will be written
+        for (std::size_t line = 0; line < sizeof(fiber); line += 64)
+            __builtin_prefetch(reinterpret_cast<char const*>(&unstarted) + line, 1);
     }
-    void unlink_oldest() noexcept {
-        fiber* const gone = oldest();
-        oldest_ = gone->context;
-        if (oldest_ != nullptr)
-            oldest()->next = nullptr;
-        else
-            newest_ = nullptr;
-        changed_by(-1);
+
+    std::uint32_t count() const noexcept { return count_.load(std::memory_order_relaxed); } // lock_, or a hint
+    void set_count(std::uint32_t now) noexcept { count_.store(now, std::memory_order_relaxed); } // lock_
+    void take_lock() noexcept {
+        if (!alone_) lock_.lock();
+    }
+    void release_lock() noexcept {
+        if (!alone_) lock_.unlock();
+    }
+
+    // Only the owner writes `capacity_`, so that it may read it without the lock.
+    [[gnu::noinline]] bool grow() noexcept {
+        std::uint32_t const wanted = capacity_ == 0 ? first_capacity : 2 * capacity_;
+        std::unique_ptr<fiber*[]> larger(new (std::nothrow) fiber*[wanted]);
+        if (larger == nullptr) return false;
+        take_lock();
+        for (std::uint32_t step = 0; step < count(); ++step)
+            larger[step] = slots_[(oldest_ + step) & (capacity_ - 1)];
+        replace_slots(larger, wanted);
+        release_lock();
+        return true;
+    }
+    [[gnu::noinline]] void shrink() noexcept {
+        std::unique_ptr<fiber*[]> smaller(new (std::nothrow) fiber*[first_capacity]);
+        if (smaller == nullptr) return;
+        take_lock();
+        replace_slots(smaller, first_capacity); // empty: only the owner adds
+        release_lock();
+    }
+    void replace_slots(std::unique_ptr<fiber*[]>& by, std::uint32_t capacity) noexcept {
+        slots_.swap(by); // freed by the caller, after unlocking
+        capacity_ = capacity;
+        oldest_ = 0;
     }
 
     spinlock<lock_rank::run_queue> lock_;
+    bool const alone_;
     std::atomic<std::uint32_t> count_ = 0;
-    fiber* newest_ = nullptr;
-    void* oldest_ = nullptr; // a fiber; void* like the link that points to it
+    std::uint32_t capacity_ = 0; // a power of two
+    std::uint32_t oldest_ = 0;   // comes round
+    std::unique_ptr<fiber*[]> slots_;
 };
 
 } // namespace weft::detail

@@ -19,6 +19,7 @@ constexpr std::int64_t poll_interval = 100'000;          // ns, while busy
 constexpr std::int64_t longest_without_poll = 1'000'000; // ns, while much is ready
 constexpr std::uint32_t much_ready = 64;                 // what comes now would run after all of it
 constexpr std::int64_t time_before_slot_is_stolen = 3'000; // ns
+constexpr std::int64_t time_before_few_are_stolen = 2'000; //  "
 constexpr std::int64_t longest_spin = 20'000;            // ns: waking a sleeping core costs 30,000
 constexpr std::int64_t shortest_spin = 1'000;            // ns: enough to see that it pays again
 constexpr std::size_t injected_at_once = ready_ring::capacity / 2;
@@ -27,12 +28,18 @@ constexpr std::int16_t budget_of_a_turn = 128;
 
 std::int64_t ns(time_point when) { return when.time_since_epoch().count(); }
 
+void pause_for(std::int64_t time) noexcept {
+    std::int64_t const until = ns(runtime::real_now()) + time;
+    while (ns(runtime::real_now()) < until)
+        pause_cpu();
+}
+
 } // namespace
 
 worker::worker(runtime& run, unsigned number, unsigned workers)
     : run_of(run), index(number), alone(workers == 1), simulated(run.sim != nullptr), poll(make_epoll_poller()),
       next_id((std::uint64_t(number) + 1) << 40), random(0x9e3779b97f4a7c15u * (number + 1)),
-      spin_time(longest_spin), timers(std::uint16_t(number)) {}
+      spin_time(longest_spin), spawned(alone), timers(std::uint16_t(number)) {}
 
 worker::~worker() {
     fibers.give_all();
@@ -270,7 +277,7 @@ void worker::push_woken(fiber& runnable) noexcept {
 void worker::push_new(fiber& unstarted) noexcept {
     worker_counters::count(counters.spawned);
     if (simulated) return run_of.sim->push(unstarted);
-    spawned.push(unstarted);
+    if (!spawned.push(unstarted)) push_ready(unstarted); // no memory
     if (run_of.workers.size() > 1) run_of.notify();
 }
 
@@ -417,19 +424,35 @@ fiber* worker::steal() noexcept {
     return nullptr;
 }
 
-// What was just woken is last to be taken: its waker is about to run it, with everything still warm.
+// What was just woken is last to be taken: its waker is about to run it, with everything still warm. A few
+// new tasks are left alone, too, until the spawner had time for more of them: moving a control block from
+// core to core costs more than a small task (weft-bench --workers 2 spawn_join_b1000).
 fiber* worker::steal_for(worker& thief, bool desperate) noexcept {
     if (fiber* const stolen = ready.steal_into(thief.ready)) return stolen;
     if (fiber* const stolen = thief.take_from(overflow)) return stolen;
-    if (fiber* const stolen = spawned.steal_into(thief.spawned, spawns_stolen_at_once)) return stolen;
-    if (!desperate || next_slot.load(std::memory_order_relaxed) == nullptr) return nullptr; // a hint
+    if (spawned.size() >= spawns_stolen_at_once)
+        if (fiber* const stolen = thief.take_spawns_of(*this)) return stolen;
+    if (!desperate) return nullptr;
+    if (!spawned.empty()) {
+        pause_for(time_before_few_are_stolen);
+        if (fiber* const stolen = thief.take_spawns_of(*this)) return stolen;
+    }
+    if (next_slot.load(std::memory_order_relaxed) == nullptr) return nullptr; // a hint
     // Give the owner the time of a cache miss or two; a pair that plays ping-pong is left alone.
     std::uint32_t const before = tick.load(std::memory_order_relaxed); // a hint
-    std::int64_t const until = ns(runtime::real_now()) + time_before_slot_is_stolen;
-    while (ns(runtime::real_now()) < until)
-        pause_cpu();
+    pause_for(time_before_slot_is_stolen);
     if (tick.load(std::memory_order_relaxed) != before) return nullptr; // a hint
     return next_slot.exchange(nullptr, std::memory_order_acq_rel); // pairs with push_woken()
+}
+
+// The newest of the oldest; the others go to the own list, in their order.
+fiber* worker::take_spawns_of(worker& victim) noexcept {
+    std::array<fiber*, spawns_stolen_at_once> batch;
+    std::uint32_t const count = victim.spawned.take_oldest(batch.data(), batch.size());
+    if (count == 0) return nullptr;
+    for (std::uint32_t step = 0; step + 1 < count; ++step)
+        if (!spawned.push(*batch[step])) push_ready(*batch[step]); // no memory
+    return batch[count - 1];
 }
 
 bool worker::anything_anywhere() const noexcept {

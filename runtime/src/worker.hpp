@@ -107,7 +107,7 @@ struct alignas(128) worker {
     ready_ring ready;
     injection_queue overflow{injection_queue::producers::one}; // ready ones that the ring has no room for
     alignas(64) std::atomic<fiber*> next_slot = nullptr;
-    spawn_list spawned;
+    spawn_list spawned; // of tasks that nobody has begun
     alignas(64) spinlock<lock_rank::run_queue> pinned_lock;
     fiber* pinned_first = nullptr;
     fiber* pinned_last = nullptr;
@@ -126,6 +126,7 @@ private:
     fiber* take_injected() noexcept;
     fiber* find_elsewhere() noexcept;
     fiber* steal() noexcept;
+    fiber* take_spawns_of(worker& victim) noexcept;
     bool spin() noexcept;
     void sleep() noexcept;
     void note_awake() noexcept;

@@ -60,7 +60,7 @@ struct alignas(64) fiber {
 
     // line 0: each wake and each switch
     wait_word<> wait;
-    void* context = nullptr; // suspended: what to jump to. Not started: a link in a spawn list
+    void* context = nullptr; // suspended, or with a stack bound: what to jump to
     class runtime* runtime = nullptr;
     void* caught_exceptions = nullptr; // __cxa_eh_globals, carried from worker to worker
     std::atomic<char const*> waiting_on = nullptr;
