@@ -24,18 +24,18 @@ private:
         bool read = false; // else only its directory is known
     };
 
-    void push_children(walk_entry const& of);
+    void push_children(path const& of, std::vector<std::string> const& names);
 
     walk_options const how_;
     std::vector<item> stack_; // the next one is the last
     walk_entry current_;
-    bool given_ = false; // `current_`, whose children are to be walked once it has been pruned
+    bool given_ = false; // `current_`, from the top down: its children come once it has been pruned
 };
 
 // The directories that the user has left, the first one on top.
-void walk_source::push_children(walk_entry const& of) {
-    for (std::size_t i = of.directories.size(); i-- > 0;)
-        stack_.push_back({.entry = {of.directory / of.directories[i], {}, {}}});
+void walk_source::push_children(path const& of, std::vector<std::string> const& names) {
+    for (std::size_t i = names.size(); i-- > 0;)
+        stack_.push_back({.entry = {of / names[i], {}, {}}});
 }
 
 // In a thread. Gives an error instead of throwing it: on_error is called by the task.
@@ -55,12 +55,11 @@ std::optional<std::system_error> read_names(path const& where, bool follow, walk
 // A directory leaves the stack when it has been read, so that a step that is cancelled begins
 // again.
 walk_entry* walk_source::next() {
-    if (std::exchange(given_, false) && how_.top_down) push_children(current_);
+    if (std::exchange(given_, false)) push_children(current_.directory, current_.directories);
     while (!stack_.empty()) {
         if (stack_.back().read) {
             current_ = std::move(stack_.back().entry);
             stack_.pop_back();
-            given_ = true;
             return &current_;
         }
         walk_entry found{stack_.back().entry.directory, {}, {}};
@@ -72,8 +71,15 @@ walk_entry* walk_source::next() {
             if (how_.on_error) how_.on_error(*failure);
             continue;
         }
-        stack_.push_back({.entry = found, .read = true});
-        if (!how_.top_down) push_children(found); // above it: they are given first
+        if (how_.top_down) {
+            current_ = std::move(found);
+            given_ = true;
+            return &current_;
+        }
+        std::vector<std::string> const names = found.directories;
+        path const where = found.directory;
+        stack_.push_back({.entry = std::move(found), .read = true});
+        push_children(where, names); // above it: they are given first
     }
     return nullptr;
 }

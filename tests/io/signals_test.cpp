@@ -69,7 +69,7 @@ weft::test::child_program const unreceived("unreceived", [] {
 
 } // namespace
 
-TEST_CASE("SG1: signals arrive in order, and have no other effect") {
+TEST_CASE("SG1, SG2: signals arrive in order, and have no other effect") {
     counting const before(SIGUSR1);
     run_with_signals(
         [] {
@@ -94,7 +94,8 @@ TEST_CASE("SG1: signals arrive in order, and have no other effect") {
 
 TEST_CASE("SG1: a waiting task is woken, from any thread") {
 #if defined(__SANITIZE_THREAD__)
-    bool const from_process_only = true; // it keeps signals back, and forgets those of a thread that ends
+    bool const from_process_only =
+        true; // it keeps signals back, and forgets those of a thread that ends
 #else
     bool const from_process_only = false;
 #endif

@@ -118,6 +118,24 @@ void spool_to_a_full_disk() {
            "room again");
 }
 
+void write_to_a_read_only_disk() {
+    path const kept = path(small_disk) / "kept";
+    kept.write_bytes("x");
+    expect(::mount("none", small_disk, nullptr, MS_REMOUNT | MS_RDONLY, nullptr) == 0, "remount");
+    std::errc const refused = std::errc::read_only_file_system;
+    path const fresh = path(small_disk) / "new";
+    expect(error_of([&] { weft::open_file(kept, "a"); }) == refused, "EROFS: open");
+    expect(error_of([&] { fresh.write_bytes("x"); }) == refused, "EROFS: a new file");
+    expect(error_of([&] { fresh.mkdir({.parents = true, .exist_ok = true}); }) == refused,
+           "EROFS: mkdir");
+    expect(error_of([&] { kept.unlink({.missing_ok = true}); }) == refused, "EROFS: unlink");
+    expect(error_of([&] { kept.touch(); }) == refused, "EROFS: touch");
+    expect(error_of([] { weft::mkdtemp({.directory = small_disk}); }) == refused, "EROFS: mkdtemp");
+    expect(error_of([] { weft::temporary_file({.directory = small_disk}); }) == refused,
+           "EROFS: a nameless file");
+    expect(kept.read_bytes() == "x", "reading goes on");
+}
+
 weft::test::child_program const full_disk("full disk", [] {
     if (!mount_small_disk()) {
         std::puts("no small disk can be mounted here");
@@ -127,6 +145,7 @@ weft::test::child_program const full_disk("full disk", [] {
         fill_with_a_file();
         fail_to_close();
         spool_to_a_full_disk();
+        write_to_a_read_only_disk();
     });
     std::puts("held");
 });

@@ -1,5 +1,6 @@
 #include <weft/streams/process.hpp>
 
+#include "support/child_process.hpp"
 #include "support/run_test.hpp"
 
 #include <weft/io/error.hpp>
@@ -16,6 +17,7 @@
 #include <cerrno>
 #include <chrono>
 #include <csignal>
+#include <cstdio>
 #include <filesystem>
 #include <fstream>
 #include <functional>
@@ -88,6 +90,21 @@ std::string read_line(weft::byte_receive_stream& from) {
         line += char(octet);
     return line;
 }
+
+// Without a shell, which forks.
+constexpr int processes_to_trace = 6;
+
+weft::test::child_program const starts_processes("starts processes", [] {
+    weft::run({.workers = 2}, [] {
+        weft::run_process({"true"});
+        weft::run_process({"cat"}, {.input = std::string(100'000, 'x')});
+        weft::run_process({"true"}, {.cwd = "/", .env = {{{"A", "b"}}}, .start_new_session = true});
+        weft::run_process({"sh", "-c", "exit 3"}, {.check = false});
+        weft::open_process({"sleep", "1000"}); // dropped
+        error_of([] { weft::open_process({"/no/such/program"}); });
+    });
+    std::puts("all started");
+});
 
 std::string signals_ignored_here() { // the line of /proc/self/status
     std::ifstream status("/proc/self/status");
@@ -232,7 +249,8 @@ TEST_CASE("SP3: a child has its standard streams and what is passed, and no othe
     });
 }
 
-TEST_CASE("SP3: a child starts with default signals, but for those ignored from outside, and none blocked") {
+TEST_CASE("SP3: a child starts with default signals, but for those ignored from outside, and none "
+          "blocked") {
     std::string const before_us = signals_ignored_here(); // such as SIGHUP under nohup
     struct ignore_sigpipe {
         ignore_sigpipe() { ::signal(SIGPIPE, SIG_IGN); }
@@ -246,8 +264,7 @@ TEST_CASE("SP3: a child starts with default signals, but for those ignored from 
     run_with_processes([&] {
         auto const lines = weft::run_process("grep -E 'Sig(Blk|Ign)' /proc/self/status");
         check(lines.stdout_data->find("SigBlk:\t0000000000000000") != std::string::npos, "mask");
-        check(lines.stdout_data->find(before_us) != std::string::npos,
-              *lines.stdout_data);
+        check(lines.stdout_data->find(before_us) != std::string::npos, *lines.stdout_data);
     });
     ::pthread_sigmask(SIG_SETMASK, &before, nullptr);
 }
@@ -540,6 +557,34 @@ TEST_CASE("SP15: this process is not copied") {
         check_throws<std::system_error>([] { weft::run_process({"/no/such/program"}); }, "missing");
     });
     CHECK(copies == 0);
+}
+
+TEST_CASE("SP15: strace sees no copy of this process, and no fork") {
+    std::string const log =
+        std::filesystem::temp_directory_path() / ("weft-strace-" + std::to_string(::getpid()));
+    std::string const command = "strace -f -o " + log + " -e trace=fork,vfork,clone,clone3 " +
+                                std::filesystem::read_symlink("/proc/self/exe").string() +
+                                " --child 'starts processes' 2>&1";
+    std::string said;
+    weft::run([&] { said = weft::run_process(command, {.check = false}).stdout_data.value(); });
+    if (said.find("all started") == std::string::npos) { // no strace, or nobody may trace here
+        MESSAGE("not tried: ", said);
+        return;
+    }
+    int starts = 0;
+    std::string copies;
+    std::ifstream lines(log);
+    for (std::string line; std::getline(lines, line);) {
+        auto const has = [&line](char const* text) { return line.find(text) != std::string::npos; };
+        if (has("resumed>") || has("CLONE_THREAD") || (!has("fork(") && !has("clone"))) continue;
+        if (has("CLONE_VM") && has("CLONE_VFORK"))
+            ++starts;
+        else
+            copies += line + "\n";
+    }
+    std::filesystem::remove(log);
+    CHECK(copies == "");
+    CHECK(starts == processes_to_trace);
 }
 
 TEST_CASE("SP14: children of others are left alone") {

@@ -1,4 +1,5 @@
 #include "leftovers.hpp"
+#include "reaper.hpp"
 #include "storm.hpp"
 #include "watchdog.hpp"
 
@@ -119,6 +120,10 @@ arguments parse(std::span<char*> words) { // argv with its terminating null
     return given;
 }
 
+bool starts_processes(mode const& chosen) {
+    return std::strstr(chosen.name, "process") != nullptr;
+}
+
 // Not from the round's own source: fixing the workers leaves the other parameters as they are.
 unsigned workers_for(std::uint64_t seed, arguments const& given) {
     if (given.workers != 0) return given.workers;
@@ -170,6 +175,7 @@ void run_mode(mode const& chosen, std::uint64_t seed, arguments const& given, wa
 
 int main(int argc, char** argv) {
     arguments const given = parse({argv, std::size_t(argc) + 1});
+    if (std::ranges::any_of(given.chosen, starts_processes)) live_below_a_reaper();
     report_crashes();
     watchdog dog(given.patience, isatty(STDERR_FILENO) != 0);
     random_source seeds(given.seed ? *given.seed : std::random_device()());
