@@ -6,6 +6,7 @@
 #include <weft/runtime/detail/service.hpp>
 #include <weft/runtime/time.hpp>
 
+#include <chrono>
 #include <memory>
 #include <mutex>
 #include <vector>
@@ -28,6 +29,8 @@ public:
     std::unique_ptr<pool_worker> take(std::vector<std::unique_ptr<pool_worker>>& retired);
     void give(std::unique_ptr<pool_worker>);
     void close() noexcept override;
+
+    std::chrono::milliseconds time_to_greet{20'000}; ///< of a new worker. Tests have less time
 
 private:
     std::mutex lock_; // never held across a suspension

@@ -9,6 +9,7 @@
 #include <weft/runtime/detail/parking.hpp>
 #include <weft/runtime/detail/service.hpp>
 #include <weft/sync/capacity_limiter.hpp>
+#include <weft/sync/from_thread.hpp>
 #include <weft/sync/to_thread.hpp>
 
 #include <cerrno>
@@ -36,8 +37,8 @@ namespace {
 using namespace std::chrono_literals;
 
 constexpr char const* name_of_call = "to_process.run_sync";
-constexpr auto time_to_greet = 20s;
 constexpr auto time_to_end_after_hanging_up = 1s;
+constexpr std::chrono::milliseconds time_between_looks = 20ms;
 constexpr unsigned cpus_if_unknown = 2;
 
 class default_process_limiter final : public service {
@@ -141,18 +142,21 @@ unique_fd open_null() {
     return null;
 }
 
-// In a thread, greeting included: by a clock that is the real one also under "sim".
-bool start_and_await_greeting(pool_worker& worker, child_plan const& plan, int connection) {
+// In a thread, greeting included: by a clock that is the real one also under "sim". A worker may hang in
+// its initialisers, and its caller be cancelled meanwhile (P5).
+bool start_and_await_greeting(pool_worker& worker, child_plan const& plan, int connection,
+                              std::chrono::milliseconds at_most) {
     worker.child = child_process::start(plan);
+    auto const until = std::chrono::steady_clock::now() + at_most;
     ::pollfd greeting{connection, POLLIN, 0};
-    int count = 0;
-    do
-        count = ::poll(&greeting, 1, int(std::chrono::milliseconds(time_to_greet).count()));
-    while (count < 0 && errno == EINTR);
-    return count > 0;
+    while (::poll(&greeting, 1, int(time_between_looks.count())) <= 0) {
+        from_thread::check_cancelled();
+        if (std::chrono::steady_clock::now() >= until) return false;
+    }
+    return true;
 }
 
-bool start_worker(pool_worker& worker) {
+bool start_worker(pool_worker& worker, std::chrono::milliseconds time_to_greet) {
     int ends[2];
     if (::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) != 0)
         throw std::system_error(errno, std::system_category(), "cannot make a socket pair");
@@ -166,12 +170,21 @@ bool start_worker(pool_worker& worker) {
     plan.kept = {theirs.get()};
     plan.new_group = true;
     return to_thread::run_sync({.limiter = &child_start_limiter()},
-                               [&] { return start_and_await_greeting(worker, plan, ends[0]); });
+                               [&] {
+                                   return start_and_await_greeting(worker, plan, ends[0],
+                                                                   time_to_greet);
+                               });
 }
 
-std::unique_ptr<pool_worker> start_and_greet() {
+std::unique_ptr<pool_worker> start_and_greet(process_pool const& pool) {
     auto worker = std::make_unique<pool_worker>();
-    bool const greeted = start_worker(*worker);
+    bool greeted = false;
+    try {
+        greeted = start_worker(*worker, pool.time_to_greet);
+    } catch (cancelled const&) { // while it began, or before
+        if (worker->child != nullptr) worker->child->end(duration::zero());
+        throw;
+    }
     talk_or_end(*worker, [&] {
         if (!greeted) throw breach{"did not begin in time"};
         frame_header const header = receive_header(*worker);
@@ -186,7 +199,7 @@ std::unique_ptr<pool_worker> get_worker(process_pool& pool) {
     std::unique_ptr<pool_worker> worker = pool.take(retired);
     for (auto const& each : retired)
         each->child->end(duration::zero());
-    return worker != nullptr ? std::move(worker) : start_and_greet();
+    return worker != nullptr ? std::move(worker) : start_and_greet(pool);
 }
 
 struct reply {

@@ -61,6 +61,23 @@ fiber* make_one() noexcept { // under the lock; null: no memory
     return made;
 }
 
+struct thread_stock {
+    fiber_cache cache;
+    ~thread_stock();
+};
+constinit thread_local bool stock_is_gone = false;
+
+thread_stock::~thread_stock() {
+    cache.give_all();
+    stock_is_gone = true;
+}
+
+[[gnu::noinline]] thread_stock* stock_of_thread() noexcept {
+    if (stock_is_gone) return nullptr;
+    thread_local thread_stock stock;
+    return &stock;
+}
+
 } // namespace
 
 fiber* fiber_at(std::uint32_t index) noexcept {
@@ -100,6 +117,12 @@ void fiber_slabs::give(fiber_magazine returned) noexcept {
     returned.first->context = full;
     full = returned.first;
     pool_lock.unlock();
+}
+
+fiber* fiber_slabs::take_for_thread() noexcept {
+    thread_stock* const stock = stock_of_thread();
+    if (stock != nullptr) return stock->cache.take();
+    return take_one(); // the thread is ending: from a destructor of its variables
 }
 
 fiber* fiber_slabs::take_one() noexcept {

@@ -16,7 +16,10 @@ struct fiber_magazine {
     fiber* take() noexcept {
         fiber* const taken = first;
         first = taken->next;
-        if (first != nullptr) __builtin_prefetch(first, 1);
+        if (first != nullptr) {
+            __builtin_prefetch(first, 1);
+            __builtin_prefetch(&first->next, 1); // the next one to take waits for this
+        }
         --count;
         return taken;
     }
@@ -37,6 +40,7 @@ public:
     static fiber_magazine take() noexcept;
     static void give(fiber_magazine) noexcept;
     static fiber* take_one() noexcept;
+    static fiber* take_for_thread() noexcept; ///< out of a stock that OS threads have of their own
     static void give_one(fiber&) noexcept;
 
     /// Calls visit(fiber&) for every block there is; which of them live, their state says.

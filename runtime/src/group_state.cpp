@@ -73,6 +73,18 @@ void group_state::check_open() {
 
 void group_state::adopt(fiber& child) {
     std::lock_guard const guard(lock_);
+    admit(child);
+}
+
+void group_state::adopt_from_outside(fiber& child) {
+    std::lock_guard const guard(lock_);
+    if (!open_) refuse("no new tasks can be started in it");
+    child.id = run_->new_task_id();
+    if (child.stack_class == stack_classes::count) child.stack_class = std::uint8_t(run_->stack_class);
+    admit(child);
+}
+
+void group_state::admit(fiber& child) {
     if (!open_) refuse("no new tasks can be started in it");
     ++pending_;
     link(child);

@@ -36,6 +36,7 @@ struct first_body {
             failure = std::current_exception();
         }
         if (failure == nullptr) failure = mutex_left_locked(*current_fiber());
+        run.system->close();
         run.stop();
     }
 };

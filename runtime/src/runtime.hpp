@@ -9,6 +9,7 @@
 #include <weft/runtime/detail/group_state.hpp>
 #include <weft/runtime/detail/idle_word.hpp>
 #include <weft/runtime/detail/service.hpp>
+#include <weft/runtime/detail/system_tasks.hpp>
 #include <weft/runtime/run.hpp>
 
 #include <atomic>
@@ -82,6 +83,8 @@ public:
 
     std::mutex values_mutex; // run variables
     std::unordered_map<void const*, std::shared_ptr<void const>> values;
+
+    std::shared_ptr<system_tasks> const system = std::make_shared<system_tasks>(*this);
 
     std::unique_ptr<monitor> watcher;
 

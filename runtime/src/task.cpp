@@ -242,7 +242,7 @@ new_task::new_task(task_options const& options, std::size_t body_size, std::size
                                         std::to_string(stack_classes::smallest) + " and " +
                                         std::to_string(stack_classes::largest));
     }
-    fiber_ = here != nullptr ? here->make_fiber() : fiber_slabs::take_one();
+    fiber_ = here != nullptr ? here->make_fiber() : fiber_slabs::take_for_thread();
     if (fiber_ == nullptr) throw std::bad_alloc();
     fiber_->stack_class = std::uint8_t(size_class); // `count`: that of the run
     fiber_->operations = nullptr;
@@ -298,17 +298,6 @@ fiber& new_task::launch(group_state& group, cancel_scope* base) {
     if (!group.was_opened()) group.check_open();
     runtime& run = group.run_of();
     bool const at_home = here != nullptr && &here->run_of == &run;
-    // From outside, the run may be ending: the group holds it open while we are at work here.
-    struct hold {
-        group_state* group;
-        ~hold() {
-            if (group != nullptr) group->release_hold();
-        }
-    } held{nullptr};
-    if (!at_home) {
-        group.hold();
-        held.group = &group;
-    }
     made.runtime = &run;
     made.context = nullptr;
     made.stage = stack_stage::none;
@@ -326,14 +315,19 @@ fiber& new_task::launch(group_state& group, cancel_scope* base) {
     made.waiting_unwinding.store(0, std::memory_order_relaxed);         //  "
     made.timer_slot = 0;
     made.suspension_bans = made.migration_bans = 0;
-    if (made.stack_class == stack_classes::count) made.stack_class = std::uint8_t(run.stack_class);
-    made.id = at_home ? here->next_id++ : run.new_task_id();
+    if (at_home) {
+        if (made.stack_class == stack_classes::count) made.stack_class = std::uint8_t(run.stack_class);
+        made.id = here->next_id++;
+    }
     made.parent_id = group.host_id();
     fiber* const spawner = at_home ? here->current : nullptr;
     made.context_variables = inherit_context(spawner);
     made.state.store(task_state::ready, std::memory_order_release); // pairs with reports
     try {
-        group.adopt(made);
+        if (at_home)
+            group.adopt(made);
+        else
+            group.adopt_from_outside(made); // from here on the child keeps the run from ending
     } catch (...) {
         made.state.store(task_state::finished, std::memory_order_release); // pairs with reports
         throw;

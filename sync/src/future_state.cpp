@@ -1,15 +1,28 @@
 #include <weft/sync/detail/future_state.hpp>
 
 #include "claimed_waiters.hpp"
+#include "futex.hpp"
 
 #include <weft/runtime/detail/fork.hpp>
+#include <weft/runtime/detail/patience.hpp>
 #include <weft/sync/error.hpp>
 
-#include <algorithm>
 #include <stdexcept>
 #include <utility>
 
 namespace weft::detail {
+
+namespace {
+
+// The word that OS threads wait for: nobody -> waiting (a thread, before it sleeps) -> done (finish()).
+constexpr std::uint32_t nobody = 0, waiting = 1, done = 2;
+
+[[gnu::noinline]] patience& patience_of_thread() {
+    thread_local patience of_thread;
+    return of_thread;
+}
+
+} // namespace
 
 bool future_state::begin(state next) noexcept {
     state expected = state::pending;
@@ -46,10 +59,8 @@ void future_state::finish(state outcome) noexcept {
         to_call = std::move(callbacks_);
     }
     woken.deliver_all();
-    {
-        std::lock_guard const guard(threads_);
-        if (threads_waiting_ != 0) thread_wake_.notify_all();
-    }
+    if (threads_.exchange(done, std::memory_order_acq_rel) == waiting) // pairs with wait_in_thread()
+        futex_wake_all(threads_);
     std::unique_ptr<callback> in_order; // the last one added is the first in the list
     while (to_call != nullptr) {
         std::unique_ptr<callback> rest = std::move(to_call->next);
@@ -122,19 +133,28 @@ bool future_state::wait_in_fiber(time_point deadline, char const* call) {
     return is_done();
 }
 
+// A condition variable would have the waiter, once woken, wait for its mutex a second time.
 bool future_state::wait_in_thread(duration at_most) {
     if (is_done()) return true;
     refuse_in_forked_child("waiting for a future");
-    constexpr duration longest = std::chrono::hours(24 * 365); // the clock's sum must not overflow
-    std::unique_lock guard(threads_);
-    ++threads_waiting_;
-    auto const done = [this] { return is_done(); };
-    if (at_most == duration::max())
-        thread_wake_.wait(guard, done);
-    else
-        thread_wake_.wait_for(guard, std::clamp(at_most, duration::zero(), longest), done);
-    --threads_waiting_;
-    return is_done();
+    if (at_most <= duration::zero()) return false;
+    std::int64_t const start = patience::now();
+    patience& mine = patience_of_thread();
+    bool const seen_at_once =
+        at_most.count() > patience::longest && mine.look_for([this] { return is_done(); });
+    while (!seen_at_once) {
+        std::uint32_t seen = nobody;
+        if (!threads_.compare_exchange_strong(seen, waiting,
+                                              std::memory_order_acquire) && // pairs with finish()
+            seen == done)
+            break;
+        std::int64_t const waited = patience::now() - start;
+        if (waited >= at_most.count()) return is_done();
+        futex_wait(threads_, waiting,
+                   at_most == duration::max() ? -1 : at_most.count() - waited);
+    }
+    mine.learn(patience::now() - start);
+    return true;
 }
 
 } // namespace weft::detail

@@ -1,10 +1,13 @@
 #include "thread_pool.hpp"
 
+#include "futex.hpp"
+
+#include <weft/runtime/detail/patience.hpp>
 #include <weft/sync/capacity_limiter.hpp>
 
 #include <algorithm>
+#include <atomic>
 #include <chrono>
-#include <condition_variable>
 #include <mutex>
 #include <stdexcept>
 #include <thread>
@@ -21,8 +24,27 @@ constexpr std::chrono::seconds idle_limit{10};
 
 struct pool_thread {
     std::thread handle;
-    std::condition_variable wake;
-    std::shared_ptr<thread_call> call; // what to do, or is being done
+    std::shared_ptr<thread_call> call; // what to do, or is being done: by submit(), then by the thread
+    bool looks = false;                // for a moment, before it sleeps
+
+    // A futex. awake -> asleep (the thread, before it sleeps) -> wanted (who gives it a call or the order
+    // to stop, under the lock before); wanted -> awake (the thread, before it is in the idle list).
+    std::atomic<std::uint32_t> attention = awake;
+    static constexpr std::uint32_t awake = 0, asleep = 1, wanted = 2;
+
+    void want() noexcept { // without the lock, for which a woken thread would wait
+        if (attention.exchange(wanted, std::memory_order_acq_rel) == asleep) // pairs with sleep()
+            futex_wake_all(attention);
+    }
+    bool is_wanted() const noexcept {
+        return attention.load(std::memory_order_acquire) == wanted; // pairs with want()
+    }
+    void sleep(std::int64_t at_most) noexcept { // or less
+        std::uint32_t seen = awake;
+        if (attention.compare_exchange_strong(seen, asleep, std::memory_order_acquire) || // want()
+            seen == asleep)
+            futex_wait(attention, asleep, at_most);
+    }
 };
 
 thread_local std::shared_ptr<thread_call> const* call_of_this_thread = nullptr;
@@ -76,56 +98,96 @@ void perform(std::shared_ptr<thread_call> const& call) {
 
 // Idle list, hand-over and the order to stop are one critical section (T9): whoever is in the idle list
 // takes the next call, and nobody is in it who was told to stop.
+//
+// One of the idle threads, no more, looks for a call for a moment before it sleeps, and is the first to
+// get one: a task that makes one call after the other pays for no wake.
 struct thread_pool::state {
     std::mutex lock;
     std::vector<std::shared_ptr<pool_thread>> all;
     std::vector<std::shared_ptr<pool_thread>> idle; // the last one is used first
     std::vector<std::thread> retired;               // have ended, or are about to
+    pool_thread* looking = nullptr;                 // one of the idle ones
     bool stopped = false;
 
     void serve(std::shared_ptr<pool_thread> const& self);
-    bool wait_for_call(std::shared_ptr<pool_thread> const&, std::unique_lock<std::mutex>&);
-    void finish_call(std::shared_ptr<pool_thread> const&, std::unique_lock<std::mutex>&);
+    bool wait_for_call(std::shared_ptr<pool_thread> const&, patience&);
+    bool finish_call(std::shared_ptr<pool_thread> const&);
+    std::shared_ptr<pool_thread> take_idle();
+    bool retire(std::shared_ptr<pool_thread> const&);
 };
 
-// Under the lock, before and after. The thread is in the idle list when the task is told, so that the
-// task's next call finds it.
-void thread_pool::state::finish_call(std::shared_ptr<pool_thread> const& self,
-                                     std::unique_lock<std::mutex>& guard) {
+// The thread is in the idle list when the task is told, so that the task's next call finds it. False: the
+// thread is to end.
+bool thread_pool::state::finish_call(std::shared_ptr<pool_thread> const& self) {
     std::shared_ptr<thread_call> call = self->call; // stays there: close() looks at it
-    guard.unlock();
     perform(call);
-    guard.lock();
+    std::unique_lock guard(lock);
     ending const end(*call);
     self->call.reset(); // from here on close() waits for us
-    if (!stopped) idle.push_back(self);
+    bool const goes_on = !stopped;
+    if (goes_on) {
+        self->attention.store(pool_thread::awake, std::memory_order_relaxed); // published by the lock
+        idle.push_back(self);
+        self->looks = looking == nullptr;
+        if (self->looks) looking = self.get();
+    }
     guard.unlock();
     end.tell();
     if (end.abandoned) // the token bounds threads, not waits (T5)
         call->limiter->release_on_behalf_of(call.get());
-    call.reset();
-    guard.lock();
+    return goes_on;
 }
 
 // False: the thread ends.
-bool thread_pool::state::wait_for_call(std::shared_ptr<pool_thread> const& self,
-                                       std::unique_lock<std::mutex>& guard) {
-    bool const called =
-        self->wake.wait_for(guard, idle_limit, [&] { return self->call != nullptr || stopped; });
-    if (!called) {
-        std::erase(idle, self);
-        std::erase(all, self);
-        retired.push_back(std::move(self->handle));
+bool thread_pool::state::wait_for_call(std::shared_ptr<pool_thread> const& self, patience& mine) {
+    std::int64_t const start = patience::now();
+    auto const wanted = [&] { return self->is_wanted(); };
+    bool found = self->looks ? mine.look_for(wanted) : wanted();
+    if (self->looks && !found) {
+        std::lock_guard const guard(lock);
+        if (looking == self.get()) looking = nullptr;
     }
-    return self->call != nullptr;
+    while (!found) {
+        constexpr std::int64_t limit = std::chrono::nanoseconds(idle_limit).count();
+        std::int64_t const waited = patience::now() - start;
+        if (waited >= limit && retire(self)) return false;
+        self->sleep(std::max<std::int64_t>(limit - waited, 0));
+        found = wanted();
+    }
+    mine.learn(patience::now() - start);
+    return self->call != nullptr; // else the order to stop. Ours since is_wanted()
+}
+
+// Nobody wants it: from here on nobody can. False: somebody did.
+bool thread_pool::state::retire(std::shared_ptr<pool_thread> const& self) {
+    std::lock_guard const guard(lock);
+    if (self->call != nullptr || stopped) return false;
+    std::erase(idle, self);
+    std::erase(all, self);
+    retired.push_back(std::move(self->handle));
+    return true;
 }
 
 void thread_pool::state::serve(std::shared_ptr<pool_thread> const& self) {
     ::pthread_setname_np(::pthread_self(), "weft-blocking");
-    std::unique_lock guard(lock);
-    do
-        finish_call(self, guard);
-    while (wait_for_call(self, guard));
+    { std::lock_guard const started(lock); } // submit() has put everything in its place
+    patience mine;
+    while (finish_call(self) && wait_for_call(self, mine)) {
+    }
+}
+
+// Under the lock. Null: there is none.
+std::shared_ptr<pool_thread> thread_pool::state::take_idle() {
+    if (idle.empty()) return nullptr;
+    auto const chosen = looking == nullptr
+                            ? std::prev(idle.end())
+                            : std::find_if(idle.begin(), idle.end(), [this](auto const& each) {
+                                  return each.get() == looking;
+                              });
+    std::shared_ptr<pool_thread> const taken = *chosen;
+    idle.erase(chosen);
+    looking = nullptr;
+    return taken;
 }
 
 thread_pool::thread_pool() : state_(std::make_shared<state>()) {}
@@ -134,27 +196,27 @@ thread_pool::~thread_pool() = default;
 
 void thread_pool::submit(std::shared_ptr<thread_call> call) {
     std::vector<std::thread> retired;
+    std::shared_ptr<pool_thread> chosen;
     {
         std::lock_guard const guard(state_->lock);
-        if (!state_->idle.empty()) {
-            pool_thread& chosen = *state_->idle.back();
-            state_->idle.pop_back();
-            chosen.call = std::move(call);
-            chosen.wake.notify_one();
-            return;
+        chosen = state_->take_idle();
+        if (chosen != nullptr) {
+            chosen->call = std::move(call);
+        } else {
+            auto const fresh = std::make_shared<pool_thread>();
+            fresh->call = std::move(call);
+            state_->all.push_back(fresh);
+            state_->idle.reserve(state_->all.size()); // later insertions do not throw
+            try {
+                fresh->handle = std::thread([state = state_, fresh] { state->serve(fresh); });
+            } catch (...) {
+                state_->all.pop_back();
+                throw;
+            }
+            retired.swap(state_->retired);
         }
-        auto const fresh = std::make_shared<pool_thread>();
-        fresh->call = std::move(call);
-        state_->all.push_back(fresh);
-        state_->idle.reserve(state_->all.size()); // later insertions do not throw
-        try {
-            fresh->handle = std::thread([state = state_, fresh] { state->serve(fresh); });
-        } catch (...) {
-            state_->all.pop_back();
-            throw;
-        }
-        retired.swap(state_->retired);
     }
+    if (chosen != nullptr) chosen->want();
     for (std::thread& ended : retired)
         ended.join();
 }
@@ -162,11 +224,11 @@ void thread_pool::submit(std::shared_ptr<thread_call> call) {
 void thread_pool::close() noexcept {
     std::vector<std::shared_ptr<pool_thread>> threads;
     std::vector<std::thread> ended;
-    std::vector<std::shared_ptr<pool_thread>> left_behind;
     {
         std::lock_guard const guard(state_->lock);
         state_->stopped = true;
         state_->idle.clear();
+        state_->looking = nullptr;
         threads.swap(state_->all);
         ended.swap(state_->retired);
         for (std::shared_ptr<pool_thread> const& each : threads) {
@@ -179,9 +241,10 @@ void thread_pool::close() noexcept {
                 each->handle.detach();
             else
                 ended.push_back(std::move(each->handle));
-            each->wake.notify_one();
         }
     }
+    for (std::shared_ptr<pool_thread> const& each : threads)
+        each->want();
     for (std::thread& each : ended)
         each.join();
 }

@@ -86,8 +86,7 @@ reason wait_or_notice_cancellation(detail::thread_call& call, detail::cancellabl
     }
 }
 
-// In the waiting task, under its scopes (F4). Where the task may leave the call on cancellation, what it
-// does for the thread is not to be cut short by that (F6).
+// In the waiting task, under its scopes (F4).
 void answer(detail::thread_call& call) {
     detail::task_request* request = nullptr;
     {
@@ -96,10 +95,7 @@ void answer(detail::thread_call& call) {
     }
     {
         detail::context_in_use const of_thread(request->context);
-        if (call.abandon_on_cancel)
-            shielded([&] { request->run(); });
-        else
-            request->run();
+        request->run();
     }
     std::lock_guard const guard(call.lock); // the request is gone once the thread has seen `done`
     request->done = true;
@@ -137,6 +133,7 @@ void detail::run_in_thread(std::shared_ptr<thread_call> const& call, capacity_li
         limiter = call->kept_limiter.get();
     }
     call->limiter = limiter;
+    if (call->abandon_on_cancel) call->tasks = current_system_tasks(name_of_call);
     token borrowed(*call);
     service_of_run<thread_pool>(name_of_call).submit(call);
     cancellable how = cancellable::yes;

@@ -1,6 +1,7 @@
 #include <weft/io/to_process.hpp>
 
 #include "io/src/process_pool.hpp"
+#include "io/src/worker_protocol.hpp"
 #include "support/run_test.hpp"
 
 #include <weft/io/descriptor.hpp>
@@ -10,6 +11,7 @@
 #include <weft/runtime/inspect.hpp>
 #include <weft/runtime/lowlevel.hpp>
 #include <weft/runtime/task_group.hpp>
+#include <weft/sync/to_thread.hpp>
 
 #include <doctest/doctest.h>
 
@@ -51,6 +53,21 @@ using namespace std::string_literals;
 using weft::test::check;
 using weft::test::check_throws;
 namespace to_process = weft::to_process;
+
+// A worker process that finds this in its environment never greets.
+constexpr char const* silence = "WEFT_TEST_SILENT_WORKER";
+
+[[maybe_unused]] bool const silent = [] {
+    if (::program_invocation_name != weft::detail::worker_name + ""s) return false;
+    while (std::getenv(silence) != nullptr)
+        ::pause();
+    return true;
+}();
+
+struct silent_workers {
+    silent_workers() { ::setenv(silence, "1", 1); }
+    ~silent_workers() { ::unsetenv(silence); }
+};
 
 // Also: no worker process is left, dead or alive.
 void run_with_processes(std::function<void()> const& body) {
@@ -370,6 +387,63 @@ TEST_CASE("P4, P7: a worker that died while it was idle is passed over") {
         ::waitid(P_PID, ::id_t(before), &info, WEXITED | WNOWAIT);
         check(worker() != before, "another one");
     });
+}
+
+TEST_CASE("P5: a worker that does not greet in time is killed and reaped, and the next call works") {
+    CHECK(weft::detail::process_pool().time_to_greet == 20s);
+    run_with_processes([] {
+        auto& pool = weft::detail::current_services("a test").get<weft::detail::process_pool>(
+            [] { return std::make_unique<weft::detail::process_pool>(); });
+        {
+            silent_workers const from_now_on;
+            pool.time_to_greet = 100ms;
+            check(text_of_failure([] { to_process::run_sync(square, 2); })
+                          .find("did not begin in time") != std::string::npos,
+                  "said so");
+            check(::waitpid(-1, nullptr, WNOHANG) == -1, "killed and reaped");
+            pool.time_to_greet = 1000s;
+            bool const finished = weft::move_on_after(
+                50ms, [] { to_process::run_sync(square, 2); });
+            check(!finished && ::waitpid(-1, nullptr, WNOHANG) == -1, "cancelled while it starts");
+        }
+        pool.time_to_greet = 20s;
+        check(to_process::run_sync(square, 3) == 9, "the next one");
+    });
+}
+
+TEST_CASE("no thread and no zombie is left when calls were killed, abandoned and refused") {
+    unsigned const before = weft::test::count_threads();
+    for (unsigned const workers : {1u, 2u}) {
+        weft::run({.workers = workers}, [] {
+            weft::capacity_limiter none(0);
+            weft::with_task_group([&](weft::task_group& group) {
+                for (int task = 0; task < 3; ++task)
+                    group.start_soon([] {
+                        check_throws<weft::broken_worker_process>(
+                            [] { to_process::run_sync([] { ::raise(SIGKILL); }); }, "killed");
+                        check(!weft::move_on_after(20ms,
+                                                   [] {
+                                                       to_process::run_sync(
+                                                           {.cancellable = true}, [] {
+                                                               std::this_thread::sleep_for(1000s);
+                                                           });
+                                                   }),
+                              "abandoned");
+                    });
+                group.start_soon([&] {
+                    check(!weft::move_on_after(5ms,
+                                               [&] {
+                                                   weft::to_thread::run_sync({.limiter = &none},
+                                                                             [] {});
+                                               }),
+                          "no token");
+                });
+            });
+        });
+        CHECK(::waitpid(-1, nullptr, WNOHANG) == -1);
+    }
+    while (weft::test::count_threads() != before) // a thread that was joined is listed for a moment
+        std::this_thread::yield();
 }
 
 TEST_CASE("P6: what a function prints goes nowhere, and it reads nothing") {

@@ -16,6 +16,7 @@
 #include <memory>
 #include <stdexcept>
 #include <thread>
+#include <vector>
 
 using namespace std::chrono_literals;
 
@@ -149,33 +150,150 @@ TEST_CASE("F7: an outer cancellation that a shield keeps out is not seen in the 
     });
 }
 
-TEST_CASE("F6, F7: under abandon_on_cancel what the task does is finished, then it leaves") {
+namespace {
+
+// What a thread that may outlive everything else tells the test.
+struct report {
+    std::atomic<int> value = 0;
+    std::atomic<bool> began = false, cancelled = false, refused = false, over = false;
+    weft::event gate;
+};
+
+} // namespace
+
+TEST_CASE("F5, F6: under abandon_on_cancel the function has a task of its own, and goes on when the "
+          "waiting task has left") {
     on_each_runtime([] {
+        auto const told = std::make_shared<report>();
+        auto const host = weft::get_current_task().id;
         weft::cancel_scope scope;
-        std::atomic<bool> finished = false;
-        auto const told = std::make_shared<std::atomic<int>>(0);
         scope.run([&] {
-            weft::to_thread::run_sync({.abandon_on_cancel = true}, [&finished, &scope, told] {
-                weft::from_thread::run([&] {
+            weft::to_thread::run_sync({.abandon_on_cancel = true}, [&scope, host, told] {
+                told->value = weft::from_thread::run([&scope, host, told] {
+                    bool const in_host = weft::get_current_task().id == host;
                     scope.cancel();
-                    weft::lowlevel::checkpoint();
-                    finished = true;
+                    told->began = true; // from here on the scope may be gone
+                    told->gate.wait();
+                    return in_host ? 1 : 7;
                 });
-                for (;;) { // nothing of the test's frame from here on
-                    try {
-                        weft::from_thread::check_cancelled();
-                    } catch (weft::cancelled const&) {
-                        *told = 1;
-                        throw;
-                    }
-                    std::this_thread::yield();
-                }
+                told->over = true;
             });
         });
-        CHECK(finished);
-        CHECK(scope.cancelled_caught());
-        while (*told == 0)
+        weft::test::check(scope.cancelled_caught(), "the task has left");
+        weft::test::check(told->value == 0, "the function has not ended");
+        while (!told->began)
+            weft::lowlevel::checkpoint();
+        told->gate.set();
+        while (!told->over)
+            weft::lowlevel::checkpoint();
+        weft::test::check(told->value == 7, "the thread has got its result");
+    });
+}
+
+TEST_CASE("F6, F12, E11: what an abandoned call still has running is cancelled last of all, and after "
+          "that nothing is taken") {
+    std::vector<std::shared_ptr<report>> reports;
+    on_each_runtime([&] {
+        auto const told = reports.emplace_back(std::make_shared<report>());
+        weft::cancel_scope scope;
+        scope.run([&] {
+            weft::to_thread::run_sync({.abandon_on_cancel = true}, [&scope, told] {
+                try {
+                    weft::from_thread::run([&scope, told] {
+                        scope.cancel();
+                        told->began = true; // from here on the scope may be gone
+                        weft::sleep_forever();
+                    });
+                } catch (weft::cancelled const&) { // for this thread alone
+                    told->cancelled = true;
+                }
+                told->refused = throws<weft::run_finished_error>(
+                    [] { weft::from_thread::run_sync([] {}); });
+                told->over = true;
+            });
+        });
+        while (!told->began)
+            weft::lowlevel::checkpoint();
+        weft::test::check(!told->cancelled, "not before the end");
+    });
+    for (auto const& told : reports) {
+        while (!told->over)
             std::this_thread::yield();
+        CHECK(told->cancelled);
+        CHECK(told->refused);
+    }
+}
+
+TEST_CASE("F7: check_cancelled() throws also when the task has left the call") {
+    on_each_runtime([] {
+        auto const told = std::make_shared<report>();
+        weft::cancel_scope scope;
+        weft::with_task_group([&](weft::task_group& group) {
+            group.start_soon([&] {
+                scope.run([&] {
+                    weft::to_thread::run_sync({.abandon_on_cancel = true}, [told] {
+                        told->gate.set();
+                        while (!told->began) // the task has left
+                            std::this_thread::yield();
+                        try {
+                            weft::from_thread::check_cancelled();
+                        } catch (weft::cancelled const&) {
+                            told->cancelled = true;
+                        }
+                        told->over = true;
+                    });
+                });
+                told->began = true;
+            });
+            told->gate.wait();
+            scope.cancel();
+        });
+        while (!told->over)
+            weft::lowlevel::checkpoint();
+        weft::test::check(told->cancelled, "the thread hears of it");
+    });
+}
+
+TEST_CASE("F10: run_sync() keeps no other worker from running tasks") {
+    weft::test::run_test({.workers = {2, 4}, .seeds = {}}, [] {
+        std::atomic<bool> inside = false, seen = false;
+        weft::with_task_group([&](weft::task_group& group) {
+            group.start_soon([&] {
+                while (!inside)
+                    weft::lowlevel::checkpoint();
+                seen = true;
+            });
+            weft::to_thread::run_sync([&] {
+                weft::from_thread::run_sync([&] {
+                    inside = true;
+                    while (!seen) // the other task runs now, or never
+                        std::this_thread::yield();
+                });
+            });
+        });
+    });
+}
+
+TEST_CASE("F10: with one worker nothing else runs during run_sync()") {
+    weft::test::run_test({.workers = {1}}, [] {
+        std::atomic<int> turns = 0, during = 0;
+        weft::with_task_group([&](weft::task_group& group) {
+            group.start_soon([&] {
+                for (;;) {
+                    ++turns;
+                    weft::lowlevel::checkpoint();
+                }
+            });
+            weft::to_thread::run_sync([&] {
+                weft::from_thread::run_sync([&] {
+                    int const before = turns;
+                    for (int look = 0; look < 100'000; ++look)
+                        if (turns != before) during = 1;
+                });
+            });
+            group.cancel();
+        });
+        weft::test::check(turns > 0 && during == 0, "no turn in between");
     });
 }
 

@@ -2,7 +2,9 @@
 
 #include "each_runtime.hpp"
 
+#include <weft/runtime/cancel_scope.hpp>
 #include <weft/runtime/error.hpp>
+#include <weft/runtime/exception_group.hpp>
 #include <weft/runtime/inspect.hpp>
 #include <weft/runtime/lowlevel.hpp>
 #include <weft/runtime/time.hpp>
@@ -10,10 +12,15 @@
 #include <weft/sync/to_thread.hpp>
 
 #include <atomic>
+#include <chrono>
+#include <exception>
+#include <optional>
 #include <stdexcept>
 #include <string>
 #include <thread>
 #include <vector>
+
+#include <time.h>
 
 namespace {
 
@@ -29,6 +36,120 @@ template <class Body> void with_portal_in_thread(Body const& body) {
 } // namespace
 
 TEST_SUITE_BEGIN("sync.portal");
+
+TEST_CASE("B1: a portal is opened in a task, closes with the body, and waits for its tasks") {
+    CHECK(throws<weft::no_event_loop_error>(
+        [] { weft::with_blocking_portal([](weft::blocking_portal&) {}); }));
+    on_each_runtime([] {
+        std::atomic<bool> ended = false;
+        weft::future<void> late = [&] {
+            weft::event begun;
+            std::optional<weft::future<void>> of_task;
+            weft::with_blocking_portal([&](weft::blocking_portal& portal) {
+                weft::to_thread::run_sync([&] {
+                    of_task = portal.start_task_soon([&] {
+                        begun.set();
+                        weft::wait_all_tasks_blocked(); // the body's task waits for this one by now
+                        ended = true;
+                    });
+                });
+                begun.wait();
+            });
+            return *of_task;
+        }();
+        weft::test::check(ended && late.done() && !late.cancelled(), "waited for, not cancelled");
+    });
+}
+
+TEST_CASE("B1: the body's failure cancels the portal's tasks, and leaves with the group") {
+    on_each_runtime([] {
+        std::optional<weft::future<void>> endless;
+        CHECK(throws<weft::exception_group>([&] {
+            weft::with_blocking_portal([&](weft::blocking_portal& portal) {
+                weft::to_thread::run_sync(
+                    [&] { endless = portal.start_task_soon([] { weft::sleep_forever(); }); });
+                throw std::domain_error("no");
+            });
+        }));
+        CHECK(endless->cancelled());
+    });
+}
+
+TEST_CASE("B8: sleep_until_stopped() returns when any thread stops the portal, or is cancelled") {
+    on_each_runtime([] {
+        weft::with_blocking_portal([&](weft::blocking_portal& portal) {
+            std::atomic<int> woken = 0;
+            weft::cancel_scope scope;
+            weft::with_task_group([&](weft::task_group& group) {
+                for (int task = 0; task < 3; ++task)
+                    group.start_soon([&] {
+                        portal.sleep_until_stopped();
+                        ++woken;
+                    });
+                group.start_soon([&] { scope.run([&] { portal.sleep_until_stopped(); }); });
+                weft::wait_all_tasks_blocked();
+                scope.cancel();
+                weft::wait_all_tasks_blocked();
+                weft::test::check(woken == 0 && scope.cancelled_caught(), "not stopped yet");
+                std::thread([&] { portal.stop(); }).join();
+            });
+            weft::test::check(woken == 3, "each of them");
+            portal.sleep_until_stopped(); // it is
+        });
+    });
+}
+
+TEST_CASE("B11: a task that ends the whole run cancels the others, and the portal is left quietly") {
+    for (unsigned const workers : {1u, 2u}) {
+        auto const portal = weft::from_thread::start_blocking_portal({.workers = workers});
+        std::exception_ptr foreign;
+        portal->call([&] {
+            weft::cancel_scope scope;
+            scope.cancel();
+            scope.run([&] {
+                try {
+                    weft::lowlevel::checkpoint();
+                } catch (weft::cancelled const&) {
+                    foreign = std::current_exception();
+                    throw;
+                }
+            });
+        });
+        auto const endless = portal->start_task_soon([] { weft::sleep_forever(); });
+        auto const fatal = portal->start_task_soon([foreign] { std::rethrow_exception(foreign); });
+        CHECK(throws<weft::future_cancelled>([&] { fatal.get(); }));
+        CHECK(throws<weft::future_cancelled>([&] { endless.get(); }));
+        bool refused = false;
+        while (!refused) // until the first task has seen it, too
+            try {
+                portal->call([] {});
+            } catch (weft::run_finished_error const&) {
+                refused = true;
+            }
+    } // says nothing
+}
+
+TEST_CASE("B16: while a thread waits for a call it costs no CPU time, nor do the workers that sleep") {
+    timespec before{}, after{};
+    for (unsigned const workers : {1u, 2u}) {
+        auto const portal = weft::from_thread::start_blocking_portal({.workers = workers});
+        portal->call([] { weft::wait_all_tasks_blocked(); });
+        ::clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &before);
+        portal->call([] { weft::sleep(std::chrono::milliseconds(300)); }); // all are asleep: it wakes one
+        ::clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &after);
+        auto const spent = (after.tv_sec - before.tv_sec) * 1000 + (after.tv_nsec - before.tv_nsec) / 1000000;
+        CHECK(spent < 100);
+    }
+}
+
+TEST_CASE("no thread outlives a portal of its own") {
+    unsigned const before = weft::test::count_threads();
+    for (int round = 0; round < 10; ++round)
+        weft::from_thread::start_blocking_portal({.workers = 2})->call(
+            [] { weft::to_thread::run_sync([] {}); });
+    while (weft::test::count_threads() != before) // a thread that was joined is listed for a moment
+        std::this_thread::yield();
+}
 
 TEST_CASE("B2: what a task throws goes to who asked, and to nobody else") {
     with_portal_in_thread([](weft::blocking_portal& portal) {

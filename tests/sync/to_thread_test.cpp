@@ -374,4 +374,43 @@ TEST_CASE("T6: a call may wait for another one under another limiter") {
     });
 }
 
+TEST_CASE("T16: a task that blocks its worker holds up nothing that another worker can take") {
+    weft::test::run_test({.workers = {2, 4}, .seeds = {}}, [] {
+        weft::event wake;
+        std::latch ran(3);
+        weft::with_task_group([&](weft::task_group& group) {
+            group.start_soon([&] {
+                wake.wait();
+                ran.count_down();
+            });
+            group.start_soon([&] {
+                weft::lowlevel::checkpoint();
+                ran.count_down();
+            });
+            weft::wait_all_tasks_blocked(); // the first one waits
+            group.start_soon([&] { ran.count_down(); });
+            wake.set();
+            ran.wait(); // the OS thread, with all its queues
+        });
+    });
+}
+
+TEST_CASE("T8, T13: threads that are idle at the same time take calls one each, and none is lost") {
+    often_on_each_runtime(3, [] {
+        std::atomic<int> done = 0;
+        for (int at_once : {1, 7, 2, 5, 1, 3})
+            weft::with_task_group([&](weft::task_group& group) {
+                auto const together = std::make_shared<std::latch>(at_once);
+                for (int call = 0; call < at_once; ++call)
+                    group.start_soon([&, together] {
+                        weft::to_thread::run_sync([&done, together] {
+                            together->arrive_and_wait(); // each in a thread of its own
+                            ++done;
+                        });
+                    });
+            });
+        weft::test::check(done == 19, "each call ran once");
+    });
+}
+
 TEST_SUITE_END();

@@ -41,6 +41,9 @@ constexpr line lines[] = {
     {"file_reads_random", bench::file_reads_random},
     {"walk_tree", bench::walk_tree},
     {"receive_until", bench::receive_until},
+    {"xcall", bench::xcall},
+    {"xpost", bench::xpost},
+    {"offload", bench::offload},
 };
 
 constexpr char usage[] = "usage: weft-bench [--list] [--workers N] [--n N] [LINE...]\n"

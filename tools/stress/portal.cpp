@@ -6,6 +6,7 @@
 #include <weft/sync/portal.hpp>
 
 #include <chrono>
+#include <memory>
 #include <mutex>
 #include <stdexcept>
 #include <thread>
@@ -31,11 +32,29 @@ struct account {
 /// The portal of the moment. Whoever uses it keeps it.
 class door {
 public:
-    explicit door(weft::run_options options) : provider_(std::move(options)) {}
-    auto enter() { return provider_.acquire(); }
+    explicit door(weft::run_options options) : options_(std::move(options)) {}
+
+    using portal = std::shared_ptr<weft::from_thread::portal_handle>;
+
+    portal enter() {
+        std::lock_guard const guard(lock_);
+        if (now_ == nullptr) start();
+        return now_;
+    }
+    /// While others still call the stopped one, there is another.
+    void replace(portal const& stopped) {
+        std::lock_guard const guard(lock_);
+        if (now_ == stopped) start();
+    }
 
 private:
-    weft::from_thread::blocking_portal_provider provider_;
+    void start() {
+        now_ = std::make_shared<weft::from_thread::portal_handle>(
+            weft::from_thread::start_blocking_portal(options_));
+    }
+    weft::run_options options_;
+    std::mutex lock_;
+    portal now_;
 };
 
 std::uint64_t work(std::uint64_t value, random_source random, bool fail) {
@@ -91,25 +110,52 @@ void call_once(weft::blocking_portal& portal, random_source& random, account& bo
     progress();
 }
 
-} // namespace
-
-// Eight threads call; the portal is stopped under their hands, and started anew by the next to come.
-void portal_storm(trial& now) {
+// Eight threads hammer one portal; it is stopped under their hands, and started anew.
+void one_portal(trial& now, account& book) {
     door shared(now.options());
-    account book;
     auto const times = now.random.between(5, 100 / slowdown + 5);
     std::vector<std::thread> threads;
     for (unsigned i = 0; i < callers; ++i)
         threads.emplace_back([&, random = now.random.split()]() mutable {
             for (std::uint64_t step = 0; step < times; ++step) {
                 auto const portal = shared.enter();
+                std::uint64_t const refused = book.refused;
                 for (std::uint64_t calls = random.between(1, 4); calls > 0; --calls)
-                    call_once(*portal, random, book);
-                if (random.one_in(10)) portal->stop(random.one_in(2)); // the others are refused from now on
+                    call_once(**portal, random, book);
+                if (random.one_in(10)) portal->stop(random.one_in(2));
+                if (book.refused != refused) shared.replace(portal); // perhaps ours, perhaps another's
             }
         });
     for (std::thread& thread : threads)
         thread.join();
+}
+
+// The same with a provider's: the last to leave ends it, the next to come starts another.
+void provided_portal(trial& now, account& book) {
+    weft::from_thread::blocking_portal_provider provider(now.options());
+    auto const times = now.random.between(5, 100 / slowdown + 5);
+    std::vector<std::thread> threads;
+    for (unsigned i = 0; i < callers; ++i)
+        threads.emplace_back([&, random = now.random.split()]() mutable {
+            for (std::uint64_t step = 0; step < times; ++step) {
+                auto const portal = provider.acquire();
+                for (std::uint64_t calls = random.between(1, 4); calls > 0; --calls)
+                    call_once(*portal, random, book);
+                if (random.one_in(10)) portal->stop(random.one_in(2)); // refused until all have left
+            }
+        });
+    for (std::thread& thread : threads)
+        thread.join();
+}
+
+} // namespace
+
+void portal_storm(trial& now) {
+    account book;
+    if (now.random.one_in(3))
+        provided_portal(now, book);
+    else
+        one_portal(now, book);
     require(book.asked == book.answered + book.refused + book.cut_short, "each call has one outcome");
 }
 

@@ -14,8 +14,9 @@ namespace weft {
 
 namespace detail {
 
-/// Has the task that waits for this thread run the request, and waits until it has. Errors:
-/// no_event_loop_error (not in a call of to_thread::run_sync); run_finished_error (the task has left)
+/// Has the task that waits for this thread run the request, or under abandon_on_cancel a task of its own,
+/// and waits until it has. Errors: no_event_loop_error (not in a call of to_thread::run_sync);
+/// run_finished_error (the run is over)
 void run_in_waiting_task(task_request&, char const* call);
 
 /// A call on the thread's stack, with a place for what it gives.
@@ -35,6 +36,7 @@ public:
             error_ = std::current_exception();
         }
     }
+    void fail(std::exception_ptr error) noexcept override { error_ = std::move(error); }
     result take() {
         if (error_ != nullptr) std::rethrow_exception(std::exchange(error_, nullptr));
         if constexpr (!std::is_void_v<result>) return *std::move(value_);
@@ -59,12 +61,16 @@ template <class R, class Call> R call_in_waiting_task(Call call, char const* nam
 namespace from_thread {
 
 /// Runs f(args...) in the waiting task, under its cancel scopes and with a copy of the context variables of
-/// the thread, and waits for the end; gives its value,
-/// or throws its exception. The function may wait. Cancellation of the task ends it, and comes out here
-/// as `cancelled`: let it pass. Under abandon_on_cancel it is not cut short, and the task leaves after it.
+/// the thread, and waits for the end; gives its value, or throws its exception. The function may wait.
+/// Cancellation of the task ends it, and comes out here as `cancelled`: let it pass.
+///
+/// Under abandon_on_cancel it runs in a task of its own, which the cancellation of the waiting one does not
+/// reach: that leaves, and the function goes on. Only the end of the run's first task cancels it.
+///
+/// "In the task" excludes nothing: other tasks run at the same time on other workers.
 ///
 /// Errors  what f throws; no_event_loop_error (not in a call of to_thread::run_sync);
-///         run_finished_error (the task has left the call)
+///         run_finished_error (the call was abandoned and the run is over)
 /// Source  AnyIO from_thread.run
 template <class F, class... Args>
     requires std::invocable<std::decay_t<F>, std::decay_t<Args>...>

@@ -43,6 +43,9 @@ public:
     void check_open(); ///< Errors: std::logic_error (not open)
     /// Adds a child. Errors: std::logic_error (not open).
     void adopt(fiber& child);
+    /// The same by a thread that does not keep the run from ending: what comes from the run is taken while
+    /// the group is known to be open.
+    void adopt_from_outside(fiber& child);
     /// A start() call is under way: the group stays open. Errors: std::logic_error (not open).
     void hold();
     void release_hold() noexcept;
@@ -74,7 +77,8 @@ private:
     friend class start_record;
 
     void record(std::exception_ptr error, std::string origin) noexcept;
-    void link(fiber& child) noexcept;   // under lock_
+    void admit(fiber& child);           // under lock_
+    void link(fiber& child) noexcept;   //  "
     void unlink(fiber& child) noexcept; // under lock_
     void settle(std::size_t fewer) noexcept; // under lock_: less is pending; wakes the host at 0
 

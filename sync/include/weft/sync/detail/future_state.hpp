@@ -4,10 +4,9 @@
 #include <weft/runtime/time.hpp>
 
 #include <atomic>
-#include <condition_variable>
+#include <cstdint>
 #include <exception>
 #include <memory>
-#include <mutex>
 #include <optional>
 #include <type_traits>
 
@@ -17,7 +16,7 @@ namespace weft::detail {
 ///
 /// States: pending -> setting (who won begin_setting(); writes the outcome) -> value or failed; or
 /// pending -> cancelling (who called cancel(); tells the other side) -> cancelled. One CAS decides
-/// (B14). Fibers wait in the queue, OS threads at the condition variable. Callbacks run in the thread
+/// (B14). Fibers wait in the queue, OS threads at a futex. Callbacks run in the thread
 /// that completes it, without any lock (B17).
 class future_state {
 public:
@@ -64,9 +63,7 @@ private:
     wait_queue fibers_;
     std::unique_ptr<callback> callbacks_; // under fibers_
     std::exception_ptr error_;            // by who sets
-    std::mutex threads_;
-    std::condition_variable thread_wake_;
-    unsigned threads_waiting_ = 0; // under threads_
+    std::atomic<std::uint32_t> threads_ = 0; // a futex: see wait_in_thread()
 };
 
 template <class T> class typed_future_state : public future_state {

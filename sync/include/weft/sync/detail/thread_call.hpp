@@ -2,6 +2,7 @@
 
 #include <weft/runtime/detail/fiber.hpp>
 #include <weft/runtime/detail/kept_context.hpp>
+#include <weft/runtime/detail/system_tasks.hpp>
 #include <weft/runtime/detail/task_body.hpp>
 
 #include <condition_variable>
@@ -18,11 +19,13 @@ class capacity_limiter;
 
 namespace detail {
 
-/// Something that a thread wants done by the task that waits for it. On the thread's stack.
+/// Something that a thread wants done by the task that waits for it, or, if that may leave the call at any
+/// moment, by a task of its own. On the thread's stack.
 class task_request {
 public:
     virtual ~task_request() = default;
     virtual void run() noexcept = 0; ///< keeps what it gives or throws
+    virtual void fail(std::exception_ptr) noexcept = 0; ///< it could not be run
 
     kept_context const context; // of the thread (F8)
     bool done = false; // under the call's lock
@@ -54,6 +57,7 @@ public:
     bool has_waiter = false;         // under lock
     wait_ref waiter;                 //  "
     bool abandon_on_cancel = false;
+    std::shared_ptr<system_tasks> tasks; // of the run, for the requests of a call that may be abandoned
     capacity_limiter* limiter = nullptr;              // where its token comes from
     std::shared_ptr<capacity_limiter> kept_limiter;   // the same, if it is the run's default
     std::exception_ptr error;        // by the thread, before `finished`
