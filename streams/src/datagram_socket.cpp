@@ -88,7 +88,7 @@ ssize_t retry_with_pauses(descriptor_use& use, char const* what, Call const& cal
 
 [[gnu::noinline]] char* datagram_scratch() {
     thread_local std::unique_ptr<char[]> const space(
-        new char[usual_datagram * datagrams_at_once]); // not zeroed: memory only where it is used
+        new char[datagram_scratch_size]); // not zeroed: memory only where it is used
     return space.get();
 }
 

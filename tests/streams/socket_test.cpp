@@ -441,4 +441,25 @@ TEST_CASE("KS3: send_file() sends what was asked for, as far as the file goes, a
     });
 }
 
+TEST_CASE("KS3: send_file() sends what is not in the page cache as well, with one worker or several") {
+    run_with_sockets([] {
+        weft::unique_fd file(::open("/var/tmp", O_TMPFILE | O_RDWR | O_CLOEXEC, 0600));
+        if (!file) return; // a file system without: nothing that a cache is in front of
+        std::string text(3'000'000, 'x');
+        for (std::size_t place = 0; place < text.size(); place += 7)
+            text[place] = char('a' + place % 26);
+        check(::write(file.get(), text.data(), text.size()) == ssize_t(text.size()), "a file");
+        ::fdatasync(file.get());
+        ::posix_fadvise(file.get(), 0, 0, POSIX_FADV_DONTNEED);
+        connection pair = connect_pair();
+        weft::with_task_group([&](weft::task_group& group) {
+            group.start_soon([&] {
+                check(pair.here.send_file(file.get(), 5, text.size()) == text.size() - 5, "all");
+                pair.here.send_eof();
+            });
+            check(receive_all(pair.there) == text.substr(5), "as it was");
+        });
+    });
+}
+
 TEST_SUITE_END();

@@ -32,5 +32,8 @@ void offload(settings const&);
 void receive_until(settings const&);
 void event_broadcast_100000(settings const&);
 void event_set_100000(settings const&);
+void idle_connections(settings const&);
+void idle_connections_4k(settings const&);
+void send_file(settings const&);
 
 } // namespace bench

@@ -44,6 +44,9 @@ constexpr line lines[] = {
     {"xcall", bench::xcall},
     {"xpost", bench::xpost},
     {"offload", bench::offload},
+    {"idle_connections", bench::idle_connections},
+    {"idle_connections_4k", bench::idle_connections_4k},
+    {"send_file", bench::send_file},
 };
 
 constexpr char usage[] = "usage: weft-bench [--list] [--workers N] [--n N] [LINE...]\n"

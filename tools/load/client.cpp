@@ -59,11 +59,27 @@ public:
 
 private:
     void be_client(std::size_t number) {
+        if (asked_.reconnect) return be_many_clients(number);
         weft::socket_stream connection = connect(number);
         reset_at_close(connection);
         to_connect_.count_down();
         go_.wait();
         talk(connection, number);
+        to_finish_.count_down();
+    }
+
+    void be_many_clients(std::size_t number) {
+        to_connect_.count_down();
+        go_.wait();
+        std::vector<std::byte> message(asked_.message_bytes), answer(asked_.message_bytes);
+        weft::time_point begun = weft::current_time();
+        for (std::uint64_t round = 0; begun < until_; ++round) {
+            mark(message, std::uint64_t(number) << 32 | round);
+            weft::socket_stream connection = connect(number);
+            reset_at_close(connection);
+            exchange(connection, message, answer);
+            begun = count_since(begun);
+        }
         to_finish_.count_down();
     }
 
@@ -89,14 +105,24 @@ private:
         weft::time_point sent = weft::current_time();
         for (std::uint64_t round = 0; sent < until_; ++round) {
             mark(message, number << 32 | round);
-            connection.send(message);
-            receive_exactly(connection, answer);
-            weft::time_point const now = weft::current_time();
-            if (message != answer) throw std::runtime_error("the server sent something else back");
-            if (now >= from_ && now < until_)
-                result_.latencies.add(std::uint64_t((now - sent).count()));
-            sent = now;
+            exchange(connection, message, answer);
+            sent = count_since(sent);
         }
+    }
+
+    static void exchange(weft::socket_stream& connection, std::vector<std::byte> const& message,
+                         std::vector<std::byte>& answer) {
+        connection.send(message);
+        receive_exactly(connection, answer);
+        if (message != answer) throw std::runtime_error("the server sent something else back");
+    }
+
+    // Gives the time that it is now.
+    weft::time_point count_since(weft::time_point begun) {
+        weft::time_point const now = weft::current_time();
+        if (now >= from_ && now < until_)
+            result_.latencies.add(std::uint64_t((now - begun).count()));
+        return now;
     }
 
     // So that no two messages under way are the same, as far as there is room.

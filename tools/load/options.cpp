@@ -10,10 +10,10 @@ namespace {
 
 constexpr char usage[] =
     "usage: weft-load [--host HOST] [--port PORT] [--connections N] [--seconds S] [--warm-up S]\n"
-    "                 [--message-bytes N] [--workers N] [--json]\n"
+    "                 [--message-bytes N] [--workers N] [--reconnect] [--json]\n"
     "\n"
     "Drives an echo server: each connection sends a message, waits until all of it is back, and\n"
-    "sends the next. Prints throughput and latencies as 'name value unit' lines, or as JSON.\n";
+    "sends the next; with --reconnect over a new connection each time. Prints throughput and latencies as 'name value unit' lines, or as JSON.\n";
 
 constexpr ::option known[] = {
     {"host", required_argument, nullptr, 'h'},        {"port", required_argument, nullptr, 'p'},
@@ -22,6 +22,7 @@ constexpr ::option known[] = {
     {"warm-up", required_argument, nullptr, 'u'},
     {"message-bytes", required_argument, nullptr, 'b'},
     {"workers", required_argument, nullptr, 'w'},
+    {"reconnect", no_argument, nullptr, 'r'},
     {"json", no_argument, nullptr, 'j'},
     {"help", no_argument, nullptr, '?'},
     {},
@@ -52,6 +53,7 @@ options parse_options(int argc, char** argv) {
         case 'u': asked.warm_up = number(optarg, 0, 1e6); break;
         case 'b': asked.message_bytes = std::size_t(number(optarg, 1, 1 << 20)); break;
         case 'w': asked.workers = unsigned(number(optarg, 0, 1024)); break;
+        case 'r': asked.reconnect = true; break;
         case 'j': asked.json = true; break;
         default: refuse();
         }

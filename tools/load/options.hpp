@@ -15,6 +15,7 @@ struct options {
     double warm_up = 0.5; // seconds that are not counted
     std::size_t message_bytes = 64;
     unsigned workers = 0; // 0: as run_options
+    bool reconnect = false; // a connection for each message
     bool json = false;
 };
 

@@ -128,6 +128,9 @@ public:
     any_byte_receive_stream(Given&& stream) : stream_holder(hold(std::forward<Given>(stream))) {}
 
     std::size_t receive_some(buffer target) override { return held_->receive_some(target); }
+    bytes receive(std::size_t max_bytes = default_chunk) override {
+        return held_->receive(max_bytes);
+    }
 };
 
 /// Any stream that octets can be sent to. Holds as any_byte_receive_stream does. Source: AnyIO
@@ -150,6 +153,9 @@ public:
     any_byte_stream(Given&& stream) : stream_holder(hold(std::forward<Given>(stream))) {}
 
     std::size_t receive_some(buffer target) override { return held_->receive_some(target); }
+    bytes receive(std::size_t max_bytes = default_chunk) override {
+        return held_->receive(max_bytes);
+    }
     void send(bytes_view data) override { held_->send(data); }
     void send(std::span<bytes_view const> parts) override { held_->send(parts); }
     void send_eof() override { held_->send_eof(); }

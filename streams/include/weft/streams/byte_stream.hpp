@@ -27,8 +27,9 @@ public:
     /// the end, each time it is asked. Allocates nothing.
     virtual std::size_t receive_some(buffer) = 0;
 
-    /// The same as a string of its own, of 1 to max_bytes octets.
-    bytes receive(std::size_t max_bytes = default_chunk);
+    /// The same as a string of its own, of 1 to max_bytes octets. Sockets override it: while they
+    /// wait they hold no memory for what will come.
+    virtual bytes receive(std::size_t max_bytes = default_chunk);
 
     auto begin() { return detail::received_items<byte_receive_stream, bytes>(*this); }
     std::default_sentinel_t end() { return {}; }

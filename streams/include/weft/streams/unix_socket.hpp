@@ -52,11 +52,14 @@ public:
         : socket_(std::move(accepted.fd), accepted.family, std::move(accepted.remote)) {}
 
     std::size_t receive_some(buffer target) override { return socket_.receive_some(target); }
+    bytes receive(std::size_t max_bytes = default_chunk) override {
+        return socket_.receive(max_bytes);
+    }
     void send(bytes_view data) override { socket_.send(data); }
     void send(std::span<bytes_view const> parts) override { socket_.send(parts); }
     /// Sends so many octets of a file, from the offset on, and gives their number: less if the file
-    /// ends before. They go from the page cache to the socket without a copy; what is not in it the
-    /// worker waits for. Cancellation and errors as send(); std::system_error (not such a file).
+    /// ends before. They go from the page cache to the socket without a copy; what is not in it is
+    /// read by a thread first. Cancellation and errors as send(); std::system_error (not such a file).
     /// Source: sendfile(2)
     std::uint64_t send_file(int file, std::uint64_t offset, std::uint64_t count) {
         return socket_.send_file(file, offset, count);

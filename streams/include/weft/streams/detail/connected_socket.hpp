@@ -19,6 +19,7 @@ public:
     connected_socket(open_descriptor, int family, socket_address remote);
 
     std::size_t receive_some(buffer);
+    bytes receive(std::size_t max_bytes);
     void send(bytes_view);
     void send(std::span<bytes_view const> parts);
     std::uint64_t send_file(int file, std::uint64_t offset, std::uint64_t count);
@@ -29,6 +30,8 @@ public:
     open_descriptor const& descriptor() const { return descriptor_; }
 
 private:
+    template <class Room> buffer receive_into(Room const&);
+
     open_descriptor descriptor_;
     int family_;
     socket_address remote_;
