@@ -15,7 +15,7 @@ namespace {
 // cache (weft-bench --workers 2 chan_mpmc).
 constexpr int shortest_pause = 4;
 constexpr int longest_pause = 256;
-constexpr int looks_before_yield = 64; // the holder's core has probably been stopped
+constexpr int looks_before_yield = 10; // some 20 us: the holder's core has probably been stopped
 } // namespace
 
 void wait_for_spinlock(std::atomic<std::uint8_t>& state) noexcept {
