@@ -20,19 +20,20 @@ using std::chrono::microseconds;
 using std::chrono::milliseconds;
 
 // Polite ones, deaf ones, those that flood, that hang up and live on, that leave others behind.
+// Who sleeps for long is the process itself: kill() ends nobody else.
 constexpr char const* programs[] = {
     "true",
     "exit 3",
     "kill -9 $$",
     "sleep 1000",
-    "trap '' TERM; sleep 1000",
+    "trap '' TERM; exec sleep 1000",
     "trap 'exit 4' TERM; sleep 1 & wait",
     "yes",
     "yes >&2",
     "yes & yes >&2 & wait",
     "cat",
     "cat >&2",
-    "exec <&- >&- 2>&-; sleep 1000",
+    "exec <&- >&- 2>&-; exec sleep 1000",
     "sleep 1 & exit 0",
     "kill -STOP $$",
 };
