@@ -140,13 +140,15 @@ void cancel_scope::set_deadline(time_point when) {
         std::lock_guard const guard(owner->scopes);
         deadline_.store(when.time_since_epoch().count(), std::memory_order_relaxed); // by itself
         std::uint32_t const flags = scope_access::flags(*this);
-        if (scope_access::owner(*this) != owner || (flags & called) != 0) return;
+        if (scope_access::owner(*this) != owner) return;
         reached = when <= owner->runtime->now();
+        if ((flags & called) != 0 && !reached) return;
         if ((flags & timed) != 0) scope_access::timers_of(*this, *owner).remove(*this);
         if (!reached && when != time_point::max()) scope_access::arm(*this, *owner, when);
     }
     if (!reached) return;
     bool const first = scope_access::mark(*this, true, {});
+    if (!first && scope_access::is_delivered(*this)) return;
     detail::deliver_cancellation(*owner, *this, first);
 }
 

@@ -64,8 +64,9 @@ bool nudge(fiber& of, bool locked) noexcept {
     return true;
 }
 
+// Under its lock. Pairs with launch(): a canceller that was late may have come upon another task.
 bool is_finished(fiber const& of) {
-    return of.state.load(std::memory_order_relaxed) == task_state::finished; // under its lock
+    return of.state.load(std::memory_order_acquire) == task_state::finished;
 }
 
 } // namespace

@@ -42,7 +42,7 @@ frames stack_of(detail::fiber& of) {
     std::size_t count = 0;
     if (&of == detail::current_fiber()) {
         count = detail::walk_here(found.data(), found.size());
-        return {found.begin(), found.begin() + std::ptrdiff_t(count)};
+        return frames(found.begin(), found.begin() + std::ptrdiff_t(count));
     }
     std::optional<detail::runtime::visit> visiting;
     {
@@ -53,7 +53,7 @@ frames stack_of(detail::fiber& of) {
     if (!of.wait.hold()) return {};
     count = detail::walk_context(of.context, found.data(), found.size());
     if (of.wait.park()) detail::schedule(of);
-    return {found.begin(), found.begin() + std::ptrdiff_t(count)};
+    return frames(found.begin(), found.begin() + std::ptrdiff_t(count));
 }
 
 // Every unfinished task of a run, or of all. Each is held by a reference while it is looked at.

@@ -356,7 +356,8 @@ TEST_SUITE("runtime.cancel_delivery") {
         std::atomic<int> ready{0};
         auto const take_part = [&](int who) {
             ++ready;
-            while (ready < 3) {}
+            while (ready < 3) {
+            }
             call(who);
         };
         std::thread second([&] { take_part(1); });
@@ -393,7 +394,8 @@ TEST_SUITE("runtime.cancel_delivery") {
 
     } // namespace
 
-    TEST_CASE("C31, C25: of several cancel() at the same time each returns only when the waiters are gone") {
+    TEST_CASE("C31, C25: of several cancel() at the same time each returns only when the waiters "
+              "are gone") {
         for (int size : {0, 30, 300})
             run_test({.seeds = {}, .times = 20}, [size] {
                 crowd waits;
@@ -430,7 +432,8 @@ TEST_SUITE("runtime.cancel_delivery") {
             });
     }
 
-    TEST_CASE("C31, NX1: of several cancel() of one handle each returns only when the waiters are gone") {
+    TEST_CASE(
+        "C31, NX1: of several cancel() of one handle each returns only when the waiters are gone") {
         run_test({.seeds = {}, .times = 20}, [] {
             crowd waits;
             with_task_group([&](task_group& group) {
@@ -451,7 +454,8 @@ TEST_SUITE("runtime.cancel_delivery") {
         });
     }
 
-    TEST_CASE("C31, C21: a deadline that is set into the past while another cancels: nobody waits afterwards") {
+    TEST_CASE("C31, C21: a deadline that is set into the past while another cancels: nobody waits "
+              "afterwards") {
         run_test({.seeds = {}, .times = 20}, [] {
             crowd waits;
             cancel_scope scope;
@@ -477,7 +481,8 @@ TEST_SUITE("runtime.cancel_delivery") {
         });
     }
 
-    TEST_CASE("C31: a scope that was cancelled before tells those that come later, and cancels again for free") {
+    TEST_CASE("C31: a scope that was cancelled before tells those that come later, and cancels "
+              "again for free") {
         run_test([] {
             int begun = 0, went_on = 0;
             with_task_group([&](task_group& group) {

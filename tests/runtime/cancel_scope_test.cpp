@@ -457,9 +457,13 @@ TEST_SUITE("runtime.cancel_scope") {
 
     namespace {
     template <class Scope>
-    concept entered_by_hand = requires(Scope& scope) { scope.enter(); };
+    concept entered_by_hand = requires(Scope& scope) {
+        scope.enter();
+    };
     template <class Scope>
-    concept left_by_hand = requires(Scope& scope) { scope.leave(); };
+    concept left_by_hand = requires(Scope& scope) {
+        scope.leave();
+    };
     } // namespace
 
     TEST_CASE("M10, C14, C15: a scope catches in its run(), which is the only way in and out") {
@@ -483,7 +487,8 @@ TEST_SUITE("runtime.cancel_scope") {
                 check(false, "nothing between the checkpoint and run() catches it");
             });
             after_run = true;
-            check(!through && scope.cancelled_caught() && passed == 1, "run() did, after the unwinding");
+            check(!through && scope.cancelled_caught() && passed == 1,
+                  "run() did, after the unwinding");
             check(after_run, "and the code after it goes on");
             lowlevel::checkpoint();
         });

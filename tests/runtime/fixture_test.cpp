@@ -112,8 +112,9 @@ TEST_SUITE("runtime.fixture") {
             std::string const text = failure_of([watched] {
                 run_test([watched] {
                     with_task_group([watched](task_group& group) {
-                        auto const handle = group.create_task(
-                            {.name = "background"}, [] { throw std::runtime_error("out of the dark"); });
+                        auto const handle = group.create_task({.name = "background"}, [] {
+                            throw std::runtime_error("out of the dark");
+                        });
                         if (!watched) return;
                         try {
                             handle.wait();
@@ -127,12 +128,11 @@ TEST_SUITE("runtime.fixture") {
         }
     }
 
-    TEST_CASE("TI8: the run of a test is one; what a body made for the run is the same for all its tasks") {
+    TEST_CASE("TI8: the run of a test is one; what a body made for the run is the same for all its "
+              "tasks") {
         run_test([] {
             run_var<int> counter("counter", 0);
-            with_task_group([&](task_group& group) {
-                group.start_soon([&] { counter.set(1); });
-            });
+            with_task_group([&](task_group& group) { group.start_soon([&] { counter.set(1); }); });
             check(counter.get() == 1, "one run");
         });
     }

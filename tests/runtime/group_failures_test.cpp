@@ -406,9 +406,8 @@ TEST_SUITE("runtime.group_failures") {
             auto const errors = group_from([] {
                 with_task_group([](task_group& group) {
                     group.start_soon([] {
-                        with_task_group([](task_group& inner) {
-                            inner.start_soon([] { throw ordinary(1); });
-                        });
+                        with_task_group(
+                            [](task_group& inner) { inner.start_soon([] { throw ordinary(1); }); });
                     });
                 });
             });

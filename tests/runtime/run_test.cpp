@@ -293,7 +293,8 @@ TEST_SUITE("runtime.run") {
         });
     }
 
-    TEST_CASE("E11: what serves the run outlives every task and is closed before run() returns, last made first") {
+    TEST_CASE("E11: what serves the run outlives every task and is closed before run() returns, "
+              "last made first") {
         struct journal : detail::service {
             journal(std::vector<int>& in, int which) : log(in), number(which) {}
             void close() noexcept override { log.push_back(number); }
@@ -344,8 +345,9 @@ TEST_SUITE("runtime.run") {
                     failed.handle([&](ordinary const&) { ++errors; });
                 }
                 CHECK(errors >= 1);
-                CHECK_THROWS_AS(run({.backend = backend, .workers = workers}, [] { throw ordinary(); }),
-                                ordinary);
+                CHECK_THROWS_AS(
+                    run({.backend = backend, .workers = workers}, [] { throw ordinary(); }),
+                    ordinary);
             }
     }
 }

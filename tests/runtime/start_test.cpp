@@ -574,9 +574,8 @@ TEST_SUITE("runtime.start") {
             int served = 0;
             task_status<int> ignored;
             serve(ignored, served);
-            with_task_group([&](task_group& group) {
-                group.start_soon([&] { serve(ignored, served); });
-            });
+            with_task_group(
+                [&](task_group& group) { group.start_soon([&] { serve(ignored, served); }); });
             with_task_group([&](task_group& group) {
                 group.start_soon([&] {
                     task_status<> own;

@@ -132,7 +132,8 @@ TEST_CASE("KS18: urgent data, where reading stops in front of it, holds nothing 
     });
 }
 
-TEST_CASE("KS2, EX2: after a reset both directions are broken and stay so, with the cause; closed has none") {
+TEST_CASE("KS2, EX2: after a reset both directions are broken and stay so, with the cause; closed "
+          "has none") {
     run_with_sockets([] {
         connection pair = connect_pair();
         weft::with_task_group([&](weft::task_group& group) {

@@ -67,7 +67,8 @@ TEST_CASE("A5: a wrapper gives what is under it, and may override it") {
     CHECK(of.extra(text) == "own");
 }
 
-TEST_CASE("EX3: a missing attribute is a lookup that failed; would_block and end_of_stream say what they are") {
+TEST_CASE("EX3: a missing attribute is a lookup that failed; would_block and end_of_stream say "
+          "what they are") {
     static_assert(std::is_base_of_v<weft::lookup_error, weft::typed_attribute_lookup_error>);
     static_assert(std::is_base_of_v<weft::error, weft::end_of_stream>);
     provider const of;

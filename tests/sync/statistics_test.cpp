@@ -26,7 +26,8 @@ void check_snapshots(weft::capacity_limiter const& limiter, weft::mutex const& l
     auto const lent = limiter.statistics();
     check(lent.borrowers.size() == std::size_t(lent.borrowed_tokens), "each token has a borrower");
     check(lent.borrowed_tokens <= lent.total_tokens, "no more are lent than there are");
-    check(lent.tasks_waiting == 0 || lent.borrowed_tokens == lent.total_tokens, "nobody waits for a free one");
+    check(lent.tasks_waiting == 0 || lent.borrowed_tokens == lent.total_tokens,
+          "nobody waits for a free one");
     auto const held = lock.statistics();
     check(held.locked == held.owner.has_value(), "a locked mutex has an owner");
     check(held.tasks_waiting == 0 || held.locked, "nobody waits for a free mutex");
@@ -90,7 +91,8 @@ TEST_CASE("M13: who waits is counted, who left is not") {
             }
             weft::wait_all_tasks_blocked();
             check(happens.statistics().tasks_waiting == 4, "four wait for the event");
-            check(permits.statistics().tasks_waiting == 3 && permits.value() == 0, "three for a permit");
+            check(permits.statistics().tasks_waiting == 3 && permits.value() == 0,
+                  "three for a permit");
             leaves.cancel();
             weft::wait_all_tasks_blocked();
             check(happens.statistics().tasks_waiting == 3, "one has left");

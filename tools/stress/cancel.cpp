@@ -26,7 +26,8 @@ struct storm_of_cancels {
     static void look_at_all() {
         std::ostringstream text;
         weft::dump_tasks(text);
-        require(text.str().find(" tasks\n") != std::string::npos, "a dump says how many tasks there are");
+        require(text.str().find(" tasks\n") != std::string::npos,
+                "a dump says how many tasks there are");
     }
 
     void strike(random_source& random) {
@@ -66,7 +67,8 @@ struct victim {
 
     // Others may be busy all the time: this ends, quiet or not.
     void wait_for_quiet() {
-        weft::move_on_after(microseconds(random.below(500)), [] { weft::wait_all_tasks_blocked(); });
+        weft::move_on_after(microseconds(random.below(500)),
+                            [] { weft::wait_all_tasks_blocked(); });
     }
 
     // What is cancelled stays so: swallowing it once does not help.

@@ -90,8 +90,7 @@ private:
             return create_and_cancel(group);
         case 3:
             return create_and_wait(group);
-        case 4:
-            return create_and_watch(group);
+        case 4: return create_and_watch(group);
         default:
             group.start_soon([this, random = random_.split()]() mutable { child(group_depth(), random); });
         }
