@@ -305,10 +305,10 @@ int main(int argument_count, char** arguments) {
     checks.hold_every<waiting_fiber<only_payload>>("wait_word, only an event with payload");
     checks.hold_all<waiting_fiber<event_or_canceller>>("wait_word, an event and a canceller", 3);
     checks.hold_all<waiting_fiber<everybody>>("wait_word", 1);
-    checks.hold<waiting_fiber<looked_at_by_everybody>>("wait_word, somebody looks", 300000);
-    checks.hold_all<waiting_fiber<payload_and_looker>>("wait_word, a payload and a look", 3);
-    checks.hold_all<waiting_fiber<canceller_and_looker>>("wait_word, a canceller and a look", 3);
-    checks.hold_all<waiting_fiber<two_lookers>>("wait_word, two look", 2);
+    checks.hold<waiting_fiber<looked_at_by_everybody>>("wait_word, somebody looks", 100000);
+    checks.hold_all<waiting_fiber<payload_and_looker>>("wait_word, a payload and a look", 2);
+    checks.hold_all<waiting_fiber<canceller_and_looker>>("wait_word, a canceller and a look", 2);
+    checks.hold_all<waiting_fiber<two_lookers>>("wait_word, two look", 1);
 
     checks.find<waiting_fiber<only_canceller, exchange_as_a_release_store>>(
         "wait_word, arm() as a release store");
