@@ -101,8 +101,11 @@ bool cancel_scope::leave_failed(exception_group const& group) {
 }
 
 void cancel_scope::cancel(std::string reason) {
-    if (!scope_access::mark(*this, false, std::move(reason))) return;
-    if (detail::fiber* const owner = scope_access::owner(*this)) detail::deliver_cancellation(*owner);
+    // Who comes second also returns only when it has arrived everywhere (C31): it lends a hand.
+    bool const first = scope_access::mark(*this, false, std::move(reason));
+    if (!first && scope_access::is_delivered(*this)) return;
+    if (detail::fiber* const owner = scope_access::owner(*this))
+        detail::deliver_cancellation(*owner, *this, first);
 }
 
 bool cancel_scope::cancel_called() const noexcept {
@@ -137,12 +140,16 @@ void cancel_scope::set_deadline(time_point when) {
         std::lock_guard const guard(owner->scopes);
         deadline_.store(when.time_since_epoch().count(), std::memory_order_relaxed); // by itself
         std::uint32_t const flags = scope_access::flags(*this);
-        if (scope_access::owner(*this) != owner || (flags & called) != 0) return;
+        if (scope_access::owner(*this) != owner) return;
         reached = when <= owner->runtime->now();
+        if ((flags & called) != 0 && !reached) return;
         if ((flags & timed) != 0) scope_access::timers_of(*this, *owner).remove(*this);
         if (!reached && when != time_point::max()) scope_access::arm(*this, *owner, when);
     }
-    if (reached && scope_access::mark(*this, true, {})) detail::deliver_cancellation(*owner);
+    if (!reached) return;
+    bool const first = scope_access::mark(*this, true, {});
+    if (!first && scope_access::is_delivered(*this)) return;
+    detail::deliver_cancellation(*owner, *this, first);
 }
 
 bool cancel_scope::shield() const noexcept {
@@ -257,7 +264,7 @@ void scope_access::deadline_reached(cancel_scope& scope, time_point now) noexcep
         if (scope_access::owner(scope) == owner && scope.deadline() <= now) // moved meanwhile: stale
             marked = mark(scope, true, {});
         owner->scopes.unlock();
-        if (marked) deliver_cancellation(*owner);
+        if (marked) deliver_cancellation(*owner, scope, true);
     }
     scope.firing_.fetch_sub(1, std::memory_order_release); // pairs with disarm(): the last access
 }

@@ -64,8 +64,9 @@ bool nudge(fiber& of, bool locked) noexcept {
     return true;
 }
 
+// Under its lock. Pairs with launch(): a canceller that was late may have come upon another task.
 bool is_finished(fiber const& of) {
-    return of.state.load(std::memory_order_relaxed) == task_state::finished; // under its lock
+    return of.state.load(std::memory_order_acquire) == task_state::finished;
 }
 
 } // namespace
@@ -208,14 +209,45 @@ bool has_pending_cancellation(fiber& of) noexcept {
     return look(nullptr);
 }
 
+namespace {
+
+// The scope, if the fiber is in it and it is cancelled. Under the fiber's lock.
+cancel_scope* find_cancelled(fiber const& of, cancel_scope const& wanted) noexcept {
+    cancel_scope* scope = of.innermost.load(std::memory_order_acquire); // enter()
+    while (scope != of.base && scope != &wanted)
+        scope = scope_access::outer(*scope);
+    if (scope == of.base || (scope_access::flags(*scope) & scope_access::called) == 0) return nullptr;
+    return scope;
+}
+
+// True: nobody is below the fiber, and that is all.
+bool told_alone(fiber& of) noexcept {
+    std::lock_guard const guard(of.scopes);
+    return is_finished(of) || (nudge(of, false) && of.open_groups == nullptr);
+}
+
+} // namespace
+
 void deliver_cancellation(fiber& of) noexcept {
-    {
-        std::lock_guard const guard(of.scopes);
-        if (is_finished(of)) return;
-        if (nudge(of, false) && of.open_groups == nullptr) return;
-    }
+    if (told_alone(of)) return;
     std::lock_guard const guard(delivery_lock);
     deliver_locked(of);
+}
+
+void deliver_cancellation(fiber& of, cancel_scope const& cause, bool first) noexcept {
+    if (told_alone(of)) return;
+    std::lock_guard const guard(delivery_lock);
+    if (!first) { // perhaps it was done while we waited for the lock
+        std::lock_guard const own(of.scopes);
+        if (is_finished(of)) return;
+        cancel_scope const* const scope = find_cancelled(of, cause);
+        if (scope != nullptr && scope_access::is_delivered(*scope)) return;
+    }
+    deliver_locked(of);
+    std::lock_guard const own(of.scopes);
+    if (is_finished(of)) return;
+    if (cancel_scope* const scope = find_cancelled(of, cause))
+        scope_access::set_flag(*scope, scope_access::delivered);
 }
 
 void deliver_locked(fiber& of) noexcept {

@@ -4,24 +4,60 @@
 #include "mutex_wait.hpp"
 #include "runtime.hpp"
 #include "scope_access.hpp"
+#include "stack_walk.hpp"
 #include "task.hpp"
 
 #include <algorithm>
+#include <array>
+#include <chrono>
 #include <map>
+#include <optional>
 #include <ostream>
+#include <unordered_map>
 
 namespace weft {
 
 namespace {
 
+using namespace std::chrono_literals;
+
+using detail::tree_detail;
+
+constexpr std::size_t most_frames = 64;
+
+using frames = std::vector<void*>;
+
 struct seen_task {
     task_info info;
     std::string origin;
     std::string holder; // of the mutex it waits for
+    frames stack;
 };
 
+// Of a fiber that is held by a reference. One that waits is kept from going on while its stack is walked
+// (wait_word, L1 and L2); so is its run from ending, and from being called quiet. Others run, or are in
+// a queue to run: nothing is known of their stacks.
+frames stack_of(detail::fiber& of) {
+    std::array<void*, most_frames> found;
+    std::size_t count = 0;
+    if (&of == detail::current_fiber()) {
+        count = detail::walk_here(found.data(), found.size());
+        return frames(found.begin(), found.begin() + std::ptrdiff_t(count));
+    }
+    std::optional<detail::runtime::visit> visiting;
+    {
+        std::lock_guard const guard(of.scopes);
+        if (of.state.load(std::memory_order_relaxed) != task_state::waiting) return {}; // a look
+        visiting.emplace(*of.runtime); // which does not end: the task has not, and cannot while we lock
+    }
+    if (!of.wait.hold()) return {};
+    count = detail::walk_context(of.context, found.data(), found.size());
+    if (of.wait.park()) detail::schedule(of);
+    return frames(found.begin(), found.begin() + std::ptrdiff_t(count));
+}
+
 // Every unfinished task of a run, or of all. Each is held by a reference while it is looked at.
-std::vector<seen_task> look_at_tasks(detail::runtime const* of) {
+std::vector<seen_task> look_at_tasks(detail::runtime const* of, tree_detail detail_wanted) {
     std::vector<detail::fiber*> held;
     detail::fiber_slabs::for_each([&](detail::fiber& each) {
         if (each.state.load(std::memory_order_relaxed) == task_state::finished) return;
@@ -35,8 +71,9 @@ std::vector<seen_task> look_at_tasks(detail::runtime const* of) {
     });
     std::vector<seen_task> seen;
     for (detail::fiber* each : held) {
-        seen_task task{detail::describe(*each), detail::describe_origin(*each), {}};
+        seen_task task{detail::describe(*each), detail::describe_origin(*each), {}, {}};
         if (task.info.state == task_state::waiting) task.holder = detail::describe_holder(*each);
+        if (detail_wanted == tree_detail::waits_and_stacks) task.stack = stack_of(*each);
         detail::release_reference(*each);
         if (task.info.state != task_state::finished) seen.push_back(std::move(task));
     }
@@ -61,20 +98,64 @@ char const* word_for(task_state state) {
     return "finished";
 }
 
-void write_tree(std::ostream& out, std::multimap<std::uint64_t, seen_task const*> const& children,
-                std::uint64_t parent, std::size_t depth) {
-    auto const [first, last] = children.equal_range(parent);
-    for (auto place = first; place != last; ++place) {
-        seen_task const& task = *place->second;
-        out << std::string(2 * depth, ' ') << "- " << task.info.name << " (" << task.info.id << "): "
-            << word_for(task.info.state);
-        if (!task.info.waiting_on.empty()) out << " in " << task.info.waiting_on;
-        if (!task.holder.empty()) out << ", " << task.holder;
-        if (task.info.pending_cancellation) out << ", cancelled";
-        out << "; " << task.origin.substr(task.origin.rfind(", spawned") + 2) << '\n';
-        write_tree(out, children, task.info.id, depth + 1);
-    }
+std::string text_of(duration waited) {
+    using namespace std::chrono;
+    if (waited < 10s) return std::to_string(duration_cast<milliseconds>(waited).count()) + " ms";
+    return std::to_string(duration_cast<seconds>(waited).count()) + " s";
 }
+
+class tree_writer {
+public:
+    tree_writer(std::ostream& out, tree_detail wanted) : out_(out), wanted_(wanted) {}
+
+    void add(std::uint64_t parent, seen_task const& task) { children_.emplace(parent, &task); }
+
+    void write(std::uint64_t parent, std::size_t depth) {
+        auto const [first, last] = children_.equal_range(parent);
+        for (auto place = first; place != last; ++place) {
+            seen_task const& task = *place->second;
+            out_ << std::string(2 * depth, ' ');
+            write_line(task);
+            if (!task.stack.empty()) write_stack(task, 2 * depth + 4);
+            write(task.info.id, depth + 1);
+        }
+    }
+
+private:
+    void write_line(seen_task const& task) {
+        out_ << "- " << task.info.name << " (" << task.info.id << "): " << word_for(task.info.state);
+        if (!task.info.waiting_on.empty()) out_ << " in " << task.info.waiting_on;
+        if (!task.info.waiting_on.empty() && wanted_ == tree_detail::waits_and_stacks)
+            out_ << " for " << text_of(task.info.waited);
+        if (!task.holder.empty()) out_ << ", " << task.holder;
+        if (task.info.pending_cancellation) out_ << ", cancelled";
+        out_ << "; " << task.origin.substr(task.origin.rfind(", spawned") + 2) << '\n';
+    }
+
+    void write_stack(seen_task const& task, std::size_t indentation) {
+        std::string const margin(indentation, ' ');
+        auto const [before, is_new] = stacks_.emplace(task.stack, task.info.id);
+        if (!is_new) {
+            out_ << margin << "the same stack as task " << before->second << '\n';
+            return;
+        }
+        for (std::size_t number = 0; number < task.stack.size(); ++number)
+            out_ << margin << '#' << number << ' ' << name_of(task.stack[number]) << '\n';
+    }
+
+    // Of the call, not of what would be next: that may be another function.
+    std::string const& name_of(void* return_address) {
+        std::string& name = names_[return_address];
+        if (name.empty()) name = detail::describe_address(static_cast<char*>(return_address) - 1);
+        return name;
+    }
+
+    std::ostream& out_;
+    tree_detail const wanted_;
+    std::multimap<std::uint64_t, seen_task const*> children_;
+    std::map<frames, std::uint64_t> stacks_; // and who had it first
+    std::unordered_map<void*, std::string> names_;
+};
 
 } // namespace
 
@@ -84,14 +165,18 @@ task_info get_current_task() {
 
 std::vector<task_info> get_running_tasks() {
     std::vector<task_info> infos;
-    for (seen_task& each : look_at_tasks(run_here()))
+    for (seen_task& each : look_at_tasks(run_here(), tree_detail::waits))
         infos.push_back(std::move(each.info));
     return infos;
 }
 
 void dump_tasks(std::ostream& out) {
-    std::vector<seen_task> const tasks = look_at_tasks(run_here());
-    std::multimap<std::uint64_t, seen_task const*> children;
+    detail::write_tasks(out, tree_detail::waits_and_stacks);
+}
+
+void detail::write_tasks(std::ostream& out, tree_detail wanted) {
+    std::vector<seen_task> const tasks = look_at_tasks(run_here(), wanted);
+    tree_writer tree(out, wanted);
     for (seen_task const& task : tasks) {
         // A parent that has ended meanwhile, or belongs to another run: shown at the top.
         std::uint64_t const parent = task.info.parent_id.value_or(0);
@@ -99,10 +184,10 @@ void dump_tasks(std::ostream& out) {
             tasks.begin(), tasks.end(), parent,
             [](seen_task const& other, std::uint64_t id) { return other.info.id < id; });
         bool const known = place != tasks.end() && place->info.id == parent;
-        children.emplace(known ? parent : 0, &task);
+        tree.add(known ? parent : 0, task);
     }
     out << tasks.size() << " tasks\n";
-    write_tree(out, children, 0, 0);
+    tree.write(0, 0);
 }
 
 run_statistics get_run_statistics() {

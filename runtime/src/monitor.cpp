@@ -84,8 +84,10 @@ void monitor::look_after_workers() noexcept {
     for (auto const& each : run_.workers) {
         if (run_.idle.is_asleep(each->index)) continue;
         work_waits = work_waits || each->has_work();
+        each->note_time(now);
         auto const served = time_point(duration(each->served_at.load(std::memory_order_relaxed)));
         if (now - served < neglected_after) continue;
+        runtime::visit const visiting(run_); // what is taken out here is in no queue for a moment
         each->timers.expire(now);
         if (!each->poll->is_used() || !each->poll_lock.try_lock()) continue;
         if (each->poll->collect(duration::zero(), poller::caller::visitor) != 0) each->poll->dispatch();

@@ -93,8 +93,11 @@ parking::parking(char const* what, cancellable how) : fiber_(&required(what)) {
 wake_reason parking::suspend() noexcept {
     fiber& self = *fiber_;
     if (!self.wait.is_delivered()) { // A4
+        worker& here = *this_worker();
+        self.waiting_since.store(here.coarse_now.load(std::memory_order_relaxed), // for reports
+                                 std::memory_order_relaxed);                      //  "
         self.state.store(task_state::waiting, std::memory_order_release); // pairs with reports
-        this_worker()->leave_current(after_switch::park);
+        here.leave_current(after_switch::park);
     }
     return self.wait.reason();
 }

@@ -46,22 +46,6 @@ unsigned class_of_stacks(run_options const& options) {
     return found;
 }
 
-// A thread that is not a worker of the run is inside it.
-class visit {
-public:
-    explicit visit(std::atomic<unsigned>* count) noexcept : count_(count) {
-        if (count_ != nullptr) count_->fetch_add(1, std::memory_order_relaxed); // before the push
-    }
-    ~visit() {
-        if (count_ != nullptr) count_->fetch_sub(1, std::memory_order_release); // pairs with run()
-    }
-    visit(visit const&) = delete;
-    visit& operator=(visit const&) = delete;
-
-private:
-    std::atomic<unsigned>* count_;
-};
-
 run_options checked(run_options const& options) {
     auto const backends = all_backends();
     if (std::find(backends.begin(), backends.end(), options.backend) == backends.end())
@@ -86,6 +70,8 @@ runtime::runtime(run_options const& given)
     unsigned const count = sim ? 1 : count_of_workers(given);
     for (unsigned number = 0; number < count; ++number)
         workers.push_back(std::make_unique<worker>(*this, number, count));
+    for (auto const& each : workers)
+        each->note_time(now());
     if (sim) workers.front()->timers.draw_order_from(*sim);
     root_group.open_as_root(*this);
     watch_for_forks();
@@ -198,7 +184,7 @@ void runtime::break_deadlock() noexcept {
     switch (attempts_to_break_++) {
     case 0: {
         std::ostringstream tree;
-        dump_tasks(tree);
+        write_tasks(tree, tree_detail::waits);
         deadlock_ = std::move(tree).str();
         root_scope.cancel("the tasks of the run wait for one another");
         break;
@@ -224,7 +210,7 @@ void runtime::schedule(fiber& runnable) noexcept {
     bool const at_home = here != nullptr && &here->run_of == this;
     std::uint16_t const pin = runnable.pinned_to.load(std::memory_order_relaxed); // it does not run
     // Once it is in a queue it may run, and with it the whole run may end while we still wake a worker.
-    visit const visiting(at_home ? nullptr : &visitors_);
+    visit const visiting(at_home ? nullptr : this);
     if (pin < fiber::first_worker && !sim) {
         workers[pin]->push_pinned(runnable);
         if (!at_home || here->index != pin) wake_worker(pin);

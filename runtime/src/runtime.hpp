@@ -58,6 +58,27 @@ public:
     time_point now() const noexcept { return sim ? sim->now() : real_now(); }
     static time_point real_now() noexcept;
 
+    /// A thread that is not a worker is about to make something runnable: the run does not end, and is
+    /// not called quiet, before it leaves.
+    class visit {
+    public:
+        explicit visit(runtime& run) noexcept : visit(&run) {}
+        explicit visit(runtime* run) noexcept : run_(run) { // null: no visit
+            if (run_ != nullptr) run_->visitors_.fetch_add(1, std::memory_order_seq_cst); // has_visitors()
+        }
+        ~visit() {
+            if (run_ != nullptr) run_->visitors_.fetch_sub(1, std::memory_order_release); // "; run()
+        }
+        visit(visit const&) = delete;
+        visit& operator=(visit const&) = delete;
+
+    private:
+        runtime* run_;
+    };
+    bool has_visitors() const noexcept {
+        return visitors_.load(std::memory_order_seq_cst) != 0; // pairs with visit
+    }
+
     std::uint64_t new_task_id() noexcept { // outside the workers, which have ranges of their own
         return foreign_ids_.fetch_add(1, std::memory_order_relaxed); // unique is enough
     }

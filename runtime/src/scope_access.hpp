@@ -56,6 +56,11 @@ struct scope_access {
         flag const both = cancel_scope::caught | cancel_scope::by_deadline;
         return (flags(of) & both) == both;
     }
+    /// Its cancellation has reached all that it reaches; new waits see it themselves.
+    static bool is_delivered(cancel_scope const& of) noexcept {
+        return (flags(of) & cancel_scope::delivered) != 0;
+    }
+    static constexpr flag delivered = cancel_scope::delivered;
     static bool is_of_start(cancel_scope const& of) noexcept {
         return (flags(of) & cancel_scope::of_start) != 0;
     }
@@ -101,7 +106,12 @@ bool has_pending_cancellation(fiber&) noexcept;
 
 /// Tells the fiber, and the children of its groups at any depth, to look; ends the waits of those that
 /// are cancelled. The fiber may have ended meanwhile. When it returns, all those waits are won.
+///
 void deliver_cancellation(fiber&) noexcept;
+/// The same for a scope of the fiber's that was cancelled; if it was so before (not `first`), and all was
+/// told of it, there is nothing to do. The scope is not touched unless it is found among those that the
+/// fiber is in: the fiber may have left it, and it may be gone.
+void deliver_cancellation(fiber&, cancel_scope const& cause, bool first) noexcept;
 
 /// Held while the tree of groups changes its shape, or is walked downwards.
 std::mutex& delivery_mutex() noexcept;

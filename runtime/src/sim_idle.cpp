@@ -69,13 +69,16 @@ bool worker::sim_sleep(duration at_most) noexcept {
 
 void worker::sim_idle() noexcept {
     sim_schedule& sim = *run_of.sim;
+    bool const visited = run_of.has_visitors(); // before the look at what they leave
     if (fiber* const injected = take_injected()) return sim.push(*injected);
+    if (visited) return;
     if (poll_now(*this) != 0 || !sim.empty()) return;
     if (run_of.quiescence_waiters.load(std::memory_order_relaxed) != 0) // same thread
         return run_of.wake_quiescence_waiters();
     if (time_point const timer = timers.earliest(); timer != time_point::max()) {
         if (sim.calls_outside != 0 && sim_sleep(std::max(timer - run_of.now(), time_for_calls))) return;
         sim.jump_to(timer);
+        note_time(run_of.now());
         timers.expire(run_of.now());
         return;
     }

@@ -114,6 +114,33 @@ outcome run_in_own_scope(fiber& self) {
     return finished ? outcome::value : outcome::cancelled;
 }
 
+// "weft::race" out of ZZZN4weft4raceIJ...: what encloses it, without template arguments.
+std::string enclosing_name(char const* mangled) {
+    if (std::strncmp(mangled, "_Z", 2) == 0) mangled += 2;
+    mangled += std::strspn(mangled, "ZNKVRO");
+    std::string path;
+    while (*mangled >= '1' && *mangled <= '9') {
+        char* name = nullptr;
+        std::size_t const length = std::strtoul(mangled, &name, 10);
+        if (std::strlen(name) < length) break;
+        if (!path.empty()) path += "::";
+        bool const unnamed = std::strncmp(name, "_GLOBAL__N_", 11) == 0;
+        path += unnamed ? "(anonymous namespace)" : std::string(name, length);
+        mangled = name + length;
+    }
+    return path;
+}
+
+// Of a symbol or a type. That of libstdc++ 12 does not know lambdas within lambdas that are templates.
+std::string demangled(char const* name) {
+    int status = 0;
+    std::unique_ptr<char, void (*)(void*)> const plain(
+        abi::__cxa_demangle(name, nullptr, nullptr, &status), std::free);
+    if (status == 0) return plain.get();
+    std::string const around = enclosing_name(name); // none of what is not C++
+    return around.empty() ? name : "a lambda in " + around;
+}
+
 } // namespace
 
 void* fiber::place_for_body(std::size_t size, std::size_t alignment) {
@@ -182,10 +209,7 @@ std::string describe_address(void const* address) {
     if (address == nullptr || ::dladdr(address, &info) == 0) return "an unknown place";
     std::string text;
     if (info.dli_sname != nullptr) {
-        int status = 0;
-        std::unique_ptr<char, void (*)(void*)> const plain(
-            abi::__cxa_demangle(info.dli_sname, nullptr, nullptr, &status), std::free);
-        text = status == 0 ? plain.get() : info.dli_sname;
+        text = demangled(info.dli_sname);
     } else {
         char const* const slash = std::strrchr(info.dli_fname, '/');
         text = slash != nullptr ? slash + 1 : info.dli_fname;
@@ -204,10 +228,7 @@ std::string task_name(fiber const& of) {
     }
     if (of.name != nullptr) return of.name;
     if (of.operations == nullptr) return "?";
-    int status = 0;
-    std::unique_ptr<char, void (*)(void*)> const plain(
-        abi::__cxa_demangle(of.operations->type.name(), nullptr, nullptr, &status), std::free);
-    return status == 0 ? plain.get() : of.operations->type.name();
+    return demangled(of.operations->type.name());
 }
 
 std::string describe_origin(fiber const& of) {
@@ -223,9 +244,12 @@ task_info describe(fiber& of) {
     std::lock_guard const guard(of.scopes);
     info.state = of.state.load(std::memory_order_relaxed); // under the lock, but for running and ready
     if (of.parent_id != 0) info.parent_id = of.parent_id;
-    if (info.state == task_state::waiting)
+    if (info.state == task_state::waiting) { // it does not end while its lock is held, nor does its run
         if (char const* const call = of.waiting_on.load(std::memory_order_relaxed)) // a literal
             info.waiting_on = call;
+        info.waited = between(of.waiting_since.load(std::memory_order_relaxed), // a hint
+                              coarse(of.runtime->now()));
+    }
     return info;
 }
 
@@ -366,18 +390,19 @@ void* task_reference::body() const noexcept {
 
 void task_reference::cancel() const {
     cancel_scope* own = nullptr;
+    bool first = false;
     {
         std::lock_guard const guard(fiber_->scopes);
-        if (done() || fiber_->cancel_requested) return;
-        fiber_->cancel_requested = true;
+        if (done()) return;
+        first = !std::exchange(fiber_->cancel_requested, true);
         // The outermost scope that the task entered itself, if it has come so far.
         for (cancel_scope* scope = fiber_->innermost.load(std::memory_order_acquire); // enter()
              scope != fiber_->base; scope = scope_access::outer(*scope))
             own = scope;
-        if (own == nullptr) return;
+        if (own == nullptr || (!first && scope_access::is_delivered(*own))) return;
         scope_access::mark(*own, false, "the task's handle was cancelled");
     }
-    deliver_cancellation(*fiber_);
+    deliver_cancellation(*fiber_, *own, first);
 }
 
 void task_reference::wait_until_done() const {

@@ -3,6 +3,7 @@
 #include <weft/runtime/detail/fiber.hpp>
 #include <weft/runtime/inspect.hpp>
 
+#include <iosfwd>
 #include <string>
 
 namespace weft::detail {
@@ -45,6 +46,10 @@ std::string task_name(fiber const&);
 std::string describe_origin(fiber const&); // name and spawn site
 std::string describe_address(void const*); // symbol and offset
 task_info describe(fiber&);
+
+/// dump_tasks(), or the tree alone.
+enum class tree_detail : std::uint8_t { waits, waits_and_stacks };
+void write_tasks(std::ostream&, tree_detail);
 
 /// Lets others run; no cancellation point.
 void yield_current(char const* call) noexcept;

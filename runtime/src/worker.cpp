@@ -93,7 +93,7 @@ bool worker::run_fibers(fiber& first) noexcept {
 void worker::leave_thread(fiber& self, void* scheduler_context) noexcept {
     exception_globals* const globals = this_thread_exception_globals();
     self.caught_exceptions = globals->caught;
-    self.uncaught_exceptions = globals->uncaught;
+    self.uncaught_exceptions = std::uint16_t(globals->uncaught);
     self.saved_errno = *this_thread_errno();
     *globals = {};
     set_this_thread_arrival(&self);
@@ -138,7 +138,7 @@ void worker::leave_current(after_switch how) noexcept {
         return;
     }
     self.caught_exceptions = exceptions->caught;
-    self.uncaught_exceptions = exceptions->uncaught;
+    self.uncaught_exceptions = std::uint16_t(exceptions->uncaught);
     self.saved_errno = *errno_address;
     after = how;
     left_fiber = &self;
@@ -334,7 +334,10 @@ void worker::service_timers() noexcept {
 void worker::service() noexcept {
     time_point const now = runtime::real_now();
     served_at.store(ns(now), std::memory_order_relaxed); // the monitor's hint
-    if (!run_of.sim) timers.expire(now);
+    if (!run_of.sim) {
+        note_time(now);
+        timers.expire(now);
+    }
     // Events collected early only wait in the ring, until it overflows: 10,000 busy connections.
     std::int64_t const interval = ready.size() < much_ready ? poll_interval : longest_without_poll;
     if (poll->is_used() && ns(now) - last_poll > interval) {
@@ -506,8 +509,10 @@ void worker::sleep() noexcept {
     woken_by_injection = !run_of.injection.empty();
     if (events != 0) dispatch(*this, events);
     poll_lock.unlock();
-    last_poll = ns(runtime::real_now());
+    time_point const woken = runtime::real_now();
+    last_poll = ns(woken);
     served_at.store(last_poll, std::memory_order_relaxed); // the monitor's hint
+    note_time(woken);
     service_timers();
 }
 
@@ -523,13 +528,17 @@ bool worker::look_everywhere() noexcept {
     for (auto const& other : run_of.workers) {
         any = other->timers.expire(run_of.now()) != 0 || any;
         if (other.get() == this) {
+            { std::lock_guard const guard(poll_lock); } // the monitor may have collected, not dispatched
             any = poll_now(*other) != 0 || any;
         } else if (other->poll->is_used()) {
             // Asleep in its poller: what there is for it will wake it. Let it.
             any = other->poll->has_events() || any;
         }
     }
-    return any || anything_anywhere();
+    // In this order: who is at work for the run from outside, like the monitor with a timer that it has
+    // taken out, makes it visible in a queue before it leaves (TI6).
+    any = run_of.has_visitors() || any;
+    return anything_anywhere() || any;
 }
 
 } // namespace weft::detail

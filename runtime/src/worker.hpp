@@ -66,6 +66,9 @@ struct alignas(128) worker {
     static void leave_thread(fiber&, void* scheduler_context) noexcept;
     void service() noexcept;                 // timers and events, if it is time
     void service_timers() noexcept;
+    void note_time(time_point now) noexcept {
+        coarse_now.store(coarse(now), std::memory_order_relaxed); // a hint for reports
+    }
     fiber* make_fiber() noexcept { return fibers.take(); }
     unsigned poll_now(worker& of) noexcept;  // the poller of a worker that is busy, or the own one
 
@@ -93,6 +96,7 @@ struct alignas(128) worker {
     fiber* starting = nullptr;                     // for run_new_stack
 
     std::atomic<std::uint32_t> tick = 0;           // one writer; others see whether it moves
+    std::atomic<coarse_time> coarse_now = 0;       // as of the last look at the clock, or the monitor's
     std::uint32_t slot_streak = 0;                 // times in a row that the next-slot was used
     bool prefer_new = false;                       // ready and new fibers take turns
     bool pinned_turn = false;                      // and so do pinned fibers and all others

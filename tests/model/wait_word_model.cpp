@@ -21,9 +21,11 @@ struct documented {
     static constexpr bool looks_at_delivered = true;         // A6
     static constexpr bool fills_before_delivering = true;    // C3, C4
     static constexpr bool timer_knows_its_epoch = true;      // C1
+    static constexpr bool holds_to_look = true;              // L1
+    static constexpr bool looks_what_came = true;            // L2
 };
 
-enum class waker { event_with_payload, event, timer, canceller };
+enum class waker { event_with_payload, event, timer, canceller, looker };
 
 template <unsigned Waits, waker... Kinds> struct woken_by {
     static constexpr unsigned waits = Waits;
@@ -93,6 +95,7 @@ struct waiting_fiber
         case waker::event: return cause_events(Wakers::at(index - 2) == waker::event_with_payload);
         case waker::timer: return expire();
         case waker::canceller: return cancel();
+        case waker::looker: return look_at_stack();
         }
     }
 
@@ -214,6 +217,17 @@ struct waiting_fiber
                wake_reason::cancelled);
     }
 
+    /// Ends nothing, but what it reads must stay as the fiber has left it.
+    void look_at_stack() {
+        for (unsigned times = 0; times != waits; ++times) {
+            if (Steps::holds_to_look ? !wait.hold() : !word::is_open(wait.load())) continue; // L1
+            unsigned const i = unsigned(word::epoch_of(wait.load())) - 1;
+            RL_ASSERT(stack($) == i);
+            if (!Steps::holds_to_look) continue;
+            if (wait.park() && Steps::looks_what_came) schedule(i); // L2
+        }
+    }
+
     // Everybody
 
     static std::uint64_t epoch_of(unsigned i) { return i + 1; }
@@ -262,11 +276,23 @@ struct timer_for_any_epoch : documented {
     static constexpr bool timer_knows_its_epoch = false;
 };
 
+struct looking_without_holding : documented {
+    static constexpr bool holds_to_look = false;
+};
+struct letting_go_blindly : documented {
+    static constexpr bool looks_what_came = false;
+};
+
 using everybody = woken_by<2, waker::event_with_payload, waker::timer, waker::canceller>;
 using event_or_canceller = woken_by<1, waker::event_with_payload, waker::canceller>;
 using only_canceller = woken_by<1, waker::canceller>;
 using only_event = woken_by<1, waker::event>;
 using only_payload = woken_by<1, waker::event_with_payload>;
+using payload_and_looker = woken_by<1, waker::event_with_payload, waker::looker>;
+using canceller_and_looker = woken_by<1, waker::canceller, waker::looker>;
+using two_lookers = woken_by<1, waker::event, waker::looker, waker::looker>;
+using looked_at_by_everybody =
+    woken_by<2, waker::event_with_payload, waker::timer, waker::canceller, waker::looker>;
 
 } // namespace
 
@@ -279,6 +305,10 @@ int main(int argument_count, char** arguments) {
     checks.hold_every<waiting_fiber<only_payload>>("wait_word, only an event with payload");
     checks.hold_all<waiting_fiber<event_or_canceller>>("wait_word, an event and a canceller", 3);
     checks.hold_all<waiting_fiber<everybody>>("wait_word", 1);
+    checks.hold<waiting_fiber<looked_at_by_everybody>>("wait_word, somebody looks", 100000);
+    checks.hold_all<waiting_fiber<payload_and_looker>>("wait_word, a payload and a look", 2);
+    checks.hold_all<waiting_fiber<canceller_and_looker>>("wait_word, a canceller and a look", 2);
+    checks.hold_all<waiting_fiber<two_lookers>>("wait_word, two look", 1);
 
     checks.find<waiting_fiber<only_canceller, exchange_as_a_release_store>>(
         "wait_word, arm() as a release store");
@@ -305,6 +335,11 @@ int main(int argument_count, char** arguments) {
         "wait_word, delivered before the payload is written");
     checks.find<waiting_fiber<everybody, as_specified, timer_for_any_epoch>>(
         "wait_word, a timer that ends any wait");
+
+    checks.find<waiting_fiber<payload_and_looker, as_specified, looking_without_holding>>(
+        "wait_word, a look without L1");
+    checks.find<waiting_fiber<payload_and_looker, as_specified, letting_go_blindly>>(
+        "wait_word, L2 without a look at delivered");
 
     return checks.result();
 }

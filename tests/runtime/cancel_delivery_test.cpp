@@ -348,4 +348,153 @@ TEST_SUITE("runtime.cancel_delivery") {
             lowlevel::checkpoint();
         });
     }
+
+    namespace {
+
+    /// Three that do the same at the same moment: the first task and two threads.
+    template <class Call> void at_once(Call const& call) {
+        std::atomic<int> ready{0};
+        auto const take_part = [&](int who) {
+            ++ready;
+            while (ready < 3) {
+            }
+            call(who);
+        };
+        std::thread second([&] { take_part(1); });
+        std::thread third([&] { take_part(2); });
+        take_part(0);
+        second.join();
+        third.join();
+    }
+
+    struct crowd {
+        detail::wait_queue queue;
+        std::atomic<int> cut{0};
+        std::atomic<bool> found_waiter{false};
+
+        void wait() {
+            detail::parking wait("test");
+            detail::wait_node node(wait);
+            queue.lock();
+            queue.waiters.push_back(node);
+            queue.unlock();
+            detail::wake_reason const why = wait.suspend();
+            queue.leave(node);
+            if (why == detail::wake_reason::cancelled) ++cut;
+        }
+        void look() {
+            queue.lock();
+            detail::wait_node* const winner = queue.claim_front();
+            queue.unlock();
+            if (winner == nullptr) return;
+            found_waiter = true;
+            detail::wait_queue::deliver(*winner);
+        }
+    };
+
+    } // namespace
+
+    TEST_CASE("C31, C25: of several cancel() at the same time each returns only when the waiters "
+              "are gone") {
+        for (int size : {0, 30, 300})
+            run_test({.seeds = {}, .times = 20}, [size] {
+                crowd waits;
+                cancel_scope scope;
+                std::string reasons[3];
+                with_task_group([&](task_group& around) {
+                    around.start_soon([&] {
+                        scope.run([&] {
+                            if (size == 0) return waits.wait();
+                            with_task_group([&](task_group& group) {
+                                for (int task = 0; task < size; ++task)
+                                    group.start_soon([&] { waits.wait(); });
+                                group.start_soon([&] {
+                                    with_task_group([&](task_group& inner) {
+                                        for (int task = 0; task < size; ++task)
+                                            inner.start_soon([&] { waits.wait(); });
+                                    });
+                                });
+                            });
+                        });
+                    });
+                    wait_all_tasks_blocked();
+                    at_once([&](int who) {
+                        scope.cancel("number " + std::to_string(who));
+                        waits.look();
+                        reasons[who] = scope.cancel_reason();
+                    });
+                });
+                check(!waits.found_waiter, "nobody waits after cancel()");
+                CHECK(waits.cut == (size == 0 ? 1 : 2 * size));
+                check(reasons[0].starts_with("number ") && reasons[0] == reasons[1] &&
+                          reasons[0] == reasons[2],
+                      "one reason");
+            });
+    }
+
+    TEST_CASE(
+        "C31, NX1: of several cancel() of one handle each returns only when the waiters are gone") {
+        run_test({.seeds = {}, .times = 20}, [] {
+            crowd waits;
+            with_task_group([&](task_group& group) {
+                auto const handle = group.create_task([&] {
+                    with_task_group([&](task_group& inner) {
+                        for (int task = 0; task < 100; ++task)
+                            inner.start_soon([&] { waits.wait(); });
+                    });
+                });
+                wait_all_tasks_blocked();
+                at_once([&](int) {
+                    handle.cancel();
+                    waits.look();
+                });
+            });
+            check(!waits.found_waiter, "nobody waits after cancel()");
+            CHECK(waits.cut == 100);
+        });
+    }
+
+    TEST_CASE("C31, C21: a deadline that is set into the past while another cancels: nobody waits "
+              "afterwards") {
+        run_test({.seeds = {}, .times = 20}, [] {
+            crowd waits;
+            cancel_scope scope;
+            with_task_group([&](task_group& around) {
+                around.start_soon([&] {
+                    scope.run([&] {
+                        with_task_group([&](task_group& group) {
+                            for (int task = 0; task < 200; ++task)
+                                group.start_soon([&] { waits.wait(); });
+                        });
+                    });
+                });
+                wait_all_tasks_blocked();
+                at_once([&](int who) {
+                    who == 0 ? scope.cancel("by hand") : scope.set_deadline(time_point::min());
+                    waits.look();
+                });
+            });
+            check(!waits.found_waiter, "nobody waits after it");
+            CHECK(waits.cut == 200);
+            std::string const reason = scope.cancel_reason();
+            check(reason.empty() || reason == "by hand", "one cause");
+        });
+    }
+
+    TEST_CASE("C31: a scope that was cancelled before tells those that come later, and cancels "
+              "again for free") {
+        run_test([] {
+            int begun = 0, went_on = 0;
+            with_task_group([&](task_group& group) {
+                group.cancel();
+                group.start_soon([&] {
+                    ++begun;
+                    lowlevel::checkpoint();
+                    ++went_on;
+                });
+                group.cancel();
+            });
+            check(begun == 1 && went_on == 0, "up to its first checkpoint");
+        });
+    }
 }

@@ -454,4 +454,53 @@ TEST_SUITE("runtime.cancel_scope") {
         static_assert(!std::is_copy_assignable_v<cancel_scope>);
         static_assert(!std::is_move_assignable_v<cancel_scope>);
     }
+
+    namespace {
+    template <class Scope>
+    concept entered_by_hand = requires(Scope& scope) {
+        scope.enter();
+    };
+    template <class Scope>
+    concept left_by_hand = requires(Scope& scope) {
+        scope.leave();
+    };
+    } // namespace
+
+    TEST_CASE("M10, C14, C15: a scope catches in its run(), which is the only way in and out") {
+        static_assert(!entered_by_hand<cancel_scope>);
+        static_assert(!left_by_hand<cancel_scope>);
+        run_test([] {
+            cancel_scope scope;
+            int passed = 0;
+            bool after_run = false;
+            bool const through = scope.run([&] {
+                struct guard {
+                    int& passed;
+                    ~guard() { ++passed; }
+                } const here{passed};
+                scope.cancel();
+                try {
+                    lowlevel::checkpoint();
+                } catch (std::exception const&) {
+                    check(false, "handlers of ordinary errors do not see it");
+                }
+                check(false, "nothing between the checkpoint and run() catches it");
+            });
+            after_run = true;
+            check(!through && scope.cancelled_caught() && passed == 1,
+                  "run() did, after the unwinding");
+            check(after_run, "and the code after it goes on");
+            lowlevel::checkpoint();
+        });
+        // Another task cannot leave it, only fail to enter it.
+        run_test([] {
+            cancel_scope scope;
+            with_task_group([&](task_group& group) {
+                group.start_soon([&] { scope.run([] { sleep_forever(); }); });
+                wait_all_tasks_blocked();
+                check_throws<std::logic_error>([&] { scope.run([] {}); }, "another task");
+                group.cancel();
+            });
+        });
+    }
 }

@@ -2,6 +2,8 @@
 #include "support/gate.hpp"
 #include "support/run_test.hpp"
 
+#include <weft/runtime/context_var.hpp>
+#include <weft/runtime/error.hpp>
 #include <weft/runtime/lowlevel.hpp>
 #include <weft/runtime/task_group.hpp>
 
@@ -103,5 +105,35 @@ TEST_SUITE("runtime.fixture") {
         CHECK(well.output == "here\n");
         CHECK(run_child("aborts").signal == SIGABRT);
         CHECK(run_child("no such program").exit_code == 127);
+    }
+
+    TEST_CASE("TI8: what escapes a task in the background fails the test, whoever waits for it") {
+        for (bool watched : {false, true}) {
+            std::string const text = failure_of([watched] {
+                run_test([watched] {
+                    with_task_group([watched](task_group& group) {
+                        auto const handle = group.create_task({.name = "background"}, [] {
+                            throw std::runtime_error("out of the dark");
+                        });
+                        if (!watched) return;
+                        try {
+                            handle.wait();
+                        } catch (task_failed const&) {
+                        }
+                    });
+                });
+            });
+            CHECK(has(text, "out of the dark"));
+            CHECK(has(text, "background"));
+        }
+    }
+
+    TEST_CASE("TI8: the run of a test is one; what a body made for the run is the same for all its "
+              "tasks") {
+        run_test([] {
+            run_var<int> counter("counter", 0);
+            with_task_group([&](task_group& group) { group.start_soon([&] { counter.set(1); }); });
+            check(counter.get() == 1, "one run");
+        });
     }
 }

@@ -400,4 +400,20 @@ TEST_SUITE("runtime.group_failures") {
             CHECK(errors->exceptions().size() == 1);
         });
     }
+
+    TEST_CASE("G28: one failure, too, comes as a group, in groups of groups as well") {
+        run_test([] {
+            auto const errors = group_from([] {
+                with_task_group([](task_group& group) {
+                    group.start_soon([] {
+                        with_task_group(
+                            [](task_group& inner) { inner.start_soon([] { throw ordinary(1); }); });
+                    });
+                });
+            });
+            check(errors.has_value() && errors->exceptions().size() == 1, "a group of one");
+            auto const inner = group_from([&] { std::rethrow_exception(errors->exceptions()[0]); });
+            check(inner.has_value() && inner->exceptions().size() == 1, "which is a group of one");
+        });
+    }
 }

@@ -10,12 +10,15 @@
 
 #include <algorithm>
 #include <atomic>
+#include <cerrno>
 #include <chrono>
 #include <optional>
 #include <set>
 #include <sstream>
 #include <string>
 #include <thread>
+#include <type_traits>
+#include <utility>
 
 using namespace weft;
 using namespace weft::test;
@@ -321,6 +324,231 @@ TEST_SUITE("runtime.inspect") {
                 CHECK(indent(child) > indent(parent));
                 group.cancel();
             });
+        });
+    }
+
+    TEST_CASE("TI1: a waiting task's info says for how long") {
+        run_test([] {
+            with_task_group([&](task_group& group) {
+                auto const waits = group.create_task([] { sleep_forever(); });
+                wait_all_tasks_blocked();
+                time_point const before = current_time();
+                duration const first = waits.info().waited;
+                sleep(20ms);
+                duration const second = waits.info().waited;
+                duration const passed = current_time() - before;
+                check(second - first >= 18ms, "it grows with the time");
+                check(second - first <= passed + 3ms, "and no faster");
+                check(get_current_task().waited == duration::zero(), "who runs does not wait");
+                group.cancel();
+            });
+        });
+    }
+
+    TEST_CASE("TI1: hours are hours: under sim the wait is as long as the virtual time") {
+        explore(3, [] {
+            with_task_group([](task_group& group) {
+                auto const waits = group.create_task([] { sleep_forever(); });
+                sleep(100h);
+                duration const waited = waits.info().waited;
+                check(waited > 100h - 5ms && waited < 100h + 5ms, "a hundred hours");
+                std::ostringstream out;
+                dump_tasks(out);
+                check(out.str().find(" for 3599") != std::string::npos ||
+                          out.str().find(" for 360000 s") != std::string::npos,
+                      "in words");
+                group.cancel();
+            });
+        });
+    }
+
+#if defined(__x86_64__)
+    TEST_CASE(
+        "TI2: dump_tasks shows the stacks of tasks that wait, down to where they were begun") {
+        run_test([] {
+            with_task_group([](task_group& group) {
+                group.start_soon({.name = "has a stack"}, [] { sleep_forever(); });
+                wait_all_tasks_blocked();
+                std::ostringstream out;
+                dump_tasks(out);
+                std::string const text = out.str();
+                std::size_t const at = text.find("has a stack");
+                std::size_t const top = text.find("#0 ", at);
+                CHECK(top != std::string::npos);
+                CHECK(text.find("weft::sleep", top) != std::string::npos);
+                CHECK(text.find(program_invocation_short_name + std::string("+0x"), top) !=
+                      std::string::npos); // the body itself
+                CHECK(text.find("run_on_new_stack", top) != std::string::npos);
+                CHECK(text.find("#0 ") < at); // who asks has a stack, too
+                group.cancel();
+            });
+        });
+    }
+
+    TEST_CASE("TI2: a stack that many tasks have in common is written once") {
+        run_test([] {
+            with_task_group([](task_group& group) {
+                for (int task = 0; task < 100; ++task)
+                    group.start_soon([] { sleep_forever(); });
+                wait_all_tasks_blocked();
+                std::ostringstream out;
+                dump_tasks(out);
+                std::string const text = out.str();
+                std::size_t same = 0;
+                for (std::size_t at = 0;
+                     (at = text.find("the same stack as task", at)) != std::string::npos; ++at)
+                    ++same;
+                // The first that a new stack runs has another beginning than those that follow on it.
+                check(same >= 90, "few different ones: " + std::to_string(same));
+                group.cancel();
+            });
+        });
+    }
+#endif
+
+    namespace {
+
+    /// Somebody outside who looks at all tasks again and again.
+    class looker {
+    public:
+        looker()
+            : thread_([this] {
+                  while (!stop_) {
+                      std::ostringstream text;
+                      dump_tasks(text);
+                      ++looks_;
+                  }
+              }) {
+            while (looks_ == 0)
+                std::this_thread::yield();
+        }
+        ~looker() {
+            stop_ = true;
+            thread_.join();
+        }
+
+    private:
+        std::atomic<bool> stop_{false};
+        std::atomic<int> looks_{0};
+        std::thread thread_;
+    };
+
+    } // namespace
+
+    TEST_CASE("TI7: no wake-up is lost or doubled while stacks are looked at") {
+        run_test({.seeds = {}, .times = 3}, [] {
+            looker const one, two;
+            for (int round = 0; round < 30; ++round) {
+                gate gates[8];
+                std::atomic<int> passed{0}, timed_out{0}, cut{0};
+                cancel_scope scope;
+                with_task_group([&](task_group& group) {
+                    for (int link = 0; link < 7; ++link)
+                        group.start_soon([&, link] {
+                            gates[link].wait();
+                            ++passed;
+                            gates[link + 1].open();
+                        });
+                    for (int task = 0; task < 4; ++task) {
+                        group.start_soon(
+                            [&] { move_on_after(100us, [] { sleep_forever(); }) || ++timed_out; });
+                        group.start_soon([&] {
+                            sleep(50us);
+                            ++timed_out;
+                        });
+                    }
+                    group.start_soon([&] {
+                        scope.run([&] {
+                            with_task_group([&](task_group& inner) {
+                                for (int task = 0; task < 4; ++task)
+                                    inner.start_soon([&] {
+                                        try {
+                                            sleep_forever();
+                                        } catch (cancelled const&) {
+                                            ++cut;
+                                            throw;
+                                        }
+                                    });
+                            });
+                        });
+                    });
+                    lowlevel::checkpoint();
+                    gates[0].open();
+                    gates[7].wait();
+                    scope.cancel();
+                });
+                CHECK(passed == 7);
+                CHECK(timed_out == 8);
+                CHECK(cut <= 4); // those that had begun
+            }
+        });
+    }
+
+    TEST_CASE("TI6: a task that is woken while its stack is looked at is not quiet") {
+        run_test({.seeds = {}, .times = 3}, [] {
+            looker const outside;
+            for (int round = 0; round < 100; ++round) {
+                gate go;
+                std::atomic<int> passed{0};
+                with_task_group([&](task_group& group) {
+                    for (int task = 0; task < 3; ++task)
+                        group.start_soon([&] {
+                            go.wait();
+                            ++passed;
+                        });
+                    wait_all_tasks_blocked();
+                    CHECK(passed == 0);
+                    go.open();
+                    wait_all_tasks_blocked();
+                    CHECK(passed == 3);
+                });
+            }
+        });
+    }
+
+    TEST_CASE("TI6: a timer that the monitor has taken out is not quiet") {
+        run_test({.seeds = {}, .times = 3}, [] {
+            for (int round = 0; round < 5; ++round) {
+                std::atomic<int> woken{0};
+                with_task_group([&](task_group& group) {
+                    time_point const soon =
+                        current_time() + 11ms; // when the monitor thinks us neglected
+                    for (int task = 0; task < 50; ++task)
+                        group.start_soon([&] {
+                            sleep_until(soon);
+                            ++woken;
+                        });
+                    lowlevel::checkpoint();
+                    while (current_time() < soon + 50us * round) {
+                    }
+                    wait_all_tasks_blocked();
+                    CHECK(woken == 50);
+                });
+            }
+        });
+    }
+
+    namespace {
+
+    /// Bodies are lambdas within a lambda that is a template: the demangler of libstdc++ 12 does not know these.
+    template <class... F> void all_of(task_group& group, F... f) {
+        [&]<std::size_t... Index>(std::index_sequence<Index...>) {
+            (group.start_soon([f] { f(std::integral_constant<std::size_t, Index>()); }), ...);
+        }
+        (std::index_sequence_for<F...>());
+    }
+
+    } // namespace
+
+    TEST_CASE(
+        "TI4: a task whose type has no readable name is called after the function around it") {
+        run_test([] {
+            std::string name;
+            with_task_group([&](task_group& group) {
+                all_of(group, [&](auto) { name = get_current_task().name; });
+            });
+            check(name.find("all_of") != std::string::npos && !name.starts_with("Z"), name);
+            check(name.find("anonymous") != std::string::npos, name);
         });
     }
 }

@@ -3,6 +3,8 @@
 #include "support/gate.hpp"
 
 #include <weft/runtime/cancel_scope.hpp>
+#include <weft/runtime/detail/service.hpp>
+#include <weft/runtime/exception_group.hpp>
 #include <weft/runtime/inspect.hpp>
 #include <weft/runtime/lowlevel.hpp>
 #include <weft/runtime/task_group.hpp>
@@ -11,7 +13,9 @@
 
 #include <algorithm>
 #include <memory>
+#include <string>
 #include <thread>
+#include <vector>
 
 using namespace weft;
 using namespace weft::test;
@@ -287,5 +291,63 @@ TEST_SUITE("runtime.run") {
                 CHECK(plain == 3);
             }
         });
+    }
+
+    TEST_CASE("E11: what serves the run outlives every task and is closed before run() returns, "
+              "last made first") {
+        struct journal : detail::service {
+            journal(std::vector<int>& in, int which) : log(in), number(which) {}
+            void close() noexcept override { log.push_back(number); }
+            ~journal() override { log.push_back(-number); }
+            std::vector<int>& log;
+            int number;
+        };
+        struct first final : journal {
+            using journal::journal;
+        };
+        struct second final : journal {
+            using journal::journal;
+        };
+        for (std::string backend : {"epoll", "sim"})
+            for (unsigned workers : {1u, 2u, 4u}) {
+                std::vector<int> log;
+                run({.backend = backend, .workers = workers}, [&] {
+                    with_task_group([&](task_group& group) {
+                        group.start_soon([&] {
+                            auto& services = detail::current_services("test");
+                            services.get<first>([&] { return std::make_unique<first>(log, 1); });
+                            services.get<second>([&] { return std::make_unique<second>(log, 2); });
+                        });
+                    });
+                    lowlevel::checkpoint();
+                    log.push_back(0); // the last task
+                });
+                CHECK(log == std::vector<int>{0, 2, 1, -2, -1});
+            }
+    }
+
+    TEST_CASE("E12: what escapes a task leaves run(), whichever worker it ran on") {
+        for (std::string backend : {"epoll", "sim"})
+            for (unsigned workers : {1u, 2u, 4u}) {
+                std::size_t errors = 0;
+                try {
+                    run({.backend = backend, .workers = workers}, [&] {
+                        with_task_group([&](task_group& group) {
+                            for (int task = 0; task < 8; ++task)
+                                group.start_soon([] {
+                                    lowlevel::checkpoint(); // all run, on all workers
+                                    throw ordinary();
+                                });
+                            sleep_forever();
+                        });
+                    });
+                } catch (exception_group const& failed) {
+                    failed.handle([&](ordinary const&) { ++errors; });
+                }
+                CHECK(errors >= 1);
+                CHECK_THROWS_AS(
+                    run({.backend = backend, .workers = workers}, [] { throw ordinary(); }),
+                    ordinary);
+            }
     }
 }

@@ -562,4 +562,29 @@ TEST_SUITE("runtime.start") {
             check(!ran, "nothing ran");
         });
     }
+
+    TEST_CASE("S14: a status that nobody waits for takes started() and does nothing") {
+        auto const serve = [](task_status<int>& ready, int& served) {
+            ready.started(7);
+            ready.started(8); // nobody counts
+            lowlevel::checkpoint();
+            ++served;
+        };
+        run_test([&] {
+            int served = 0;
+            task_status<int> ignored;
+            serve(ignored, served);
+            with_task_group(
+                [&](task_group& group) { group.start_soon([&] { serve(ignored, served); }); });
+            with_task_group([&](task_group& group) {
+                group.start_soon([&] {
+                    task_status<> own;
+                    own.started();
+                    own.started();
+                    ++served;
+                });
+            });
+            check(served == 3, "all three were served");
+        });
+    }
 }

@@ -335,4 +335,23 @@ TEST_SUITE("runtime.timeouts") {
             check(fail_at(current_time() + 1h, [] { return 7; }) == 7, "in time");
         });
     }
+
+    TEST_CASE("D9: the shield may stand before the body; nothing else changes") {
+        run_test([] {
+            cancel_scope outer;
+            bool finished = false, timed_out = false;
+            bool const through = outer.run([&] {
+                outer.cancel();
+                finished = move_on_after(1h, true, [] { lowlevel::checkpoint(); });
+                try {
+                    fail_after(1ms, true, [] { sleep_forever(); });
+                } catch (timeout_error const&) {
+                    timed_out = true;
+                }
+                move_on_after(1h, false, [] { lowlevel::checkpoint(); });
+                check(false, "without a shield the outer cancellation comes in");
+            });
+            check(finished && timed_out && !through, "the shields held");
+        });
+    }
 }

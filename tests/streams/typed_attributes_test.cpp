@@ -1,9 +1,11 @@
+#include <weft/streams/error.hpp>
 #include <weft/streams/typed_attributes.hpp>
 
 #include <doctest/doctest.h>
 
 #include <stdexcept>
 #include <string>
+#include <type_traits>
 
 TEST_SUITE_BEGIN("streams.typed_attributes");
 
@@ -63,4 +65,14 @@ TEST_CASE("A5: a wrapper gives what is under it, and may override it") {
     wrapper const of;
     CHECK(of.extra(number) == 1);
     CHECK(of.extra(text) == "own");
+}
+
+TEST_CASE("EX3: a missing attribute is a lookup that failed; would_block and end_of_stream say "
+          "what they are") {
+    static_assert(std::is_base_of_v<weft::lookup_error, weft::typed_attribute_lookup_error>);
+    static_assert(std::is_base_of_v<weft::error, weft::end_of_stream>);
+    provider const of;
+    CHECK_THROWS_AS(of.extra(same_name), weft::lookup_error);
+    CHECK(std::string(weft::would_block().what()) == "the call would have to wait");
+    CHECK(std::string(weft::end_of_stream().what()) == "the stream has ended");
 }

@@ -162,7 +162,8 @@ TEST_CASE("T4, T5: an abandoned call lets go at once and keeps its token to the 
     });
 }
 
-TEST_CASE("T4, T15: run() returns although an abandoned call still runs") {
+TEST_CASE("E4, T4, T15: run() returns although an abandoned call still runs, whose end is of no "
+          "interest") {
     std::vector<std::shared_ptr<door>> gates;
     on_each_runtime([&] {
         auto const gate = std::make_shared<door>();

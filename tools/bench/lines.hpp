@@ -20,6 +20,7 @@ void timeout_armed(settings const&);
 void parked(settings const&);
 void parked_never_started(settings const&);
 void scope_enter_exit(settings const&);
+void entry_check(settings const&);
 void cancel_parked(settings const&);
 void event_broadcast(settings const&);
 void processes_2gib(settings const&);

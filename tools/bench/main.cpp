@@ -35,6 +35,7 @@ constexpr line lines[] = {
     {"timeout_ready", bench::timeout_ready},
     {"timeout_armed", bench::timeout_armed},
     {"scope_enter_exit", bench::scope_enter_exit},
+    {"entry_check", bench::entry_check},
     {"cancel_parked", bench::cancel_parked},
     {"processes_2gib", bench::processes_2gib},
     {"file_reads", bench::file_reads},

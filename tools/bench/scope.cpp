@@ -4,6 +4,7 @@
 #include <weft/runtime/lowlevel.hpp>
 #include <weft/runtime/task_group.hpp>
 #include <weft/runtime/time.hpp>
+#include <weft/sync/event.hpp>
 
 #include <atomic>
 
@@ -17,6 +18,23 @@ void scope_enter_exit(settings const& with) {
             weft::cancel_scope().run([] { asm volatile("" ::: "memory"); });
         return (now() - start) * 1e9 / double(times);
     });
+}
+
+// What each blocking-style call looks at before anything else, and one that has nothing to wait for.
+void entry_check(settings const& with) {
+    std::size_t const times = with.count(10'000'000);
+    weft::event ready;
+    ready.set();
+    auto const line = [&](char const* name, auto const& call) {
+        repeat(with, name, "ns", [&] {
+            double const start = now();
+            for (std::size_t i = 0; i < times; ++i)
+                call();
+            return (now() - start) * 1e9 / double(times);
+        });
+    };
+    line("entry_check", [] { weft::lowlevel::checkpoint_if_cancelled(); });
+    line("wait_ready", [&] { ready.wait(); });
 }
 
 // The call that cancels is timed by itself: it reaches every task before it returns. Then, per task,

@@ -1,10 +1,14 @@
 #include "chaos.hpp"
 
+#include <weft/runtime/context_var.hpp>
+#include <weft/runtime/inspect.hpp>
 #include <weft/runtime/lowlevel.hpp>
 #include <weft/runtime/task_group.hpp>
 #include <weft/runtime/time.hpp>
 
 #include <chrono>
+#include <sstream>
+#include <string>
 
 namespace stress {
 
@@ -18,7 +22,16 @@ struct storm_of_cancels {
     bool deadlines = false; // deadlines change as well
     std::atomic<bool> over = false;
 
+    // Whose stacks are looked at is woken, cancelled and timed out meanwhile.
+    static void look_at_all() {
+        std::ostringstream text;
+        weft::dump_tasks(text);
+        require(text.str().find(" tasks\n") != std::string::npos,
+                "a dump says how many tasks there are");
+    }
+
     void strike(random_source& random) {
+        if (random.one_in(500)) return look_at_all();
         auto const target = scopes.pick(random);
         if (target == nullptr) return;
         switch (random.below(6)) {
@@ -40,9 +53,23 @@ struct storm_of_cancels {
     }
 };
 
+weft::run_var<std::string> last_word("last word", "none");
+
 struct victim {
     storm_of_cancels& storm;
     random_source random;
+
+    void change_last_word() {
+        if (random.one_in(2)) last_word.set(std::string(random.below(100), 'x'));
+        require(last_word.get().find_first_not_of("none x") == std::string::npos,
+                "a run variable is what somebody has set");
+    }
+
+    // Others may be busy all the time: this ends, quiet or not.
+    void wait_for_quiet() {
+        weft::move_on_after(microseconds(random.below(500)),
+                            [] { weft::wait_all_tasks_blocked(); });
+    }
 
     // What is cancelled stays so: swallowing it once does not help.
     void swallow_and_go_on() {
@@ -89,6 +116,8 @@ struct victim {
     void work(unsigned depth) {
         token const held(depth);
         waiting_cleanup const cleanup(random);
+        if (random.one_in(10)) change_last_word();
+        if (random.one_in(40)) wait_for_quiet();
         for (std::uint64_t i = random.below(6); i > 0; --i) {
             switch (random.below(5)) {
             case 0:

@@ -2,12 +2,14 @@
 
 #include <weft/runtime/error.hpp>
 #include <weft/runtime/exception_group.hpp>
+#include <weft/runtime/inspect.hpp>
 #include <weft/runtime/lowlevel.hpp>
 #include <weft/runtime/task_group.hpp>
 #include <weft/runtime/time.hpp>
 
 #include <chrono>
 #include <stdexcept>
+#include <string>
 
 namespace stress {
 
@@ -79,7 +81,7 @@ private:
     }
 
     void add(weft::task_group& group) {
-        switch (random_.below(6)) {
+        switch (random_.below(7)) {
         case 0:
             return start_ready(group);
         case 1:
@@ -88,6 +90,7 @@ private:
             return create_and_cancel(group);
         case 3:
             return create_and_wait(group);
+        case 4: return create_and_watch(group);
         default:
             group.start_soon([this, random = random_.split()]() mutable { child(group_depth(), random); });
         }
@@ -151,6 +154,41 @@ private:
             return token(2);
         });
         wait_for(handle);
+    }
+
+    // Several look at one outcome: at the same state, the same value, the same exception.
+    void create_and_watch(weft::task_group& group) {
+        auto const handle = group.create_task([this, random = random_.split()]() mutable {
+            child(group_depth(), random);
+            return token(3);
+        });
+        for (int watcher = 0; watcher < 3; ++watcher)
+            group.start_soon([handle] { watch(handle); });
+        if (random_.one_in(8)) handle.cancel();
+    }
+
+    static void watch(weft::task_handle<token> const& handle) {
+        bool const done = handle.done();
+        weft::task_info const info = handle.info();
+        require(!done || info.state == weft::task_state::finished, "what is done has finished");
+        bool const cut_short = handle.cancelled();
+        require(!cut_short || handle.done(), "what was cut short is done");
+        try {
+            require(handle.wait().value() == 3, "each gets the value");
+        } catch (weft::task_cancelled const&) {
+            require(handle.cancelled(), "a handle says that its task was cancelled");
+        } catch (weft::task_failed const& failed) {
+            look_into(failed);
+        }
+    }
+
+    static void look_into(weft::task_failed const& failed) {
+        try {
+            std::rethrow_if_nested(failed);
+            violation("a task that failed has a cause");
+        } catch (planned_failure const& cause) {
+            require(cause.what() == std::string("planned"), "which is what it threw");
+        }
     }
 
     void wait_for(weft::task_handle<token> const& handle) {

@@ -148,6 +148,7 @@ private:
     static constexpr std::uint32_t timed = 512;        // has been in a timer heap
     static constexpr std::uint32_t in_future = 2048;   // the deadline was just computed, and is ahead
     static constexpr std::uint32_t of_start = 4096;    // the base of a child of start()
+    static constexpr std::uint32_t delivered = 8192;   // all were told that it is cancelled
 
     void enter();
     void leave() noexcept;                             // normally, or with another exception

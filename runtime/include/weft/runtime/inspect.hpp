@@ -1,5 +1,7 @@
 #pragma once
 
+#include <weft/runtime/time.hpp>
+
 #include <cstddef>
 #include <cstdint>
 #include <iosfwd>
@@ -20,6 +22,7 @@ struct task_info {
     std::string waiting_on;            ///< the call it waits in; empty if it does not wait
     bool pending_cancellation = false; ///< its next cancellation point throws
     std::size_t stack_size = 0;        ///< bytes of address space, guard included
+    duration waited{};                 ///< for how long, to some milliseconds; zero if it does not wait
 
     friend bool operator==(task_info const& left, task_info const& right) {
         return left.id == right.id;
@@ -41,7 +44,15 @@ std::vector<task_info> get_running_tasks();
 /// Source        AnyIO wait_all_tasks_blocked
 void wait_all_tasks_blocked();
 
-/// Writes the tree of tasks: name, state, what each waits for, where it was spawned. Any thread.
+/// Writes the tree of tasks: name, state, what each waits for and for how long, where it was spawned, and
+/// the stack of each that waits and of the caller; one stack that several have in common is written once.
+/// Of the current run; from an OS thread, of every run of the process.
+///
+/// Tasks run on meanwhile; one whose stack is just looked at is held for the microseconds that it takes.
+/// Functions are named if the linker kept them (-rdynamic); else there is an offset for addr2line. Stacks
+/// are shown on x86-64 only.
+///
+/// Threads  any
 void dump_tasks(std::ostream&);
 
 /// What one worker did since the run began.

@@ -16,14 +16,18 @@ namespace weft {
 
 class task_group;
 
-/// Says that a task is ready for what its starter waits for. See task_group::start.
+/// Says that a task is ready for what its starter waits for. See task_group::start. One that is made by
+/// default is heard by nobody: a function that wants one can be called, or started by start_soon(), without
+/// anybody waiting for it to be ready.
 ///
 /// Threads  started() by any task, once
 /// Errors   std::logic_error (called twice)
 /// Source   AnyIO TaskStatus
 template <class T = void> class task_status {
 public:
+    task_status() = default;
     void started(T value) {
+        if (record_ == nullptr) return; // S14
         record_->check_not_started();
         record_->value.emplace(std::move(value));
         record_->started();
@@ -40,7 +44,10 @@ private:
 
 template <> class task_status<void> {
 public:
-    void started() { record_->started(); }
+    task_status() = default;
+    void started() {
+        if (record_ != nullptr) record_->started(); // S14
+    }
 
 private:
     friend class task_group;

@@ -4,6 +4,7 @@
 #include <weft/runtime/detail/wait_list.hpp>
 #include <weft/runtime/detail/wait_word.hpp>
 #include <weft/runtime/inspect.hpp>
+#include <weft/runtime/time.hpp>
 
 #include <atomic>
 #include <cstddef>
@@ -27,7 +28,7 @@ struct fiber;
 /// What a fiber must look at before it waits: read with one relaxed load at each entry of a
 /// blocking-style call.
 struct attention {
-    static constexpr std::uint32_t cancel = 1; ///< a scope around may be cancelled: walk and see
+    static constexpr std::uint8_t cancel = 1; ///< a scope around may be cancelled: walk and see
 };
 
 /// How the body of a task is run and destroyed; one static table for each type of body.
@@ -37,6 +38,16 @@ struct body_operations {
     void (*destroy_result)(void* body);    ///< null: nothing to destroy
     std::type_info const& type;             ///< of the callable, for the task's name
 };
+
+/// A moment for reports, in units of 2^20 ns (about a millisecond); comes round after 52 days.
+using coarse_time = std::uint32_t;
+inline coarse_time coarse(time_point when) noexcept {
+    return coarse_time(when.time_since_epoch().count() >> 20);
+}
+inline duration between(coarse_time from, coarse_time to) noexcept { // none if `to` is the earlier
+    auto const units = std::int32_t(to - from);
+    return duration(units > 0 ? std::int64_t(units) << 20 : 0);
+}
 
 /// How far a fiber's stack is: not bound, bound but not yet entered by the fiber, in use.
 enum class stack_stage : std::uint8_t { none, bound, entered };
@@ -64,11 +75,12 @@ struct alignas(64) fiber {
     class runtime* runtime = nullptr;
     void* caught_exceptions = nullptr; // __cxa_eh_globals, carried from worker to worker
     std::atomic<char const*> waiting_on = nullptr;
-    std::uint32_t uncaught_exceptions = 0;
     int saved_errno = 0;
-    std::atomic<std::uint32_t> attention = 0;
+    std::atomic<coarse_time> waiting_since = 0; // for reports
+    std::uint16_t uncaught_exceptions = 0;
     std::int16_t budget = 0;
     std::atomic<std::uint16_t> pinned_to = any_worker;
+    std::atomic<std::uint8_t> attention = 0;
     std::atomic<std::uint8_t> waiting_unwinding = 0; // uncaught exceptions at the current wait
     std::uint8_t owned_mutexes = 0;   // counted by the fiber itself
     std::atomic<task_state> state = task_state::finished;

@@ -31,11 +31,16 @@ enum class wake_reason : std::uint8_t {
 //                                                   C5  parked was set: schedule the waiter
 //    A6  delivered was set: schedule the waiter
 //
+//  Whoever wants to look at the stack of a fiber that waits, and keep it from going on meanwhile:
+//    L1  CAS: parked away, if not claimed (acq_rel): to wakers the fiber has not left its stack yet
+//    L2  look; then fetch_or(parked)      (acq_rel), and if delivered was set: schedule the waiter
+//
 //  I1  Exactly one waker wins an epoch: `claimed` is set once, by CAS.
 //  I2  Exactly one party schedules the waiter: the later of `parked` and `delivered` to be set sees the
 //      other's bit, since `parked` is set by a read-modify-write, and `delivered` by one unless it has
 //      seen `parked`.
-//  I3  Nobody schedules a waiter that still stands on its stack: `parked` is set after the switch.
+//  I3  Nobody schedules a waiter that still stands on its stack: `parked` is set after the switch. Nor one
+//      that is looked at: L1 and L2 are to wakers as if it were still about to switch.
 //  I4  A1 is a read-modify-write in the single total order, and so is the canceller's write of the
 //      attention word: either A2 sees the cancellation or the canceller's C1 sees the armed wait.
 //  I5  A stale reference is harmless: the word lives in memory that is never given back, and its
@@ -87,6 +92,16 @@ public:
     /// A5, A6. On the stack that runs after the waiter's. True: the caller schedules the waiter.
     bool park() {
         return (word_.fetch_or(parked, Atomics::acq_rel) & delivered) != 0; // pairs with C2 and C4
+    }
+
+    /// L1. By anybody. False: nothing to hold; it is about to go on, or held by another. True: L2 follows,
+    /// which is park().
+    bool hold() {
+        word seen = word_.load(Atomics::relaxed); // the exchange decides
+        while (is_open(seen) && (seen & parked) != 0)
+            if (word_.compare_exchange_weak(seen, seen & ~parked, Atomics::acq_rel)) // park(), wakers
+                return true;
+        return false;
     }
 
     /// C1, C2 without a payload: claimed and delivered at once.
