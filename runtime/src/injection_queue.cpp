@@ -92,6 +92,15 @@ void injection_queue::push_own(fiber& item) noexcept {
     if (!queue_->items.enqueue(queue_->shared[0]->token, &item)) push_aside(item);
 }
 
+void injection_queue::push_own(fiber* const* items, std::size_t count) noexcept {
+    count_.fetch_add(count, std::memory_order_seq_cst); // pairs with empty(): before the items are there
+    for (std::size_t step = 0; step < count; ++step)
+        hand_over(items[step]);
+    if (queue_->items.enqueue_bulk(queue_->shared[0]->token, items, count)) return;
+    for (std::size_t step = 0; step < count; ++step)
+        push_aside(*items[step]);
+}
+
 void injection_queue::push_aside(fiber& item) noexcept {
     aside_lock_.lock();
     item.next = nullptr;

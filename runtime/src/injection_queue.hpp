@@ -22,6 +22,7 @@ public:
 
     void push(fiber&) noexcept;                                        // many: any thread
     void push_own(fiber&) noexcept;                                    // one: that thread
+    void push_own(fiber* const* items, std::size_t count) noexcept;    //  "
 
     /// Up to `most`; 0: nothing to be had just now. Any thread.
     std::size_t take(fiber** out, std::size_t most) noexcept;

@@ -8,6 +8,7 @@
 #include "task.hpp"
 
 #include <weft/runtime/detail/fork.hpp>
+#include <weft/runtime/detail/wake_batch.hpp>
 #include <weft/runtime/inspect.hpp>
 
 #include <algorithm>
@@ -23,6 +24,7 @@ namespace weft::detail {
 namespace {
 
 constexpr std::size_t worker_limit = idle_word<>::max_workers;
+constexpr std::size_t few_woken = 8; // the last of them runs next, as if it were the only one
 
 std::mutex runs_mutex;
 std::vector<runtime*> runs;
@@ -222,6 +224,25 @@ void runtime::schedule(fiber& runnable) noexcept {
     } else {
         here->push_woken(runnable);
     }
+}
+
+// Of this run, not pinned, and too many for it to matter which is the last: straight into the queues.
+void wake_batch::flush() noexcept {
+    std::size_t const count = std::exchange(count_, 0);
+    worker* const here = this_worker();
+    std::size_t plain = 0;
+    bool const together = count > few_woken && here != nullptr && !here->simulated;
+    for (std::size_t step = 0; step < count; ++step) {
+        fiber& each = *fibers_[step];
+        if (!together || each.runtime != &here->run_of ||
+            each.pinned_to.load(std::memory_order_relaxed) < fiber::first_worker) { // it does not run
+            each.runtime->schedule(each);
+            continue;
+        }
+        each.state.store(task_state::ready, std::memory_order_release); // pairs with reports
+        fibers_[plain++] = &each;
+    }
+    if (plain != 0) here->push_woken(fibers_.data(), plain);
 }
 
 void runtime::wake_quiescence_waiters() noexcept {

@@ -274,6 +274,15 @@ void worker::push_woken(fiber& runnable) noexcept {
     if (run_of.workers.size() > 1) run_of.notify();
 }
 
+void worker::push_woken(fiber* const* runnable, std::size_t count) noexcept {
+    std::size_t pushed = 0;
+    if (overflow.empty())
+        while (pushed < count && ready.push(*runnable[pushed]))
+            ++pushed;
+    if (pushed < count) overflow.push_own(runnable + pushed, count - pushed);
+    if (run_of.workers.size() > 1) run_of.notify();
+}
+
 void worker::push_new(fiber& unstarted) noexcept {
     worker_counters::count(counters.spawned);
     if (simulated) return run_of.sim->push(unstarted);

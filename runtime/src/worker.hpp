@@ -57,6 +57,7 @@ struct alignas(128) worker {
     void run();                              // on the thread's own stack, until the run stops
     fiber* next_fiber() noexcept;            // from the own queues
     void push_ready(fiber&) noexcept;        // to the end of the ring
+    void push_woken(fiber* const* runnable, std::size_t count) noexcept; // many, none of them pinned
     void push_woken(fiber&) noexcept;        // next, unless that was so too often
     void push_new(fiber&) noexcept;          // never ran yet
     void leave_current(after_switch) noexcept; // runs others; returns when the fiber is resumed

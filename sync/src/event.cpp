@@ -1,6 +1,6 @@
 #include <weft/sync/event.hpp>
 
-#include "claimed_waiters.hpp"
+#include "crowd.hpp"
 
 #include <atomic>
 #include <mutex>
@@ -34,7 +34,7 @@ bool event::is_set() const noexcept {
 
 void event::set() {
     if (is_set()) return;
-    detail::claimed_waiters woken;
+    detail::crowd woken;
     {
         std::lock_guard const guard(queue_);
         if (word(queue_).load(std::memory_order_relaxed) != is_unset) return; // under the lock
@@ -52,7 +52,7 @@ void event::wait() {
 
 void event::wait_in_queue() {
     detail::parking wait("event.wait");
-    detail::wait_node node(wait);
+    detail::crowd::place place(wait);
     {
         std::lock_guard const guard(queue_);
         if (word(queue_).load(std::memory_order_relaxed) != is_unset) { // under the lock
@@ -60,16 +60,19 @@ void event::wait_in_queue() {
             wait.withdraw(); // if a canceller was first: it finds the task at its next call (M3)
             return;
         }
-        queue_.waiters.push_back(node);
+        detail::crowd::push_back(queue_, place);
     }
     if (wait.suspend() != detail::wake_reason::cancelled) return; // the node was taken out
-    queue_.leave(node);
+    {
+        std::lock_guard const guard(queue_);
+        detail::crowd::remove(queue_, place);
+    }
     detail::throw_cancelled(wait.owner());
 }
 
 event_statistics event::statistics() const {
     std::lock_guard const guard(queue_);
-    return {queue_.waiters.size()};
+    return {detail::crowd::size(queue_)};
 }
 
 } // namespace weft

@@ -29,7 +29,7 @@ semaphore::semaphore(std::size_t initial, semaphore_options options)
     : word_(initial * permit), max_(options.max_value.value_or(most_permits)) {
     if (initial > max_)
         throw std::invalid_argument(
-            "max_value of a semaphore must be equal to or higher than its initial value");
+            "the initial value of a semaphore must be neither negative nor above max_value");
     queue_.state = options.fast_acquire ? 1 : 0;
 }
 

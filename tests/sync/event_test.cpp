@@ -9,8 +9,10 @@
 #include <weft/runtime/task_group.hpp>
 
 #include <atomic>
+#include <iterator>
 #include <memory>
 #include <thread>
+#include <vector>
 
 TEST_SUITE_BEGIN("sync.event");
 
@@ -153,6 +155,39 @@ TEST_CASE("EV5: cancelling one waiter leaves the others waiting") {
         });
         CHECK(passed == 2);
         CHECK(scope.cancelled_caught());
+    });
+}
+
+TEST_CASE("EV5: from a long queue any may leave and others come; those who stay are all woken") {
+    on_each_runtime([] {
+        constexpr int waiters = 60;
+        // Who leaves: the first, the last, some in between, neighbours; some while others come.
+        constexpr int leavers[] = {0, 59, 1, 30, 29, 31, 58, 12, 20};
+        weft::event gate;
+        std::vector<weft::cancel_scope> scopes(waiters);
+        std::atomic<int> passed = 0;
+        weft::with_task_group([&](weft::task_group& group) {
+            auto const come = [&](int number) {
+                group.start_soon([&, number] {
+                    passed += scopes[std::size_t(number)].run([&] { gate.wait(); });
+                });
+                weft::wait_all_tasks_blocked();
+            };
+            for (int number = 0; number < waiters / 2; ++number)
+                come(number);
+            scopes[15].cancel();
+            for (int number = waiters / 2; number < waiters; ++number) {
+                come(number);
+                if (number == 40) scopes[39].cancel(), scopes[40].cancel();
+            }
+            for (int const leaver : leavers)
+                scopes[std::size_t(leaver)].cancel();
+            weft::wait_all_tasks_blocked();
+            CHECK(passed == 0);
+            CHECK(gate.statistics().tasks_waiting == waiters - std::size(leavers) - 3);
+            gate.set();
+        });
+        CHECK(passed == waiters - int(std::size(leavers)) - 3);
     });
 }
 

@@ -16,7 +16,8 @@
 
 TEST_SUITE_BEGIN("sync.semaphore");
 
-TEST_CASE("SM1: it does not start above its maximum") {
+TEST_CASE("SM1: it starts neither above its maximum nor below zero") {
+    CHECK(throws<std::invalid_argument>([] { weft::semaphore(std::size_t(-1)); }));
     CHECK(throws<std::invalid_argument>([] { weft::semaphore(3, {.max_value = 2}); }));
     CHECK(weft::semaphore(2, {.max_value = 2}).max_value() == 2);
     CHECK_FALSE(weft::semaphore(2).max_value().has_value());

@@ -1,9 +1,11 @@
 #pragma once
 
+#include <weft/runtime/detail/atomics.hpp>
+
 #include <atomic>
 #include <cstdint>
 
-namespace weft::detail {
+namespace weft { namespace detail {
 
 /// The order in which internal locks are taken: a lock's rank is above those already held.
 enum class lock_rank : std::uint8_t {
@@ -31,7 +33,7 @@ void wait_for_spinlock(std::atomic<std::uint8_t>& state) noexcept;
 /// Mutual exclusion for a few instructions. One byte; never held across a switch, an allocation or
 /// user code. A waiter spins and then gives its time slice away: on a virtual machine the holder's
 /// core may be stopped.
-template <lock_rank Rank> class spinlock {
+template <lock_rank Rank, class Atomics = hardware_atomics> class spinlock {
 public:
     spinlock() = default;
     spinlock(spinlock const&) = delete;
@@ -39,20 +41,20 @@ public:
 
     void lock() noexcept {
         note_lock_taken(Rank);
-        if (state_.exchange(1, std::memory_order_acquire) != 0) wait_for_spinlock(state_); // unlock()
+        if (state_.exchange(1, Atomics::acquire) != 0) wait_for_spinlock(state_); // pairs with unlock()
     }
     bool try_lock() noexcept {
-        if (state_.exchange(1, std::memory_order_acquire) != 0) return false; // pairs with unlock()
+        if (state_.exchange(1, Atomics::acquire) != 0) return false; // pairs with unlock()
         note_lock_taken(Rank);
         return true;
     }
     void unlock() noexcept {
         note_lock_released(Rank);
-        state_.store(0, std::memory_order_release); // pairs with lock(): the last access to the owner
+        state_.store(0, Atomics::release); // pairs with lock(): the last access to the owner
     }
 
 private:
-    std::atomic<std::uint8_t> state_ = 0;
+    typename Atomics::template atomic<std::uint8_t> state_{0};
 };
 
-} // namespace weft::detail
+}} // namespace weft::detail

@@ -3,13 +3,15 @@
 #include <cstddef>
 #include <cstdint>
 
-namespace weft::detail {
+namespace weft { namespace detail {
 
 struct fiber;
 
 /// A waiter's place in a queue, on the waiter's stack. Touched by others only under the queue's lock
 /// while linked, and by the one who claimed the wait until delivery.
 struct wait_node {
+    template <class T> using field = T;
+
     template <class Parking>
     explicit wait_node(Parking const& wait) : waiter(&wait.owner()), epoch(wait.epoch()) {}
     wait_node(wait_node const&) = delete;
@@ -24,43 +26,48 @@ struct wait_node {
 };
 
 /// First in, first out; a ring through its nodes, one pointer. Everything under the owner's lock.
-class wait_list {
+/// A template, and C++14, for the model, whose nodes have fields that notice races.
+template <class Node> class basic_wait_list {
 public:
     bool empty() const { return head_ == nullptr; }
-    wait_node* front() const { return head_; }
+    Node* front() const { return head_; }
 
-    void push_back(wait_node& node) {
-        if (head_ == nullptr) {
+    void push_back(Node& node) {
+        Node* const first = head_;
+        if (first == nullptr) {
             head_ = node.next = node.previous = &node;
             return;
         }
-        node.next = head_;
-        node.previous = head_->previous;
-        head_->previous->next = &node;
-        head_->previous = &node;
+        Node* const last = first->previous;
+        node.next = first;
+        node.previous = last;
+        last->next = &node;
+        first->previous = &node;
     }
 
-    void remove(wait_node& node) {
-        if (node.next == nullptr) return;
-        if (node.next == &node) {
+    void remove(Node& node) {
+        Node* const next = node.next;
+        if (next == nullptr) return;
+        if (next == &node) {
             head_ = nullptr;
         } else {
-            node.previous->next = node.next;
-            node.next->previous = node.previous;
-            if (head_ == &node) head_ = node.next;
+            Node* const previous = node.previous;
+            previous->next = next;
+            next->previous = previous;
+            if (head_ == &node) head_ = next;
         }
         node.next = node.previous = nullptr;
     }
 
-    wait_node* pop_front() {
-        wait_node* const node = head_;
+    Node* pop_front() {
+        Node* const node = head_;
         if (node != nullptr) remove(*node);
         return node;
     }
 
     std::size_t size() const {
         std::size_t count = 0;
-        if (wait_node* node = head_) do {
+        if (Node* node = head_) do {
                 ++count;
                 node = node->next;
             } while (node != head_);
@@ -68,7 +75,9 @@ public:
     }
 
 private:
-    wait_node* head_ = nullptr;
+    typename Node::template field<Node*> head_{nullptr};
 };
 
-} // namespace weft::detail
+using wait_list = basic_wait_list<wait_node>;
+
+}} // namespace weft::detail
