@@ -25,7 +25,7 @@ constexpr char const* programs[] = {
     "true",
     "exit 3",
     "kill -9 $$",
-    "sleep 1000",
+    "exec sleep 1000",
     "trap '' TERM; exec sleep 1000",
     "trap 'exit 4' TERM; sleep 1 & wait",
     "yes",
