@@ -317,10 +317,10 @@ TEST_CASE("PH2: the limiter of a path bounds the threads of all its methods") {
             [&] { (void)root.glob("*").begin(); },
             [&] { (void)root.walk().begin(); },
         };
-        for (std::size_t i = 0; i < std::size(calls); ++i)
+        for (std::size_t i = 0; i < std::size(calls); ++i) {
+            bool done = false; // written after the body has ended
             weft::with_task_group([&](weft::task_group& group) {
                 one.acquire();
-                bool done = false;
                 group.start_soon([&] {
                     calls[i]();
                     done = true;
@@ -330,6 +330,7 @@ TEST_CASE("PH2: the limiter of a path bounds the threads of all its methods") {
                       "call " + std::to_string(i) + " waits for the token");
                 one.release();
             });
+        }
     });
 }
 

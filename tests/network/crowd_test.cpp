@@ -42,7 +42,7 @@ void set_descriptor_limit(::rlim_t count) {
     ::setrlimit(RLIMIT_NOFILE, &all);
 }
 
-bool may_have_descriptors(::rlim_t count) {
+[[maybe_unused]] bool may_have_descriptors(::rlim_t count) {
     ::rlimit all{};
     ::getrlimit(RLIMIT_NOFILE, &all);
     return all.rlim_max >= count;
