@@ -269,27 +269,31 @@ void mutex::hand_over() {
                                             std::memory_order_relaxed));
 }
 
-// The owner may let go and end at any moment; it is held by a reference while it is described.
+// Waiters and word under the lock, so that they fit together (I1, M13). The owner may let go and end at any
+// moment all the same; it is held by a reference while it is described.
 lock_statistics mutex::statistics() const {
-    lock_statistics seen;
     for (;;) {
-        std::uintptr_t const word = word_.load(std::memory_order_acquire); // a snapshot
-        detail::fiber* const owner = owner_in(word);
-        seen.locked = owner != nullptr;
-        seen.owner.reset();
-        if (owner == nullptr) break;
+        lock_statistics seen;
+        detail::fiber* owner = nullptr;
+        bool lives = false;
+        bool is_still_owner = false;
         {
-            std::lock_guard const guard(owner->scopes);
-            if (owner->state.load(std::memory_order_relaxed) == task_state::finished) // under its lock
-                break;
-            owner->references.fetch_add(1, std::memory_order_relaxed); // it has one of its own
+            std::lock_guard const guard(queue_);
+            seen.tasks_waiting = queue_.waiters.size();
+            owner = owner_in(word_.load(std::memory_order_acquire)); // a snapshot
+            seen.locked = owner != nullptr;
+            if (owner == nullptr) return seen;
+            std::lock_guard const own(owner->scopes);
+            lives = owner->state.load(std::memory_order_relaxed) != task_state::finished; // its lock
+            if (lives) owner->references.fetch_add(1, std::memory_order_relaxed); // it has one of its own
+            is_still_owner = owner_in(word_.load(std::memory_order_relaxed)) == owner; // a snapshot
         }
-        seen.owner = detail::task_reference(*owner).info();
-        if (owner_in(word_.load(std::memory_order_relaxed)) == owner) break; // still the one
+        if (lives) {
+            detail::task_reference const reference(*owner);
+            if (is_still_owner) seen.owner = reference.info();
+        }
+        if (is_still_owner) return seen; // if it has ended, as owner
     }
-    std::lock_guard const guard(queue_);
-    seen.tasks_waiting = queue_.waiters.size();
-    return seen;
 }
 
 } // namespace weft
