@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <array>
+#include <chrono>
 #include <ctime>
 #include <string>
 
@@ -17,6 +18,7 @@ namespace {
 
 constexpr std::uint64_t small_file = 16384; // goes out with its head, in one segment train
 constexpr std::uint64_t piece = 1 << 20;
+constexpr std::chrono::milliseconds longest_farewell{500}; // for the client to end, too
 
 char const* reason(int status) {
     switch (status) {
@@ -60,6 +62,16 @@ std::string read_small(found_file const& file) {
     }
     content.resize(done);
     return content;
+}
+
+// What is unread at the end would reset the connection, and the last answer might be lost with it.
+void drop_rest(weft::socket_stream& client) {
+    std::array<std::byte, 4096> rest;
+    for (std::size_t dropped = 0; dropped < piece;) {
+        std::size_t const count = client.receive_some(rest);
+        if (count == 0) break;
+        dropped += count;
+    }
 }
 
 } // namespace
@@ -122,6 +134,7 @@ void server::attend(weft::socket_stream client) {
             }
         }
         client.send_eof();
+        weft::move_on_after(longest_farewell, [&] { drop_rest(client); });
     } catch (weft::incomplete_read const&) { // the client ended in the middle of a request
     } catch (weft::broken_resource_error const&) { // or is gone
     } catch (weft::timeout_error const&) { // or takes nothing of its answer
@@ -161,12 +174,7 @@ void server::refuse(weft::socket_stream& client, bad_request const& failure) {
     weft::fail_after(limits_.piece, [&] {
         client.send(head_of(failure.status(), "text/plain", text.size(), false) + text);
         client.send_eof();
-        std::array<std::byte, 4096> rest; // what is unread at the end would reset the connection
-        for (std::size_t dropped = 0; dropped < piece;) {
-            std::size_t const count = client.receive_some(rest);
-            if (count == 0) break;
-            dropped += count;
-        }
+        drop_rest(client);
     });
 }
 
