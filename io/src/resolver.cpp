@@ -55,6 +55,18 @@ bool is_address(std::string const& text) {
     }
 }
 
+[[noreturn]] void refuse_service(std::string const& service) {
+    throw std::system_error(EAI_SERVICE, resolver_category(),
+                            "no service or port '" + service + "'");
+}
+
+// glibc takes its lower 16 bits as the port.
+bool is_out_of_range(std::string const& port) {
+    std::size_t const zeros = std::min(port.find_first_not_of('0'), port.size());
+    std::size_t const digits = port.size() - zeros;
+    return digits > 5 || (digits == 5 && port.compare(zeros, 5, "65535") > 0);
+}
+
 std::vector<address_info> look_up(std::string const& host, std::string const& service,
                                   getaddrinfo_options const& options) {
     ::addrinfo hints{};
@@ -72,6 +84,7 @@ std::vector<address_info> look_up(std::string const& host, std::string const& se
     std::unique_ptr<::addrinfo, void (*)(::addrinfo*)> const owned(found, [](::addrinfo* list) {
         if (list != nullptr) ::freeaddrinfo(list);
     });
+    if (code == EAI_SERVICE) refuse_service(service);
     if (code != 0) fail(code, error, "cannot resolve '" + host + "'");
     std::vector<address_info> result;
     for (; found != nullptr; found = found->ai_next) {
@@ -109,6 +122,7 @@ std::vector<address_info> getaddrinfo(std::string host, std::string service,
     detail::enter_blocking_call("getaddrinfo");
     if (host.find('\0') != std::string::npos || service.find('\0') != std::string::npos)
         throw std::invalid_argument("a NUL in a host name or service");
+    if (is_number(service) && is_out_of_range(service)) refuse_service(service);
     host = detail::to_ascii_host(host);
     if ((host.empty() || is_address(host)) && is_number(service)) {
         if (!host.empty()) options.flags |= AI_NUMERICHOST;

@@ -80,11 +80,16 @@ udp_socket create_udp_socket(udp_options options) {
 connected_udp_socket create_connected_udp_socket(std::string host, std::uint16_t port,
                                                  udp_options options) {
     detail::enter_blocking_call("create_connected_udp_socket");
-    bool const is_bound = !options.local_host.empty() || options.local_port != 0;
-    socket_address const remote = resolve(host, port, options.family, 0);
+    bool const has_local_host = !options.local_host.empty();
+    bool const is_bound = has_local_host || options.local_port != 0;
     socket_address local;
-    if (is_bound)
-        local = resolve(options.local_host, options.local_port, remote.family(), AI_PASSIVE);
+    if (has_local_host) { // the remote one is of its family
+        local = resolve(options.local_host, options.local_port, options.family, AI_PASSIVE);
+        options.family = local.family();
+    }
+    socket_address const remote = resolve(host, port, options.family, 0);
+    if (is_bound && !has_local_host)
+        local = resolve("", options.local_port, remote.family(), AI_PASSIVE);
     unique_fd fd = make_socket(remote.family(), options, is_bound ? &local : nullptr);
     raw_address const to(remote);
     if (::connect(fd.get(), to.get(), to.length) != 0) fail(errno, "connect to", remote);

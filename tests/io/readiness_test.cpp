@@ -6,6 +6,8 @@
 #include <weft/io/error.hpp>
 #include <weft/runtime/cancel_scope.hpp>
 #include <weft/runtime/inspect.hpp>
+#include <weft/runtime/lowlevel.hpp>
+#include <weft/runtime/run.hpp>
 #include <weft/runtime/task_group.hpp>
 
 #include <doctest/doctest.h>
@@ -15,6 +17,7 @@
 #include <functional>
 #include <string>
 #include <system_error>
+#include <thread>
 
 #include <fcntl.h>
 #include <sys/socket.h>
@@ -48,6 +51,43 @@ struct two_ends {
     weft::unique_fd here;
     weft::unique_fd there;
 };
+
+// Waits until there is something, or it is told that the number is given up: nothing else ends it,
+// though the numbers go from one of these to the next.
+void wait_for_one(bool give_up) {
+    two_ends pair;
+    int const fd = pair.there.get();
+    std::atomic<bool> closed = false;
+    weft::with_task_group([&](weft::task_group& group) {
+        group.start_soon([&] {
+            try {
+                weft::wait_readable(fd);
+            } catch (weft::closed_resource_error const&) {
+                closed = true;
+                return;
+            }
+            pair.receive(); // does not block: it would be an error
+        });
+        weft::lowlevel::checkpoint();
+        if (!give_up) return pair.send();
+        while (!closed) { // it may not have come so far
+            weft::notify_closing(fd);
+            weft::lowlevel::checkpoint();
+        }
+        pair.there.reset();
+    });
+    check(closed == give_up, "as it was told");
+}
+
+void wait_for_many() {
+    weft::with_task_group([](weft::task_group& group) {
+        for (int each = 0; each < 6; ++each)
+            group.start_soon([each] {
+                for (int round = 0; round < 100; ++round)
+                    wait_for_one((round + each) % 3 == 0);
+            });
+    });
+}
 
 } // namespace
 
@@ -143,6 +183,27 @@ TEST_CASE("KW3: notify_closing() wakes both, and the number may be used again") 
             weft::notify_closing(fd); // nobody waits
         },
         10);
+}
+
+TEST_CASE(
+    "KW6: numbers that change their owners wake nobody who waits for another meaning of them") {
+    run_with_descriptors(wait_for_many);
+}
+
+TEST_CASE("KW6, KW2: several runs wait beside one another, also for one descriptor") {
+    std::thread first([] { weft::run({.workers = 2}, wait_for_many); });
+    std::thread second([] { weft::run({.workers = 2}, wait_for_many); });
+    two_ends const pair;
+    std::atomic<int> woken = 0;
+    auto const wait_together = [&] {
+        weft::run({.workers = 1}, [&] { weft::wait_readable(pair.there.get()), ++woken; });
+    };
+    std::thread third(wait_together);
+    std::thread fourth(wait_together);
+    pair.send();
+    for (std::thread* const each : {&first, &second, &third, &fourth})
+        each->join();
+    CHECK(woken == 2);
 }
 
 TEST_CASE("KW4: a descriptor that is not open is EBADF, a regular file is always ready") {

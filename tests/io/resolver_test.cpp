@@ -44,6 +44,41 @@ TEST_CASE("KN1, KN3: names are looked up") {
     });
 }
 
+TEST_CASE("KN5: an address has a name and a service, an address with a scope as well") {
+    run_test([] {
+        constexpr int numeric = NI_NUMERICHOST | NI_NUMERICSERV;
+        weft::socket_address const link_local(weft::ip_address::parse("fe80::1%1"), 443);
+        weft::name_info const info = weft::getnameinfo(link_local, numeric);
+        check(info.host.starts_with("fe80::1%") && info.service == "443", info.host);
+        check(weft::ip_address::parse(info.host) == link_local.ip(), "the same scope");
+    });
+    run_test({.seeds = {}}, [] {
+        weft::socket_address const nobody(weft::ip_address::parse("192.0.2.1"), 443);
+        check(weft::getnameinfo(nobody, NI_NUMERICHOST).host == "192.0.2.1", "as a number");
+        check(weft::getnameinfo(nobody, NI_NUMERICHOST).service == "https", "by name");
+        check_throws<std::system_error>([] { weft::getnameinfo(weft::socket_address()); }, "none");
+    });
+}
+
+TEST_CASE("KN4: a port out of range is an error that names it, not another port") {
+    run_test({.seeds = {}}, [] {
+        for (std::string const host : {"127.0.0.1", "localhost", ""})
+            for (std::string const port : {"65536", "65616", "99999999999", "-1"}) {
+                bool told = false;
+                try {
+                    weft::getaddrinfo(host, port, {.type = SOCK_STREAM});
+                } catch (std::system_error const& failure) {
+                    told =
+                        failure.code() == std::error_code(EAI_SERVICE, weft::resolver_category());
+                    told = told && std::string(failure.what()).find(port) != std::string::npos;
+                }
+                check(told, port + " of " + host);
+            }
+        check(weft::getaddrinfo("127.0.0.1", "65535").front().address.port() == 65535, "the last");
+        check(weft::getaddrinfo("127.0.0.1", "000080").front().address.port() == 80, "zeros");
+    });
+}
+
 TEST_CASE("KN4: what cannot be resolved is an error of the resolver") {
     run_test({.workers = {1}, .seeds = {}}, [] {
         for (char const* const name : {"no-such-host.invalid", "256.256.256.256.invalid"}) {

@@ -22,6 +22,7 @@
 #include <csignal>
 #include <cstdio>
 #include <cstdlib>
+#include <fstream>
 #include <functional>
 #include <iostream>
 #include <limits>
@@ -39,6 +40,7 @@
 
 #include <fcntl.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
@@ -67,6 +69,24 @@ constexpr char const* silence = "WEFT_TEST_SILENT_WORKER";
 struct silent_workers {
     silent_workers() { ::setenv(silence, "1", 1); }
     ~silent_workers() { ::unsetenv(silence); }
+};
+
+// So many octets more than there are.
+class little_memory {
+public:
+    explicit little_memory(std::size_t more) {
+        std::size_t pages = 0;
+        std::ifstream("/proc/self/statm") >> pages;
+        ::getrlimit(RLIMIT_AS, &before_);
+        ::rlimit const low{pages * std::size_t(::sysconf(_SC_PAGESIZE)) + more, before_.rlim_max};
+        ::setrlimit(RLIMIT_AS, &low);
+    }
+    ~little_memory() { ::setrlimit(RLIMIT_AS, &before_); }
+    little_memory(little_memory const&) = delete;
+    little_memory& operator=(little_memory const&) = delete;
+
+private:
+    ::rlimit before_{};
 };
 
 // Also: no worker process is left, dead or alive.
@@ -267,6 +287,24 @@ TEST_CASE("P2: a result that is too large is an error, and the worker stays") {
                 },
                 "more than memory");
         check(worker() == before, "the worker is as good as before");
+    });
+}
+
+TEST_CASE(
+    "P2, P4: a result that this process has no memory for is bad_alloc, and the next call works") {
+    if (under_sanitizer) return; // whose shadow is beyond any limit
+    run_with_processes([] {
+        pid_t const before = worker();
+        {
+            little_memory const limit(std::size_t(32) << 20);
+            check_throws<std::bad_alloc>(
+                [] {
+                    to_process::run_sync([] { return std::string(std::size_t(100) << 20, 'x'); });
+                },
+                "more than memory");
+        }
+        check(::kill(before, 0) != 0, "what it would still say is for nobody");
+        check(worker() != before, "another one");
     });
 }
 

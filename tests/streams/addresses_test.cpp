@@ -6,20 +6,30 @@
 #include <weft/io/error.hpp>
 #include <weft/io/readiness.hpp>
 #include <weft/runtime/cancel_scope.hpp>
+#include <weft/runtime/lowlevel.hpp>
 #include <weft/runtime/run.hpp>
+#include <weft/streams/error.hpp>
+#include <weft/streams/udp.hpp>
 
 #include <doctest/doctest.h>
 
+#include <algorithm>
+#include <atomic>
 #include <chrono>
+#include <cstdint>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
 #include <exception>
+#include <filesystem>
 #include <fstream>
+#include <iterator>
+#include <stdexcept>
 #include <string>
 #include <system_error>
 
 #include <fcntl.h>
+#include <linux/if_addr.h>
 #include <net/if.h>
 #include <netinet/in.h>
 #include <sched.h>
@@ -43,6 +53,7 @@ using weft::test::port_of;
 
 constexpr char no_network[] = "no network of its own";
 constexpr char all_well[] = "all is well";
+constexpr char local_ports[] = "/proc/sys/net/ipv4/ip_local_port_range";
 
 bool set_loopback_up() {
     weft::unique_fd const any(::socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0));
@@ -50,6 +61,10 @@ bool set_loopback_up() {
     std::strcpy(request.ifr_name, "lo");
     request.ifr_flags = IFF_UP | IFF_RUNNING;
     return ::ioctl(any.get(), SIOCSIFFLAGS, &request) == 0;
+}
+
+std::ptrdiff_t open_descriptors() {
+    return std::distance(std::filesystem::directory_iterator("/proc/self/fd"), {});
 }
 
 bool write_file(char const* name, char const* text) {
@@ -73,9 +88,9 @@ bool set_hosts() {
 // Before there are threads. Two ports are left for whoever asks for any.
 void run_in_network(void (*body)()) {
     if (::unshare(CLONE_NEWNET | CLONE_NEWNS) != 0 || !set_loopback_up() || !set_hosts() ||
-        !write_file("/proc/sys/net/ipv4/ip_local_port_range", "40000 40001"))
+        !write_file(local_ports, "40000 40001"))
         return static_cast<void>(std::puts(no_network));
-    weft::run([body] { weft::fail_after(20s, body); });
+    weft::run({.workers = 4}, [body] { weft::fail_after(20s * weft::test::slowdown, body); });
     std::puts(all_well);
 }
 
@@ -176,6 +191,100 @@ void tell_all_failures() {
     check(false, "nobody listens");
 }
 
+bool add_address(char const* text, std::uint8_t prefix) {
+    struct { // the kernel's in6_ifreq: its header and glibc's do not go together
+        ::in6_addr address;
+        std::uint32_t prefix;
+        int interface;
+    } request{};
+    std::ranges::copy(weft::ip_address::parse(text).octets(), request.address.s6_addr);
+    request.prefix = prefix;
+    request.interface = int(::if_nametoindex("lo"));
+    weft::unique_fd const any(::socket(AF_INET6, SOCK_DGRAM | SOCK_CLOEXEC, 0));
+    return ::ioctl(any.get(), SIOCSIFADDR, &request) == 0;
+}
+
+// The kernel takes a moment to find that nobody else has it.
+bool is_tentative(std::string const& octets) {
+    std::ifstream file("/proc/net/if_inet6");
+    std::string address, index, prefix, scope, flags, name;
+    while (file >> address >> index >> prefix >> scope >> flags >> name)
+        if (address == octets) return (std::stoul(flags, nullptr, 16) & IFA_F_TENTATIVE) != 0;
+    throw std::runtime_error("no such address");
+}
+
+void listen_link_locally() {
+    check(add_address("fe80::5", 64), "an address of the interface");
+    while (is_tentative("fe800000000000000000000000000005"))
+        weft::lowlevel::checkpoint();
+    for (std::string const& scope : {std::string("lo"), std::to_string(::if_nametoindex("lo"))}) {
+        auto const listener = weft::create_tcp_listener({.local_host = "fe80::5%" + scope});
+        auto const local = listener.extra(weft::socket_attribute::local_address);
+        check(local.ip().scope() == ::if_nametoindex("lo"), "bound with its scope");
+        check(listener.listeners().size() == 1, "one socket");
+        auto const stream = weft::connect_tcp("fe80::5%" + scope, port_of(listener));
+        check(stream.extra(weft::socket_attribute::remote_address) == local, "reached there");
+    }
+    check_throws<std::system_error>([] { weft::create_tcp_listener({.local_host = "fe80::5"}); },
+                                    "without a scope it is nowhere");
+}
+
+void find_no_way() {
+    bool unreachable = false;
+    try {
+        weft::connect_tcp("192.0.2.1", 80);
+    } catch (weft::connection_failed const& failure) {
+        unreachable = failure.code() == std::errc::network_unreachable &&
+                      std::string(failure.what()).find("192.0.2.1 port 80") != std::string::npos;
+    }
+    check(unreachable, "it says so and names the place");
+    check_throws<std::system_error>([] { weft::create_connected_udp_socket("192.0.2.1", 80); },
+                                    "nor by datagrams");
+    auto datagrams = weft::create_udp_socket({.family = AF_INET});
+    check_throws<std::system_error>([&] { datagrams.sendto("x", "192.0.2.1", 80); }, "sending");
+    datagrams.sendto("x", "127.0.0.1", port_of(datagrams));
+    check(datagrams.receive().data == "x", "the socket goes on");
+}
+
+// Both addresses answer at the same moment, on several workers.
+void win_once() {
+    check(write_file(local_ports, "32768 60999"), "a port for each attempt");
+    auto listener = weft::create_tcp_listener({.local_port = 30000});
+    std::atomic<int> silent = 0;
+    weft::with_task_group([&](weft::task_group& group) {
+        group.start_soon([&] {
+            listener.serve([&](weft::socket_stream client) {
+                try {
+                    client.send(client.receive());
+                } catch (weft::end_of_stream const&) { // lost, and closed
+                    ++silent;
+                } catch (weft::broken_resource_error const&) {
+                    ++silent;
+                }
+            });
+        });
+        for (int round = 0; round < 200; ++round) {
+            std::ptrdiff_t const before = open_descriptors();
+            auto stream = weft::connect_tcp("twofaced", 30000, {.happy_eyeballs_delay = 0ns});
+            stream.send("x");
+            check(stream.receive() == "x", "the winner is connected");
+            stream.close();
+            while (open_descriptors() > before) // handlers on their way out
+                weft::lowlevel::checkpoint();
+        }
+        group.cancel();
+    });
+    std::printf("%d attempts lost when they were connected\n", silent.load());
+}
+
+void bind_to_one_family() {
+    auto server = weft::create_udp_socket({.local_host = "127.0.0.1"});
+    auto client =
+        weft::create_connected_udp_socket("twofaced", port_of(server), {.local_host = "127.0.0.1"});
+    client.send("x");
+    check(server.receive().data == "x", "of its two addresses that of the local one's family");
+}
+
 weft::test::child_program const programs[] = {
     {"rotate", [] { run_in_network(rotate); }},
     {"find no port", [] { run_in_network(find_no_port); }},
@@ -183,6 +292,10 @@ weft::test::child_program const programs[] = {
     {"go on after a failure", [] { run_in_network(go_on_after_a_failure); }},
     {"prefer IPv6", [] { run_in_network(prefer_ipv6); }},
     {"tell all failures", [] { run_in_network(tell_all_failures); }},
+    {"listen link-locally", [] { run_in_network(listen_link_locally); }},
+    {"find no way", [] { run_in_network(find_no_way); }},
+    {"win once", [] { run_in_network(win_once); }},
+    {"bind to one family", [] { run_in_network(bind_to_one_family); }},
 };
 
 void expect_well(char const* program) {
@@ -220,6 +333,23 @@ TEST_CASE("KC2: the first IPv6 address comes first") {
 
 TEST_CASE("KC5: when all fail, all causes are told, in order of failure") {
     expect_well("tell all failures");
+}
+
+TEST_CASE(
+    "KC11, KC4: of attempts that succeed at the same time one wins, and the others are closed") {
+    expect_well("win once");
+}
+
+TEST_CASE("KC5: a network that there is no way to is an error that says so") {
+    expect_well("find no way");
+}
+
+TEST_CASE("KL3: a link-local address is bound with its scope") {
+    expect_well("listen link-locally");
+}
+
+TEST_CASE("KD2: the peer of a socket that is bound has an address of the same family") {
+    expect_well("bind to one family");
 }
 
 TEST_SUITE_END();

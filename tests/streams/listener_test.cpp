@@ -5,6 +5,7 @@
 
 #include <weft/runtime/cancel_scope.hpp>
 #include <weft/runtime/inspect.hpp>
+#include <weft/runtime/lowlevel.hpp>
 #include <weft/sync/event.hpp>
 
 #include <doctest/doctest.h>
@@ -184,6 +185,60 @@ TEST_CASE("KL12: closing the listener ends serve() with closed_resource_error") 
             weft::wait_all_tasks_blocked();
             listener.close();
         });
+    });
+}
+
+TEST_CASE("X10: a server goes on whatever its peers do: reset, half-close, stall, go away") {
+    run_with_sockets([] {
+        auto listener = listen();
+        std::atomic<int> broken = 0;
+        std::string const much(20'000'000, 'x');
+        weft::with_task_group([&](weft::task_group& group) {
+            group.start_soon([&] {
+                listener.serve([&](socket_stream stream) {
+                    try {
+                        weft::bytes const first = stream.receive();
+                        stream.send(first == "much" ? much : first);
+                        echo(std::move(stream));
+                    } catch (weft::broken_resource_error const&) {
+                        ++broken;
+                    } catch (weft::end_of_stream const&) { // said nothing
+                    }
+                });
+            });
+            auto const is_served = [&] {
+                auto client = connect_to(listener);
+                client.send("hello");
+                client.send("world");
+                client.send_eof(); // half-closed
+                std::string answer;
+                for (weft::bytes const& chunk : client)
+                    answer += chunk;
+                return answer == "helloworld";
+            };
+            auto silent = connect_to(listener);
+            auto stalled = connect_to(listener);
+            stalled.send("much"); // and takes none of it
+            auto resetting = connect_to(listener);
+            resetting.send("much");
+            resetting.receive(1);
+            weft::test::close_with_reset(resetting);
+            auto leaving = connect_to(listener);
+            leaving.send("much");
+            leaving.receive(1);
+            leaving.close(); // with octets unread
+            connect_to(listener).close();
+            for (int again = 0; again < 5; ++again)
+                check(is_served(), "the others are served");
+            while (broken < 2) // whose peers are gone
+                weft::lowlevel::checkpoint();
+            weft::test::close_with_reset(stalled);
+            while (broken < 3)
+                weft::lowlevel::checkpoint();
+            check(is_served(), "still");
+            group.cancel(); // one is silent to the end
+        });
+        check(broken == 3, "those who broke off, and nobody else");
     });
 }
 

@@ -4,6 +4,8 @@
 
 #include <weft/runtime/cancel_scope.hpp>
 #include <weft/runtime/inspect.hpp>
+#include <weft/runtime/lowlevel.hpp>
+#include <weft/sync/event.hpp>
 
 #include <doctest/doctest.h>
 
@@ -213,7 +215,7 @@ TEST_CASE("KS4: after a cancelled send the stream still receives, and sending wo
     });
 }
 
-TEST_CASE("KS5, KS6: send_eof() ends one direction, once or twice; sending then fails") {
+TEST_CASE("X4, KS5, KS6: send_eof() ends one direction, once or twice; sending then fails") {
     run_with_sockets([] {
         connection pair = connect_pair();
         pair.here.send_eof();
@@ -226,6 +228,88 @@ TEST_CASE("KS5, KS6: send_eof() ends one direction, once or twice; sending then 
         check_throws<weft::end_of_stream>([&] { pair.here.receive(); }, "a clean end");
         pair.here.close();
         check_throws<weft::closed_resource_error>([&] { pair.here.send_eof(); }, "closed");
+    });
+}
+
+TEST_CASE("X5: iterating ends with the stream, and lets every other error pass") {
+    run_with_sockets([] {
+        connection pair = connect_pair();
+        pair.here.send("all");
+        pair.here.send_eof();
+        std::string got;
+        for (int again = 0; again < 2; ++again)
+            for (weft::bytes const& chunk : pair.there)
+                got += chunk;
+        check(got == "all", "to the end, which stays");
+        weft::with_task_group([&](weft::task_group& group) {
+            group.start_soon([&] {
+                check_throws<weft::broken_resource_error>([&] { receive_all(pair.here); }, "reset");
+                pair.here.close();
+                check_throws<weft::closed_resource_error>([&] { receive_all(pair.here); }, "ours");
+            });
+            weft::wait_all_tasks_blocked();
+            close_with_reset(pair.there);
+        });
+    });
+}
+
+TEST_CASE("X8, X6: of readers that come at the same time one gets in, and close() reaches it") {
+    constexpr int count = 8;
+    run_with_sockets(
+        [] {
+            connection pair = connect_pair();
+            std::atomic<int> turned_away = 0;
+            std::atomic<int> told = 0;
+            weft::event all_but_one;
+            weft::with_task_group([&](weft::task_group& group) {
+                for (int each = 0; each < count; ++each)
+                    group.start_soon([&] {
+                        try {
+                            pair.here.receive();
+                        } catch (weft::busy_resource_error const&) {
+                            if (++turned_away == count - 1) all_but_one.set();
+                        } catch (weft::closed_resource_error const&) {
+                            ++told;
+                        }
+                    });
+                all_but_one.wait();
+                check(told == 0, "the first is inside");
+                pair.here.close(); // needs no turn of its own
+            });
+            check(turned_away == count - 1 && told == 1, "one of them");
+        },
+        50);
+}
+
+TEST_CASE("X8: readers that take turns lose nothing, and get nothing twice") {
+    run_with_sockets([] {
+        connection pair = connect_pair();
+        constexpr int count = 2000;
+        std::array<std::atomic<int>, 256> seen{};
+        std::atomic<int> received = 0;
+        weft::with_task_group([&](weft::task_group& group) {
+            for (int each = 0; each < 6; ++each)
+                group.start_soon([&] {
+                    try {
+                        for (;;) {
+                            try {
+                                weft::bytes const octet = pair.there.receive(1);
+                                ++seen[static_cast<unsigned char>(octet[0])];
+                                ++received;
+                            } catch (weft::busy_resource_error const&) {
+                                weft::lowlevel::checkpoint();
+                            }
+                        }
+                    } catch (weft::end_of_stream const&) { // all of it has come
+                    }
+                });
+            for (int each = 0; each < count; ++each)
+                pair.here.send(std::string(1, char(each)));
+            pair.here.send_eof();
+        });
+        check(received == count, "as many as were sent");
+        for (int octet = 0; octet < 256; ++octet)
+            check(seen[octet] == count / 256 + (octet < count % 256), "each as often");
     });
 }
 
@@ -338,15 +422,21 @@ TEST_CASE("KS11: much in both directions at once, as it was") {
     });
 }
 
-TEST_CASE("KS12: both ends have TCP_NODELAY, do not block and are closed on exec") {
+TEST_CASE(
+    "KC8, KS12: both ends have TCP_NODELAY and no SO_KEEPALIVE, do not block and are closed on "
+    "exec") {
     run_with_sockets([] {
         connection pair = connect_pair();
         for (weft::socket_stream* const end : {&pair.here, &pair.there}) {
             int const fd = end->extra(weft::socket_attribute::raw_socket);
-            int no_delay = 0;
-            ::socklen_t length = sizeof no_delay;
-            ::getsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &no_delay, &length);
-            check(no_delay != 0, "TCP_NODELAY");
+            auto const is_set = [fd](int level, int option) {
+                int value = 0;
+                ::socklen_t length = sizeof value;
+                check(::getsockopt(fd, level, option, &value, &length) == 0, "an option");
+                return value != 0;
+            };
+            check(is_set(IPPROTO_TCP, TCP_NODELAY), "TCP_NODELAY");
+            check(!is_set(SOL_SOCKET, SO_KEEPALIVE), "SO_KEEPALIVE");
             check((::fcntl(fd, F_GETFL) & O_NONBLOCK) != 0, "O_NONBLOCK");
             check((::fcntl(fd, F_GETFD) & FD_CLOEXEC) != 0, "FD_CLOEXEC");
         }
@@ -389,6 +479,79 @@ TEST_CASE("KS15: from_socket() takes what is a connected TCP socket, and leaves 
         pair.here.close();
         adopted.send("by the twin");
         check(pair.there.receive() == "by the twin", "the same socket");
+    });
+}
+
+TEST_CASE("KS10: a descriptor that was closed behind the stream's back is a broken stream") {
+    run_with_sockets([] {
+        connection pair = connect_pair();
+        check(::close(pair.here.extra(weft::socket_attribute::raw_socket)) == 0, "behind its back");
+        for (int again = 0; again < 2; ++again) {
+            int cause = 0;
+            try {
+                pair.here.receive();
+            } catch (weft::broken_resource_error const& failure) {
+                cause = nested_code(failure);
+            }
+            check(cause == EBADF, "and says why");
+        }
+        check_throws<weft::broken_resource_error>([&] { pair.here.send("x"); }, "sending");
+        pair.here.close();
+        check_throws<weft::closed_resource_error>([&] { pair.here.receive(); }, "closed");
+    });
+}
+
+TEST_CASE("KS16: reader and writer of a stream miss no event, whichever workers they run on") {
+    run_with_sockets([] {
+        constexpr int pairs = 8;
+        constexpr int rounds = 300;
+        weft::with_task_group([&](weft::task_group& group) {
+            for (int each = 0; each < pairs; ++each)
+                group.start_soon([] {
+                    connection pair = connect_pair();
+                    auto const say = [](weft::socket_stream& to) {
+                        for (int round = 0; round < rounds; ++round) {
+                            to.send(std::string(1, char(round)));
+                            if (round % 3 == 0) weft::lowlevel::checkpoint(); // to be stolen
+                        }
+                        to.send_eof();
+                    };
+                    auto const hear = [](weft::socket_stream& from) {
+                        for (int round = 0; round < rounds; ++round) {
+                            check(from.receive(1) == std::string(1, char(round)), "the next one");
+                            if (round % 5 == 0) weft::lowlevel::checkpoint();
+                        }
+                        check_throws<weft::end_of_stream>([&] { from.receive(); }, "the end");
+                    };
+                    weft::with_task_group([&](weft::task_group& inner) {
+                        for (weft::socket_stream* const end : {&pair.here, &pair.there}) {
+                            inner.start_soon([&say, end] { say(*end); });
+                            inner.start_soon([&hear, end] { hear(*end); });
+                        }
+                    });
+                });
+        });
+    });
+}
+
+TEST_CASE("KS18: who always finds data lets others run, and the poller") {
+    weft::test::run_test({.workers = {1}, .seeds = {}}, [] {
+        connection pair = connect_pair();
+        connection other = connect_pair();
+        std::atomic<bool> heard = false;
+        weft::with_task_group([&](weft::task_group& group) {
+            group.start_soon([&] {
+                other.here.receive(); // told by the poller
+                heard = true;
+            });
+            weft::wait_all_tasks_blocked();
+            other.there.send("now");
+            for (int round = 0; !heard; ++round) {
+                check(round < 1'000'000, "the other one is served in the end");
+                pair.there.send("x");
+                check(pair.here.receive() == "x", "it is there already");
+            }
+        });
     });
 }
 

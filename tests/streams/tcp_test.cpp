@@ -6,12 +6,15 @@
 #include <weft/runtime/cancel_scope.hpp>
 #include <weft/runtime/inspect.hpp>
 #include <weft/runtime/lowlevel.hpp>
+#include <weft/streams/udp.hpp>
+#include <weft/sync/event.hpp>
 
 #include <doctest/doctest.h>
 
 #include <atomic>
 #include <stdexcept>
 #include <system_error>
+#include <vector>
 
 #include <netinet/in.h>
 
@@ -85,6 +88,44 @@ TEST_CASE("KN4: a name that does not resolve says so, unchanged") {
     });
 }
 
+TEST_CASE("KC1: an address in numbers is tried once, and nobody is asked for it") {
+    run_with_sockets([] {
+        auto listener = weft::create_tcp_listener({.local_host = "127.0.0.1"});
+        unsigned const threads = weft::test::count_threads();
+        weft::connect_tcp("127.0.0.1", port_of(listener));
+        for (char const* const host : {"127.0.0.1", "::1"}) {
+            std::size_t attempts = 0;
+            try {
+                weft::connect_tcp(host, deserted_port());
+            } catch (weft::connection_failed const& failure) {
+                try {
+                    std::rethrow_if_nested(failure);
+                } catch (weft::exception_group const& causes) {
+                    attempts = causes.exceptions().size();
+                }
+            }
+            check(attempts == 1, host);
+        }
+        check(weft::test::count_threads() == threads, "no thread that looks anything up");
+    });
+}
+
+TEST_CASE("KN7: where a host is expected, an address may stand") {
+    run_with_sockets([] {
+        auto const loopback = weft::ip_address::parse("127.0.0.1");
+        auto listener = weft::create_tcp_listener({.local_host = loopback});
+        auto const stream =
+            weft::connect_tcp(loopback, port_of(listener), {.local_host = loopback});
+        check(stream.extra(weft::socket_attribute::remote_address).ip() == loopback, "it");
+        check(weft::getaddrinfo(loopback, "80").front().address.ip() == loopback, "resolved");
+        auto datagrams = weft::create_udp_socket({.local_host = loopback});
+        datagrams.sendto("x", loopback, port_of(datagrams));
+        check(datagrams.receive().data == "x", "sent");
+        auto link_local = weft::ip_address::parse("fe80::1%1");
+        check(weft::getaddrinfo(link_local, "80").front().address.ip() == link_local, "its scope");
+    });
+}
+
 TEST_CASE("KC2, KC3: a name with several addresses finds the one that answers") {
     run_with_sockets([] {
         auto listener = weft::create_tcp_listener({.local_host = "127.0.0.1"});
@@ -139,9 +180,9 @@ TEST_CASE("KC7: the local address is bound before connecting") {
     });
 }
 
-TEST_CASE("KL1: without host and family one socket listens for IPv4 and IPv6") {
+TEST_CASE("KL1, KL5: without host and family one socket listens for IPv4 and IPv6") {
     run_with_sockets([] {
-        auto listener = weft::create_tcp_listener();
+        weft::multi_listener<weft::socket_stream> listener = weft::create_tcp_listener();
         weft::with_task_group([&](weft::task_group& group) {
             group.start_soon([&] { listener.serve([](weft::socket_stream) {}, &group); });
             weft::connect_tcp("127.0.0.1", port_of(listener));
@@ -193,6 +234,64 @@ TEST_CASE("KL7: a second accept() is refused") {
             check_throws<weft::busy_resource_error>([&] { first_of(listener).accept(); }, "busy");
             weft::connect_tcp("127.0.0.1", port_of(listener));
         });
+    });
+}
+
+TEST_CASE("KL13, KL7: of those who accept at the same time one may, and the others are refused") {
+    constexpr int count = 8;
+    run_with_sockets(
+        [] {
+            auto listener = weft::create_tcp_listener({.local_host = "127.0.0.1"});
+            std::atomic<int> refused = 0;
+            std::atomic<int> accepted = 0;
+            weft::event all_but_one;
+            weft::with_task_group([&](weft::task_group& group) {
+                for (int each = 0; each < count; ++each)
+                    group.start_soon([&] {
+                        try {
+                            first_of(listener).accept();
+                            ++accepted;
+                        } catch (weft::busy_resource_error const&) {
+                            if (++refused == count - 1) all_but_one.set();
+                        }
+                    });
+                all_but_one.wait();
+                check(accepted == 0, "nobody has come");
+                weft::connect_tcp("127.0.0.1", port_of(listener));
+            });
+            check(accepted == 1 && refused == count - 1, "one");
+        },
+        20);
+}
+
+TEST_CASE("KL13: several accept where several listeners share a port") {
+    run_with_sockets([] {
+        constexpr int clients = 60;
+        std::vector<tcp_listener> listeners;
+        listeners.push_back(
+            weft::create_tcp_listener({.local_host = "127.0.0.1", .reuse_port = true}));
+        std::uint16_t const port = port_of(listeners.front());
+        for (int more = 0; more < 3; ++more)
+            listeners.push_back(weft::create_tcp_listener(
+                {.local_host = "127.0.0.1", .local_port = port, .reuse_port = true}));
+        std::atomic<int> greeted = 0;
+        weft::with_task_group([&](weft::task_group& group) {
+            for (tcp_listener& each : listeners)
+                group.start_soon([&] {
+                    each.serve([&](weft::socket_stream client) {
+                        client.send("hello");
+                        ++greeted;
+                    });
+                });
+            weft::with_task_group([&](weft::task_group& crowd) {
+                for (int each = 0; each < clients; ++each)
+                    crowd.start_soon([&] {
+                        check(weft::connect_tcp("127.0.0.1", port).receive() == "hello", "greeted");
+                    });
+            });
+            group.cancel();
+        });
+        check(greeted == clients, "each by one of them");
     });
 }
 

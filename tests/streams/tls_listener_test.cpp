@@ -174,7 +174,7 @@ TEST_CASE("TL16: close() closes what is under it; attributes are its own") {
     });
 }
 
-TEST_CASE("TL2, KC: connect_tls() to a server of sockets; a failure leaves nothing open") {
+TEST_CASE("TL2, KC9: connect_tls() to a server of sockets; a failure leaves nothing open") {
     run_with_sockets([] {
         auto sockets = weft::create_tcp_listener({.local_host = "127.0.0.1"});
         std::uint16_t const port = port_of(sockets);

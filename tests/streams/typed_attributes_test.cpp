@@ -3,6 +3,7 @@
 
 #include <doctest/doctest.h>
 
+#include <concepts>
 #include <stdexcept>
 #include <string>
 #include <type_traits>
@@ -33,12 +34,33 @@ public:
     provider inner;
 };
 
+template <class Key, class Getter>
+concept makes_an_entry = std::constructible_from<weft::attribute_map::entry, Key const&, Getter>;
+
+template <class Name>
+concept can_go_without_type = requires(Name name) {
+    weft::typed_attribute(name);
+};
+
 } // namespace
 
 TEST_CASE("A1: a key is itself, whatever its name") {
     provider const of;
     CHECK(of.extra(number) == 1);
     CHECK_THROWS_AS(of.extra(same_name), weft::typed_attribute_lookup_error);
+}
+
+TEST_CASE("A2: an attribute has a type, and a getter of another one does not compile") {
+    using as_number = weft::typed_attribute<int>;
+    using as_text = weft::typed_attribute<std::string>;
+    static_assert(!can_go_without_type<char const*>);
+    static_assert(!std::default_initializable<as_number> && !std::copyable<as_number>);
+    static_assert(makes_an_entry<as_number, int (*)()>);
+    static_assert(makes_an_entry<as_text, char const* (*)()>);
+    static_assert(!makes_an_entry<as_number, std::string (*)()>);
+    static_assert(!makes_an_entry<as_number, int (*)(int)>);
+    static_assert(!makes_an_entry<int, int (*)()>);
+    static_assert(std::same_as<decltype(provider().extra(number)), int>);
 }
 
 TEST_CASE("A3: a getter is called each time") {
@@ -65,6 +87,16 @@ TEST_CASE("A5: a wrapper gives what is under it, and may override it") {
     wrapper const of;
     CHECK(of.extra(number) == 1);
     CHECK(of.extra(text) == "own");
+}
+
+TEST_CASE("A6: what is asked is always the map, whatever a class declares") {
+    class stubborn final : public provider {
+    public:
+        int extra(weft::typed_attribute<int> const&) const { return -1; }
+    };
+    stubborn const of;
+    weft::typed_attribute_provider const& as_all_see_it = of;
+    CHECK(as_all_see_it.extra(number) == 1);
 }
 
 TEST_CASE("EX3: a missing attribute is a lookup that failed; would_block and end_of_stream say "

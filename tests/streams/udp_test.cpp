@@ -31,6 +31,35 @@ TEST_CASE("KD1: a family or a local host must be given; the local port counts wi
     });
 }
 
+TEST_CASE("KD2: a connected socket may be bound, and hears its peer only") {
+    run_with_sockets([] {
+        auto server = weft::create_udp_socket({.local_host = "127.0.0.1"});
+        std::uint16_t free_port = 0;
+        {
+            auto gone = weft::create_udp_socket({.local_host = "127.0.0.2"});
+            free_port = port_of(gone);
+        }
+        auto client = weft::create_connected_udp_socket(
+            "127.0.0.1", port_of(server), {.local_host = "127.0.0.2", .local_port = free_port});
+        auto const here = client.extra(weft::socket_attribute::local_address);
+        check(here.to_string() == "127.0.0.2:" + std::to_string(free_port), "bound");
+        check(client.extra(weft::socket_attribute::remote_port) == port_of(server), "connected");
+        auto stranger = weft::create_udp_socket({.local_host = "127.0.0.1"});
+        stranger.sendto("from a stranger", "127.0.0.2", free_port);
+        client.send("hello");
+        weft::datagram const question = server.receive();
+        check(question.address == here, "its sender");
+        server.send({"from the peer", question.address});
+        check(client.receive() == "from the peer", "and nothing before it");
+        check_throws<std::system_error>(
+            [&] {
+                weft::create_connected_udp_socket("::1", port_of(server),
+                                                  {.local_host = "127.0.0.2"});
+            },
+            "another family");
+    });
+}
+
 TEST_CASE("KD3: datagrams arrive whole, the empty and the large ones too") {
     run_with_sockets([] {
         auto server = weft::create_udp_socket({.local_host = "127.0.0.1"});

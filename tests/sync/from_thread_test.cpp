@@ -37,6 +37,13 @@ TEST_CASE("F1, F5: the function runs in the waiting task, and may wait") {
             return throws<std::domain_error>(
                 [] { weft::from_thread::run([] { throw std::domain_error("no"); }); });
         }));
+        CHECK(weft::to_thread::run_sync([] {
+            return throws<int>([] { weft::from_thread::run([] { throw 7; }); }) &&
+                   throws<int>([] { weft::from_thread::run_sync([] { throw 7; }); });
+        }));
+        CHECK(throws<int>([] { // all the way
+            weft::to_thread::run_sync([] { weft::from_thread::run([] { throw 7; }); });
+        }));
     });
 }
 

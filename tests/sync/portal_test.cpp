@@ -9,6 +9,7 @@
 #include <weft/runtime/lowlevel.hpp>
 #include <weft/runtime/time.hpp>
 #include <weft/sync/event.hpp>
+#include <weft/sync/from_thread.hpp>
 #include <weft/sync/to_thread.hpp>
 
 #include <atomic>
@@ -155,13 +156,32 @@ TEST_CASE("B2: what a task throws goes to who asked, and to nobody else") {
     with_portal_in_thread([](weft::blocking_portal& portal) {
         CHECK(throws<std::domain_error>([&] { portal.call([] { throw std::domain_error("no"); }); }));
         CHECK(portal.call([](int number) { return number + 1; }, 1) == 2);
+        CHECK(throws<int>([&] { portal.call([] { throw 7; }); }));
+        CHECK(throws<int>([&] { portal.start_task_soon([] { throw 7; }).get(); }));
+        CHECK(throws<int>([&] { portal.start_task([](weft::task_status<>&) { throw 7; }); }));
+        CHECK(throws<int>([&] { portal.wrap_scoped([]() -> int { throw 7; }); }));
+        CHECK(portal.call([] { return 2; }) == 2);
     });
 }
 
 TEST_CASE("B3: a task of the run is refused, and everybody once it is stopped") {
     on_each_runtime([] {
         weft::with_blocking_portal([](weft::blocking_portal& portal) {
-            CHECK(throws<std::logic_error>([&] { portal.call([] {}); }));
+            auto const is_refused = [&portal] {
+                CHECK(throws<std::logic_error>([&] { portal.call([] {}); }));
+                CHECK(throws<std::logic_error>([&] { portal.start_task_soon([] {}); }));
+                CHECK(throws<std::logic_error>([&] {
+                    portal.start_task([](weft::task_status<>& status) { status.started(); });
+                }));
+                CHECK(throws<std::logic_error>([&] { portal.wrap_scoped([] { return 1; }); }));
+            };
+            is_refused();
+            weft::to_thread::run_sync([&] {
+                portal.call(is_refused); // by a task of its own as well
+                weft::from_thread::run(is_refused);
+                weft::from_thread::run_sync(is_refused);
+                CHECK(portal.call([] { return 2; }) == 2); // and has taken no harm
+            });
             portal.stop();
             portal.stop();
             portal.sleep_until_stopped();

@@ -7,7 +7,7 @@
 # 77: it is not installed.
 set -euo pipefail
 
-weft_tls=$1
+weft_tls=$(realpath -- "$1") # Meson gives it relative to where it runs
 testssl=$(command -v testssl || command -v testssl.sh) || {
     echo "no testssl.sh here"
     exit 77

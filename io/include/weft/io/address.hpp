@@ -35,6 +35,8 @@ public:
 
     /// parse() gives the same address again; a scope is shown as a number.
     std::string to_string() const;
+    /// to_string(), so that an address may stand where a host is expected.
+    operator std::string() const { return to_string(); }
 
     int family() const noexcept; ///< AF_INET or AF_INET6
     bool is_v6() const noexcept { return is_v6_; }

@@ -39,8 +39,8 @@ struct name_info {
 /// default limiter.
 ///
 /// Cancellation  a cancellation point; the thread's late answer is dropped
-/// Errors        std::system_error of resolver_category() (EAI_NONAME and the like), or of the
-///               system; std::invalid_argument (not a host name)
+/// Errors        std::system_error of resolver_category() (EAI_NONAME and the like, EAI_SERVICE for
+///               a port above 65535), or of the system; std::invalid_argument (not a host name)
 /// Source        AnyIO getaddrinfo
 std::vector<address_info> getaddrinfo(std::string host, std::string service,
                                       getaddrinfo_options options = {});
