@@ -48,6 +48,17 @@ struct two_ends {
         char received;
         check(::recv(there.get(), &received, 1, 0) == 1, "received");
     }
+    // What `there` sends, until it could not send more; and `here` takes all of it.
+    void fill() const {
+        std::string const much(100'000, 'x');
+        while (::send(there.get(), much.data(), much.size(), MSG_NOSIGNAL) > 0) {
+        }
+    }
+    void drain() const {
+        std::string space(100'000, ' ');
+        while (::recv(here.get(), space.data(), space.size(), 0) > 0) {
+        }
+    }
     weft::unique_fd here;
     weft::unique_fd there;
 };
@@ -130,8 +141,7 @@ TEST_CASE("KW1: the end and errors count as readable") {
 TEST_CASE("KW2: one waiter for each direction") {
     run_with_descriptors([] {
         two_ends const pair;
-        std::string const much(4'000'000, 'x');
-        (void)!::send(pair.there.get(), much.data(), much.size(), MSG_NOSIGNAL); // fills it
+        pair.fill();
         std::atomic<int> woken = 0;
         weft::with_task_group([&](weft::task_group& group) {
             group.start_soon([&] {
@@ -149,9 +159,7 @@ TEST_CASE("KW2: one waiter for each direction") {
                                                     "a second writer");
             check(woken == 0, "both wait");
             pair.send();
-            std::string space(much.size(), '\0');
-            (void)!::recv(pair.here.get(), space.data(), space.size(), 0);
-            (void)!::recv(pair.here.get(), space.data(), space.size(), MSG_DONTWAIT);
+            pair.drain();
         });
         check(woken == 2, "both were woken");
     });
@@ -162,11 +170,17 @@ TEST_CASE("KW3: notify_closing() wakes both, and the number may be used again") 
         [] {
             two_ends pair;
             int const fd = pair.there.get();
+            pair.fill();
             std::atomic<int> told = 0;
             weft::with_task_group([&](weft::task_group& group) {
                 group.start_soon([&] {
                     check_throws<weft::closed_resource_error>([&] { weft::wait_readable(fd); },
-                                                              "r");
+                                                              "the reader");
+                    ++told;
+                });
+                group.start_soon([&] {
+                    check_throws<weft::closed_resource_error>([&] { weft::wait_writable(fd); },
+                                                              "the writer");
                     ++told;
                 });
                 weft::wait_all_tasks_blocked();
@@ -179,7 +193,7 @@ TEST_CASE("KW3: notify_closing() wakes both, and the number may be used again") 
                     other.send();
                 });
             });
-            check(told == 1, "told");
+            check(told == 2, "told");
             weft::notify_closing(fd); // nobody waits
         },
         10);

@@ -2,6 +2,7 @@
 
 #include "sockets.hpp"
 
+#include <weft/io/resolver.hpp>
 #include <weft/runtime/cancel_scope.hpp>
 #include <weft/runtime/inspect.hpp>
 
@@ -12,6 +13,9 @@
 #include <string>
 #include <system_error>
 #include <vector>
+
+#include <sys/socket.h>
+#include <unistd.h>
 
 TEST_SUITE_BEGIN("streams.udp");
 
@@ -28,6 +32,65 @@ TEST_CASE("KD1: a family or a local host must be given; the local port counts wi
         check_throws<std::system_error>(
             [&] { weft::create_udp_socket({.family = AF_INET, .local_port = port_of(any)}); },
             "in use");
+    });
+}
+
+TEST_CASE("KD1: a port is shared only where both sides say so") {
+    run_with_sockets([] {
+        auto first = weft::create_udp_socket({.local_host = "127.0.0.1", .reuse_port = true});
+        std::uint16_t const port = port_of(first);
+        auto second = weft::create_udp_socket(
+            {.local_host = "127.0.0.1", .local_port = port, .reuse_port = true});
+        check(port_of(second) == port, "shared");
+        bool in_use = false;
+        try {
+            weft::create_udp_socket({.local_host = "127.0.0.1", .local_port = port});
+        } catch (std::system_error const& failure) {
+            in_use = failure.code() == std::errc::address_in_use;
+        }
+        check(in_use, "with who asks for it only");
+    });
+}
+
+TEST_CASE("KS15: from_socket() takes UDP sockets, bound or connected, and leaves the rest alone") {
+    run_with_sockets([] {
+        weft::unique_fd fresh(::socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0));
+        check_throws<std::invalid_argument>([&] { weft::udp_socket::from_socket(fresh); }, "bound");
+        check_throws<std::invalid_argument>([&] { weft::connected_udp_socket::from_socket(fresh); },
+                                            "connected");
+        weft::unique_fd stream(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
+        check_throws<std::invalid_argument>([&] { weft::udp_socket::from_socket(stream); }, "type");
+        weft::unique_fd local(::socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0));
+        check_throws<std::invalid_argument>([&] { weft::udp_socket::from_socket(local); },
+                                            "family");
+        check(fresh && stream && local, "left alone");
+
+        auto bound = weft::create_udp_socket({.local_host = "127.0.0.1"});
+        auto peer = weft::create_connected_udp_socket("127.0.0.1", port_of(bound));
+        weft::unique_fd bound_twin(::dup(bound.extra(weft::socket_attribute::raw_socket)));
+        weft::unique_fd peer_twin(::dup(peer.extra(weft::socket_attribute::raw_socket)));
+        auto receiver = weft::udp_socket::from_socket(bound_twin);
+        auto sender = weft::connected_udp_socket::from_socket(peer_twin);
+        check(!bound_twin && !peer_twin, "taken over");
+        check(sender.extra(weft::socket_attribute::remote_port) == port_of(bound), "its peer");
+        sender.send("by the twins");
+        check(receiver.receive().data == "by the twins", "the same sockets");
+    });
+}
+
+TEST_CASE("KD3: a destination may be a name, which is looked up") {
+    run_with_sockets([] {
+        auto server = weft::create_udp_socket({.local_host = "127.0.0.1"});
+        auto client = weft::create_udp_socket({.family = AF_INET});
+        client.sendto("by name", "localhost", port_of(server));
+        check(server.receive().data == "by name", "found");
+        bool unknown = false;
+        try {
+            client.sendto("x", "no-such-host.invalid", 9);
+        } catch (std::system_error const& failure) {
+            unknown = failure.code().category() == weft::resolver_category();
+        }
+        check(unknown, "an error of the resolver");
     });
 }
 

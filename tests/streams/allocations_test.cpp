@@ -1,0 +1,85 @@
+#include "sockets.hpp"
+
+#include <doctest/doctest.h>
+
+#include <array>
+#include <atomic>
+#include <cstddef>
+#include <cstdlib>
+#include <new>
+
+// What sending and receiving cost in memory: nothing, once a connection has begun. This program
+// counts what it asks for.
+
+TEST_SUITE_BEGIN("streams.allocations");
+
+namespace {
+
+std::atomic<std::size_t> allocations = 0;
+
+} // namespace
+
+#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__) // they have their own
+
+void* operator new(std::size_t size) {
+    allocations.fetch_add(1, std::memory_order_relaxed); // a count, read by the same task
+    if (void* const place = std::malloc(size)) return place;
+    throw std::bad_alloc();
+}
+void operator delete(void* place) noexcept { std::free(place); }
+void operator delete(void* place, std::size_t) noexcept { std::free(place); }
+
+namespace {
+
+using weft::test::check;
+using weft::test::connect_pair;
+using weft::test::connection;
+using weft::test::run_test;
+
+constexpr int rounds = 200;
+
+// How often `there` and `back` together allocate, when they have done it some times before.
+template <class There, class Back> std::size_t count_allocations(There there, Back back) {
+    std::size_t count = 0;
+    weft::with_task_group([&](weft::task_group& group) {
+        group.start_soon([&] {
+            for (int round = 0; round < 2 * rounds; ++round)
+                back();
+        });
+        for (int round = 0; round < rounds; ++round)
+            there();
+        count = allocations;
+        for (int round = 0; round < rounds; ++round)
+            there();
+        count = allocations - count;
+    });
+    return count;
+}
+
+} // namespace
+
+TEST_CASE("KS11: receiving and sending allocate nothing, whether they wait or not") {
+    run_test({.workers = {1}, .seeds = {}}, [] {
+        connection pair = connect_pair();
+        std::array<std::byte, 100> space, other;
+        weft::bytes_view const parts[] = {"gathered ", "parts"};
+        auto const ask = [&] {
+            pair.here.send("a question");
+            pair.here.receive_some(space);
+        };
+        auto const answer = [&] {
+            pair.there.receive_some(other);
+            pair.there.send(parts);
+        };
+        check(count_allocations(ask, answer) == 0, "not once");
+        auto const know = [&] { // it is there already
+            pair.here.send("x");
+            pair.there.receive_some(other);
+        };
+        check(count_allocations(know, [] {}) == 0, "nor where nobody waits");
+    });
+}
+
+#endif
+
+TEST_SUITE_END();
