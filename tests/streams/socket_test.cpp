@@ -555,7 +555,7 @@ TEST_CASE("KS18: who always finds data lets others run, and the poller") {
     });
 }
 
-TEST_CASE("KS17: a stream that is destroyed while somebody waits in it wakes the one who waits") {
+TEST_CASE("R5, KS17: a stream that is destroyed while somebody waits in it wakes the one who waits") {
     run_with_sockets(
         [] {
             connection pair = connect_pair();
