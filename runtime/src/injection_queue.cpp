@@ -123,7 +123,7 @@ std::size_t injection_queue::take(fiber** out, std::size_t most) noexcept {
     }
     for (std::size_t step = 0; step < count; ++step) {
         take_over(out[step]);
-        prefetch(*out[step]);
+        if (queue_->shared.size() > 1) prefetch(*out[step]); // else they are our own, and many
     }
     if (count != 0) count_.fetch_sub(count, std::memory_order_seq_cst); // pairs with empty()
     return count;

@@ -240,11 +240,11 @@ fiber* worker::next_fiber() noexcept {
     slot_streak = 0;
     if (std::exchange(prefer_new, false))
         if (fiber* const newest = spawned.pop_newest()) return newest;
+    if (!overflow.empty() && ready.size() < ready_ring::enough) take_into_ring(overflow);
     if (fiber* const first = ready.pop(alone)) {
         prefer_new = true;
         return first;
     }
-    if (fiber* const waiting = take_from(overflow)) return waiting;
     if (fiber* const newest = spawned.pop_newest()) return newest;
     if (fiber* const woken = exchange_slot(nullptr)) return woken;
     if (pinned_wait)
@@ -317,10 +317,20 @@ fiber* worker::take_from(injection_queue& queue) noexcept {
     std::array<fiber*, injected_at_once> batch;
     std::size_t const count = queue.take(batch.data(), batch.size());
     if (count == 0) return nullptr;
-    for (std::size_t step = 1; step < count; ++step)
-        if (simulated || !ready.push(*batch[step])) push_ready(*batch[step]);
-    if (count > 1 && run_of.workers.size() > 1) run_of.notify();
+    push_batch(batch.data() + 1, count - 1);
     return batch[0];
+}
+
+// While the ring still has some: what it fetches ahead must not end with each batch.
+void worker::take_into_ring(injection_queue& queue) noexcept {
+    std::array<fiber*, injected_at_once> batch;
+    push_batch(batch.data(), queue.take(batch.data(), batch.size()));
+}
+
+void worker::push_batch(fiber* const* batch, std::size_t count) noexcept {
+    for (std::size_t step = 0; step < count; ++step)
+        if (simulated || !ready.push(*batch[step])) push_ready(*batch[step]);
+    if (count != 0 && run_of.workers.size() > 1) run_of.notify();
 }
 
 fiber* worker::take_injected() noexcept {

@@ -128,6 +128,8 @@ private:
     fiber* take_pinned() noexcept;
     fiber* exchange_slot(fiber* with) noexcept;
     fiber* take_from(injection_queue&) noexcept;
+    void take_into_ring(injection_queue&) noexcept;
+    void push_batch(fiber* const*, std::size_t count) noexcept;
     fiber* take_injected() noexcept;
     fiber* find_elsewhere() noexcept;
     fiber* steal() noexcept;
