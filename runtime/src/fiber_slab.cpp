@@ -24,7 +24,7 @@ std::atomic<fiber*> slabs[most_slabs];
 std::atomic<std::uint32_t> slab_count = 0;
 
 spinlock<lock_rank::memory> pool_lock;
-fiber* full = nullptr; // magazines: linked through the `context` of their first, which counts in `id`
+fiber* full = nullptr; // magazines, linked through the `context` of their first, which holds the magazine
 std::uint32_t used_of_last_slab = fiber_slabs::fibers_per_slab; // blocks beyond were never touched
 
 // Aligned to its own size, a power of two, as huge pages have to be; so much `more` follows. Null: no memory.
@@ -59,6 +59,12 @@ fiber* make_one() noexcept { // under the lock; null: no memory
     fiber* const made = new (slabs[number].load(std::memory_order_relaxed) + place) fiber;
     made->index = number * fiber_slabs::fibers_per_slab + place;
     return made;
+}
+
+static_assert(sizeof(fiber_magazine) <= fiber::inline_bytes);
+
+fiber_magazine* held_by(fiber& first) noexcept {
+    return std::launder(reinterpret_cast<fiber_magazine*>(first.storage));
 }
 
 struct thread_stock {
@@ -97,7 +103,7 @@ fiber_magazine fiber_slabs::take() noexcept {
     fiber_magazine taken;
     pool_lock.lock();
     if (full != nullptr) {
-        taken = {full, std::uint32_t(full->id)};
+        taken = *held_by(*full);
         full = static_cast<fiber*>(full->context);
     } else {
         while (taken.count < fiber_magazine::capacity) {
@@ -112,10 +118,11 @@ fiber_magazine fiber_slabs::take() noexcept {
 
 void fiber_slabs::give(fiber_magazine returned) noexcept {
     if (returned.count == 0) return;
-    returned.first->id = returned.count;
+    fiber& first = *returned.last_given();
+    new (first.storage) fiber_magazine(returned);
     pool_lock.lock();
-    returned.first->context = full;
-    full = returned.first;
+    first.context = full;
+    full = &first;
     pool_lock.unlock();
 }
 

@@ -2,33 +2,41 @@
 
 #include <weft/runtime/detail/fiber.hpp>
 
+#include <array>
 #include <cstddef>
+#include <cstdint>
 
 namespace weft::detail {
 
-/// Some free control blocks, linked through `next`: what workers and the pool exchange, as one.
+/// Some free control blocks, last in first out: what workers and the pool exchange, as one.
+///
+/// Lists through `next`, used in turn: so the blocks that are taken next are known without a look at any,
+/// and are in the cache by then. A thread that starts tasks for workers to run never gets a warm one back.
 struct fiber_magazine {
     static constexpr std::uint32_t capacity = 128;
+    static constexpr std::uint32_t lists = 4;
 
-    fiber* first = nullptr;
+    std::array<fiber*, lists> first{};
+    std::uint32_t turn = 0; // whose list has the block that came last
     std::uint32_t count = 0;
 
     fiber* take() noexcept {
-        fiber* const taken = first;
-        first = taken->next;
-        if (first != nullptr) {
-            __builtin_prefetch(&first->next, 1); // the next one to take waits for this
-            for (std::size_t line = 0; line < 192; line += 64)
-                __builtin_prefetch(reinterpret_cast<char*>(first) + line, 1);
-        }
+        fiber* const taken = first[turn];
+        fiber* const coming = first[turn] = taken->next; // after one of each of the other lists
+        turn = (turn + 1) % lists;
         --count;
+        if (coming != nullptr)
+            for (std::size_t line = 0; line < sizeof(fiber); line += 64)
+                __builtin_prefetch(reinterpret_cast<char*>(coming) + line, 1);
         return taken;
     }
     void give(fiber& block) noexcept {
-        block.next = first;
-        first = &block;
+        turn = (turn - 1) % lists;
+        block.next = first[turn];
+        first[turn] = &block;
         ++count;
     }
+    fiber* last_given() const noexcept { return first[turn]; }
 };
 
 /// Control blocks of the process, in slabs that are never unmapped: whoever holds a stale reference
