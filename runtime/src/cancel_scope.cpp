@@ -22,7 +22,8 @@ cancel_scope::~cancel_scope() {
 void cancel_scope::enter() {
     detail::fiber& self = detail::require_fiber("cancel_scope::run");
     if ((flags_.load(std::memory_order_relaxed) & entered) != 0) // only the task that enters sets it
-        throw std::logic_error("a cancel_scope was entered twice; it serves for one run()");
+        throw std::logic_error("a cancel_scope was entered twice, now by " +
+                               detail::describe_caller() + "; it serves for one run()");
     unwinding_ = std::uint16_t(detail::this_worker()->exceptions->uncaught);
     outer_ = self.innermost.load(std::memory_order_relaxed); // our own
     owner_.store(&self, std::memory_order_relaxed);          // published by flags_

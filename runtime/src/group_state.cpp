@@ -14,12 +14,15 @@ namespace weft::detail {
 
 namespace {
 [[noreturn]] void refuse(char const* what) {
-    throw std::logic_error(std::string("this task group is not active; ") + what);
+    throw std::logic_error(std::string("this task group is not active; ") + what + " by " +
+                           describe_caller());
 }
 } // namespace
 
 void group_state::check_new() const {
-    if (was_opened()) throw std::logic_error("a task group cannot be entered more than once");
+    if (was_opened())
+        throw std::logic_error("a task group cannot be entered more than once, as " +
+                               describe_caller() + " tried");
 }
 
 void group_state::open_as_root(runtime& run) noexcept {
@@ -203,7 +206,8 @@ start_record::start_record() : group(*this) {}
 
 void start_record::check_not_started() const {
     if (called_.load(std::memory_order_relaxed)) // two callers at once race to be told
-        throw std::logic_error("started() was called twice on the same task_status");
+        throw std::logic_error("started() was called twice on the same task_status, now by " +
+                               describe_caller());
 }
 
 void start_record::started() {
@@ -275,11 +279,13 @@ void start_record::start(new_task& task, group_state& destination) {
     bool cut_short = false;
     try {
         child_ = &task.block(); // before it runs: it may say started() before launch() returns
+        add_reference(*child_); // it may end before it can be named
         task.launch(group, this);
     } catch (...) {
         group.try_close(caller);
         throw;
     }
+    task_reference const child(*child_);
     bool settled = false;
     try {
         settled = group.wait_until_settled("task_group::start", cancellable::yes);
@@ -298,7 +304,8 @@ void start_record::start(new_task& task, group_state& destination) {
     if (moved) return;
     if (auto const error = group.first_error()) std::rethrow_exception(error); // S5
     if (cut_short || group.cancellation_escaped()) throw_cancelled(caller);
-    throw std::logic_error("the task ended without calling task_status::started()");
+    throw std::logic_error("task '" + task_name(*child_) +
+                           "' ended without calling task_status::started()");
 }
 
 } // namespace weft::detail

@@ -34,13 +34,25 @@ inline fiber& required(char const* call) {
     return *self;
 }
 
-// attention was set: a cancellation perhaps, or the budget is used up.
+// What completes at once may be called inside no_suspend; the budget waits for its end.
+void yield_if_due(fiber& self, char const* call) {
+    if (self.budget < 0 && self.suspension_bans == 0) yield_current(call);
+}
+
+// attention was set: a cancellation perhaps, or the budget is used up. A call that is cut short counts,
+// too: who tries again and again with a deadline that has passed must not keep the worker to itself.
 [[gnu::noinline]] void attend(fiber& self, char const* call) {
+    yield_if_due(self, call);
     if ((self.attention.load(std::memory_order_relaxed) & attention::cancel) != 0 && // a hint
         nearest_cancelled(self) != nullptr)
         throw_cancelled(self);
-    // What completes at once may be called inside no_suspend; the budget waits for its end.
-    if (self.budget < 0 && self.suspension_bans == 0) yield_current(call);
+}
+
+// A call that does not count when it succeeds.
+[[gnu::cold, gnu::noinline, noreturn]] void cut_short(fiber& self, char const* call) {
+    --self.budget;
+    yield_if_due(self, call);
+    throw_cancelled(self);
 }
 
 } // namespace
@@ -68,7 +80,7 @@ fiber& enter_blocking_call(char const* call) {
 fiber& check_cancellation(char const* call) {
     fiber& self = required(call);
     if (self.attention.load(std::memory_order_relaxed) != 0 && nearest_cancelled(self) != nullptr)
-        throw_cancelled(self);
+        cut_short(self, call);
     return self;
 }
 

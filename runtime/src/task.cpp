@@ -235,6 +235,11 @@ std::string describe_origin(fiber const& of) {
     return "task '" + task_name(of) + "', spawned in " + describe_address(of.spawn_site);
 }
 
+std::string describe_caller() {
+    fiber const* const self = current_fiber();
+    return self != nullptr ? "task '" + task_name(*self) + "'" : "a thread outside of any task";
+}
+
 task_info describe(fiber& of) {
     task_info info;
     info.id = of.id;

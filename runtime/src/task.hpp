@@ -44,6 +44,7 @@ void add_reference(fiber&) noexcept;
 /// For people. Of a live task, or one that is held by a reference.
 std::string task_name(fiber const&);
 std::string describe_origin(fiber const&); // name and spawn site
+std::string describe_caller();             // who does what is refused: the current task, if any
 std::string describe_address(void const*); // symbol and offset
 task_info describe(fiber&);
 

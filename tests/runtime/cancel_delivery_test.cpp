@@ -11,6 +11,7 @@
 #include <thread>
 
 #include <atomic>
+#include <deque>
 
 using namespace weft;
 using namespace weft::test;
@@ -290,6 +291,39 @@ TEST_SUITE("runtime.cancel_delivery") {
                 bool const finished = scope.run([&] { opened.wait(); });
                 CHECK(finished != scope.cancelled_caught());
             });
+        });
+    }
+
+    TEST_CASE(
+        "M4: a cancellation by a thread reaches a task wherever it is on its way into a wait") {
+        run_test({.seeds = {}, .times = 3}, [] {
+            std::deque<cancel_scope> scopes(40);
+            std::atomic<std::size_t> begun{0};
+            auto const spin = [](std::size_t turns) {
+                for (std::atomic<std::size_t> turn = 0; turn < turns;)
+                    ++turn;
+            };
+            std::thread canceller([&] {
+                for (std::size_t number = 0; number < scopes.size(); ++number) {
+                    while (begun <= number)
+                        std::this_thread::yield();
+                    spin(number % 23 * 5);
+                    scopes[number].cancel();
+                }
+            });
+            std::size_t ran_on = 0;
+            for (std::size_t number = 0; number < scopes.size(); ++number) {
+                check(!scopes[number].run([&] {
+                    begun = number + 1;
+                    spin(number % 19 * 5);
+                    ++ran_on;
+                    if (number % 2 == 0) sleep_forever();
+                    gate().wait();
+                }),
+                      "it is cut short");
+            }
+            canceller.join();
+            check(ran_on == scopes.size(), "what runs goes on to its next checkpoint");
         });
     }
 

@@ -401,6 +401,25 @@ TEST_SUITE("runtime.group_failures") {
         });
     }
 
+    TEST_CASE("G14, G31: of many that fail at once, on all workers, each error is there once") {
+        run_test({.times = 30}, [] {
+            constexpr int failing = 40;
+            auto const errors = group_from([] {
+                with_task_group([](task_group& group) {
+                    for (int number = 0; number < failing; ++number)
+                        group.start_soon([number] {
+                            if (number % 3 == 0) lowlevel::cancel_shielded_checkpoint();
+                            throw ordinary(number);
+                        });
+                });
+            });
+            check(errors.has_value(), "a group");
+            std::vector<int> times(failing);
+            errors->handle([&](ordinary const& error) { ++times[std::size_t(error.number)]; });
+            check(times == std::vector<int>(failing, 1), "of all of them");
+        });
+    }
+
     TEST_CASE("G28: one failure, too, comes as a group, in groups of groups as well") {
         run_test([] {
             auto const errors = group_from([] {

@@ -1,5 +1,6 @@
 #include "support/child_process.hpp"
 #include "support/gate.hpp"
+#include "support/mistakes.hpp"
 #include "support/run_test.hpp"
 
 #include <weft/runtime/cancel_scope.hpp>
@@ -12,6 +13,7 @@
 
 #include <atomic>
 #include <chrono>
+#include <optional>
 #include <thread>
 #include <vector>
 
@@ -109,6 +111,50 @@ TEST_SUITE("runtime.scheduler") {
                 group.start_soon([&] { ran = true; });
                 while (!ran)
                     opened.wait();
+            });
+        });
+    }
+
+    TEST_CASE(
+        "M1: a task whose calls are all cut short at once yields when its budget is used up, too") {
+        run_test([] {
+            gate never;
+            std::optional<task_handle<void>> endless;
+            auto const starves_nobody = [&](auto const& call) {
+                std::atomic<bool> ran{false};
+                with_task_group([&](task_group& group) {
+                    group.start_soon([&] { ran = true; });
+                    while (!ran)
+                        check(!move_on_after(duration(0), call), "it is cut short");
+                });
+            };
+            with_task_group([&](task_group& group) {
+                endless = group.create_task([] { sleep_forever(); });
+                starves_nobody([&] { never.wait(); });
+                starves_nobody([&] { endless->wait(); });
+                starves_nobody([] { weft::sleep(1h); });
+                starves_nobody([] { sleep_forever(); });
+                starves_nobody([] { lowlevel::checkpoint(); });
+                starves_nobody([] { lowlevel::checkpoint_if_cancelled(); });
+                starves_nobody([] { wait_all_tasks_blocked(); });
+                group.cancel();
+            });
+        });
+        mistakes_heard const heard; // that it swallows cancellations
+        run_test([] { // nor in one scope that is cancelled, whatever its handler does with that
+            std::atomic<bool> ran{false};
+            task_group group;
+            group.run([&] {
+                group.start_soon([&] { ran = true; });
+                group.cancel();
+                bool swallowed = false;
+                while (!ran || !swallowed) {
+                    try {
+                        lowlevel::checkpoint();
+                    } catch (cancelled const&) { // thrown by the next one again (C7)
+                        swallowed = true;
+                    }
+                }
             });
         });
     }

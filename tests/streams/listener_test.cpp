@@ -169,6 +169,30 @@ TEST_CASE(
     });
 }
 
+TEST_CASE("X11: the handler owns its stream: moved away it stays open, else it is closed at its end") {
+    run_with_sockets([] {
+        auto listener = listen();
+        std::optional<socket_stream> kept;
+        weft::event keeps;
+        weft::with_task_group([&](weft::task_group& group) {
+            group.start_soon([&] {
+                listener.serve([&](socket_stream stream) {
+                    if (keeps.is_set()) return;
+                    kept.emplace(std::move(stream));
+                    keeps.set();
+                });
+            });
+            auto first = connect_to(listener);
+            keeps.wait();
+            auto second = connect_to(listener);
+            check_throws<weft::end_of_stream>([&] { second.receive(); }, "closed with the handler");
+            kept->send("still open");
+            check(first.receive() == "still open", "kept beyond the handler");
+            group.cancel();
+        });
+    });
+}
+
 TEST_CASE("KL12: closing the listener ends serve() with closed_resource_error") {
     run_with_sockets([] {
         auto listener = listen();

@@ -15,6 +15,7 @@
 #include <stdexcept>
 #include <string>
 #include <thread>
+#include <utility>
 #include <vector>
 
 TEST_SUITE_BEGIN("streams.memory");
@@ -66,6 +67,39 @@ TEST_CASE("MS2, MS16: send_nowait() buffers while there is room, and says why it
 
     auto direct = create_memory_object_stream<int>(0);
     CHECK_THROWS_AS(direct.send.send_nowait(1), weft::would_block);
+}
+
+TEST_CASE("MS1, MS11, MS17: sizes that are none, and calls on closed ends, are named") {
+    auto const names = [](std::string const& expected, auto&& call) {
+        std::string said = "nothing";
+        try {
+            call();
+        } catch (std::exception const& refused) {
+            said = refused.what();
+        }
+        CHECK_MESSAGE(said.find(expected) != std::string::npos, expected << ", got: " << said);
+    };
+    std::string const not_whole = "max_buffer_size must be either an integer or infinity";
+    names("max_buffer_size cannot be negative", [] { create_memory_object_stream<int>(-1); });
+    names("max_buffer_size cannot be negative", [] { create_memory_object_stream<int>(-infinite); });
+    names(not_whole, [] { create_memory_object_stream<int>(0.5); });
+    names(not_whole, [] {
+        create_memory_object_stream<int>(std::numeric_limits<double>::quiet_NaN());
+    });
+
+    std::string const closed = "this end of the memory object stream is closed";
+    auto pipe = create_memory_object_stream<int>(1);
+    auto other = pipe.send.clone();
+    pipe.send.close();
+    names(closed, [&] { pipe.send.send_nowait(1); });
+    run_test([&] { names(closed, [&] { pipe.send.send(1); }); });
+    pipe.receive.close();
+    names(closed, [&] { pipe.receive.receive_nowait(); });
+    run_test([&] { names(closed, [&] { pipe.receive.receive(); }); });
+    names("every receiving end of the memory object stream is closed", [&] { other.send_nowait(1); });
+    run_test([&] {
+        names("every receiving end of the memory object stream is closed", [&] { other.send(1); });
+    });
 }
 
 TEST_CASE("MS2, MS7: receivers that wait are served in order") {
@@ -445,6 +479,168 @@ TEST_CASE("MS18, MS24: close() waits for nothing, twice is once, and what was se
             check(pipe.receive.receive() == item, "in the order of sending");
         pipe.receive.close();
         pipe.receive.close();
+    });
+}
+
+TEST_CASE("X5: iteration ends where the items do; any other error leaves it") {
+    run_test([] {
+        auto pipe = create_memory_object_stream<int>(2);
+        int seen = 0;
+        check_throws<weft::closed_resource_error>(
+            [&] {
+                pipe.send.send(1);
+                pipe.send.send(2);
+                for ([[maybe_unused]] int const item : pipe.receive)
+                    if (++seen == 2) pipe.receive.close();
+            },
+            "closed while it is iterated");
+        check(seen == 2, "until then");
+        auto other = create_memory_object_stream<int>(1);
+        other.send.send(7);
+        check(!weft::move_on_after(std::chrono::milliseconds(1),
+                                   [&] {
+                                       for (int const item : other.receive)
+                                           seen += item;
+                                   }),
+              "a cancellation leaves it as well");
+        check(seen == 9, "after the item that was there");
+        other.send.close();
+        for ([[maybe_unused]] int const item : other.receive)
+            check(false, "nothing is left");
+    });
+}
+
+TEST_CASE("MS24: each producer's items come in the order of its sends, whoever sends in between") {
+    run_test({.times = 3}, [] {
+        constexpr int producers = 4;
+        constexpr int items = 200;
+        for (double const size : {0.0, 1.0, 16.0}) {
+            auto [send, receive] = create_memory_object_stream<std::pair<int, int>>(size);
+            weft::with_task_group([&](weft::task_group& group) {
+                for (int number = 0; number < producers; ++number)
+                    group.start_soon([number, own = send.clone()]() mutable {
+                        for (int item = 0; item < items; ++item) {
+                            std::pair<int, int> next{number, item};
+                            if (item % 3 != 0 || !own.try_send(next)) own.send(next);
+                        }
+                    });
+                send.close();
+                std::vector<int> next(producers);
+                for (auto const& [producer, item] : receive)
+                    check(item == next[std::size_t(producer)]++, "the next one of its producer");
+                check(next == std::vector<int>(producers, items), "all of them");
+            });
+        }
+    });
+}
+
+TEST_CASE("MS14, MS15: clones closed under those who wait through them lose nothing") {
+    fragile::alive = 0;
+    run_test({.times = 20}, [] {
+        for (double const size : {0.0, 2.0}) {
+            auto [send, receive] = create_memory_object_stream<fragile>(size);
+            std::atomic<int> sent = 0;
+            std::atomic<int> received = 0;
+            weft::with_task_group([&, &send = send, &receive = receive](weft::task_group& group) {
+                for (int number = 0; number < 3; ++number) {
+                    auto const to = std::make_shared<decltype(send.clone())>(send.clone());
+                    auto const from = std::make_shared<decltype(receive.clone())>(receive.clone());
+                    for (int task = 0; task < 2; ++task) { // two wait through one clone
+                        group.start_soon([&sent, to] {
+                            try {
+                                for (;;) {
+                                    to->send(fragile(1));
+                                    ++sent;
+                                }
+                            } catch (weft::closed_resource_error const&) { // under us
+                            }
+                        });
+                        group.start_soon([&received, from] {
+                            try {
+                                for (;;) {
+                                    from->receive();
+                                    ++received;
+                                }
+                            } catch (weft::closed_resource_error const&) { // under us
+                            } catch (weft::end_of_stream const&) {         // nobody sends any more
+                            }
+                        });
+                    }
+                    group.start_soon([number, to, from] {
+                        for (int time = 0; time < 10 + 7 * number; ++time)
+                            weft::lowlevel::checkpoint();
+                        if (number % 2 == 0) to->close();
+                        from->close();
+                        weft::lowlevel::checkpoint();
+                        to->close();
+                    });
+                }
+                send.close();
+            });
+            for ([[maybe_unused]] fragile const& left_in_the_buffer : receive)
+                ++received;
+            check(sent == received, "what was sent was received: " + std::to_string(sent) + ", " +
+                                        std::to_string(received));
+            auto const left = receive.statistics();
+            check(left.tasks_waiting_send == 0 && left.tasks_waiting_receive == 0, "nobody waits");
+        }
+    });
+    CHECK(fragile::alive == 0);
+}
+
+TEST_CASE("MS22: items of cancelled sends are destroyed with their senders, each once") {
+    fragile::alive = 0;
+    run_test({.times = 5}, [] {
+        auto [send, receive] = create_memory_object_stream<fragile>(1);
+        std::atomic<long> sent = 0;
+        std::atomic<long> received = 0;
+        weft::with_task_group([&, &send = send, &receive = receive](weft::task_group& group) {
+            for (int number = 0; number < 4; ++number)
+                group.start_soon([&sent, number, own = send.clone()]() mutable {
+                    for (int item = 1; item <= 50; ++item)
+                        if (weft::move_on_after(std::chrono::microseconds((item * number) % 5),
+                                                [&] { own.send(fragile(item)); }))
+                            sent += item;
+                });
+            send.close();
+            for (int number = 0; number < 2; ++number)
+                group.start_soon([&received, own = receive.clone()]() mutable {
+                    for (fragile const& item : own) {
+                        received += item.value;
+                        weft::lowlevel::checkpoint();
+                    }
+                });
+            receive.close();
+        });
+        check(sent == received, "what was sent was received, as it was");
+        check(fragile::alive == 0, "and all are gone");
+    });
+}
+
+TEST_CASE("MS23: OS threads close what tasks wait through") {
+    run_test({.seeds = {}, .times = 30}, [] {
+        auto wait_to_receive = create_memory_object_stream<int>(0);
+        auto wait_to_send = create_memory_object_stream<int>(0);
+        auto ended = create_memory_object_stream<int>(0);
+        std::thread closer([&] {
+            wait_to_receive.receive.close();
+            wait_to_send.send.close();
+            static_cast<void>(ended.receive.statistics());
+            ended.send.close();
+        });
+        weft::with_task_group([&](weft::task_group& group) {
+            group.start_soon([&] {
+                check_throws<weft::closed_resource_error>(
+                    [&] { wait_to_receive.receive.receive(); }, "the receiving end");
+            });
+            group.start_soon([&] {
+                check_throws<weft::closed_resource_error>([&] { wait_to_send.send.send(1); },
+                                                          "the sending end");
+            });
+            check_throws<weft::end_of_stream>([&] { ended.receive.receive(); },
+                                              "the last sender's");
+        });
+        closer.join();
     });
 }
 

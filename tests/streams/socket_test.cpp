@@ -66,6 +66,71 @@ TEST_CASE("KS1: what was sent before the end is received before it, and the end 
     });
 }
 
+TEST_CASE("X8: a receive leaves its guard on every way out, and close() wakes it without the guard") {
+    run_with_sockets([] {
+        connection pair = connect_pair();
+        auto const is_busy = [&] {
+            check_throws<weft::busy_resource_error>([&] { pair.here.receive(); }, "turned away");
+        };
+        weft::with_task_group([&](weft::task_group& group) {
+            group.start_soon([&] { check(pair.here.receive() == "1", "the first receives"); });
+            weft::wait_all_tasks_blocked();
+            is_busy();
+            is_busy(); // the refused one has left nothing open
+            pair.there.send("1");
+        });
+        weft::with_task_group([&](weft::task_group& group) {
+            group.start_soon([&] { pair.here.receive(); });
+            weft::wait_all_tasks_blocked();
+            is_busy();
+            group.cancel();
+        });
+        pair.there.send("2");
+        check(pair.here.receive() == "2", "received after a cancelled one");
+        weft::with_task_group([&](weft::task_group& group) {
+            group.start_soon([&] {
+                check_throws<weft::closed_resource_error>([&] { pair.here.receive(); }, "woken");
+            });
+            weft::wait_all_tasks_blocked();
+            is_busy();
+            pair.here.close();
+        });
+    });
+}
+
+TEST_CASE("X6, X8: of many that receive at once, cut short or turned away, none costs an octet") {
+    run_with_sockets([] {
+        connection pair = connect_pair();
+        constexpr std::size_t octets = 2000;
+        std::atomic<std::size_t> received = 0;
+        std::atomic<std::size_t> sum = 0;
+        weft::with_task_group([&](weft::task_group& group) {
+            for (int task = 0; task < 4; ++task)
+                group.start_soon([&] {
+                    while (received < octets) {
+                        weft::move_on_after(50us, [&] {
+                            try {
+                                weft::bytes const got = pair.here.receive(7);
+                                for (char const octet : got)
+                                    sum += std::size_t(octet);
+                                received += got.size();
+                            } catch (weft::busy_resource_error const&) {
+                                weft::lowlevel::checkpoint();
+                            }
+                        });
+                    }
+                });
+            for (std::size_t sent = 0; sent < octets; sent += 10) {
+                pair.there.send("0123456789");
+                weft::lowlevel::checkpoint();
+            }
+        });
+        check(received == octets && sum == octets / 10 * (10 * '0' + 45), "each octet once");
+        pair.there.send("more");
+        check(pair.here.receive() == "more", "nobody has left the guard closed");
+    });
+}
+
 TEST_CASE("X2, X3: receive(0) is refused, and sending nothing does nothing") {
     run_with_sockets([] {
         connection pair = connect_pair();
