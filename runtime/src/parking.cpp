@@ -39,8 +39,8 @@ void yield_if_due(fiber& self, char const* call) {
     if (self.budget < 0 && self.suspension_bans == 0) yield_current(call);
 }
 
-// attention was set: a cancellation perhaps, or the budget is used up. A call that is cut short counts,
-// too: who tries again and again with a deadline that has passed must not keep the worker to itself.
+// attention was set: a cancellation perhaps, or the budget is used up. A call that is cut short
+// counts, too: who tries on and on after a deadline must not keep the worker to itself.
 [[gnu::noinline]] void attend(fiber& self, char const* call) {
     yield_if_due(self, call);
     if ((self.attention.load(std::memory_order_relaxed) & attention::cancel) != 0 && // a hint

@@ -26,6 +26,8 @@
 // I4  A task counts what it owns. If that is not zero when it ends, it looks for all who wait for a mutex
 //     of its own, after it was marked as finished. Waiters announce themselves before they look for that
 //     mark: one of both sees the other (LK8). Nobody else pays for it.
+// I5  Who finds an owner in the word finds its block as that task's, not as an earlier one left it: who
+//     puts it there releases (L1, which acquires from U1 as well, U2, U3), who looks into it acquires.
 //
 // Rejected: storing 0 under the lock when the queue is empty, since the unlock after it would touch a
 // mutex that the next owner has destroyed; letting newcomers overtake (2-3 times the throughput under
@@ -67,7 +69,7 @@ bool has_ended(std::uintptr_t word) {
 
 struct detail::mutex_access {
     static fiber* owner_of(void* of) noexcept {
-        return owner_in(static_cast<mutex*>(of)->word_.load(std::memory_order_relaxed)); // a snapshot
+        return owner_in(static_cast<mutex*>(of)->word_.load(std::memory_order_acquire)); // I5
     }
     static std::string name_of(fiber& task) { // of one that waits and is known to go on waiting
         task.references.fetch_add(1, std::memory_order_relaxed); // it has one of its own
@@ -149,7 +151,7 @@ bool mutex::locked() const noexcept {
 bool mutex::take_if_free(detail::fiber& self) noexcept {
     std::uintptr_t expected = word_.load(std::memory_order_relaxed); // the CAS decides
     if (expected != 0 ||
-        !word_.compare_exchange_strong(expected, word_of(self), std::memory_order_acquire, // L1: U1
+        !word_.compare_exchange_strong(expected, word_of(self), std::memory_order_acq_rel, // L1
                                        std::memory_order_relaxed))
         return false;
     ++self.owned_mutexes;
@@ -175,11 +177,10 @@ void mutex::take_or_wait(detail::fiber& self, char const* call, detail::cancella
     detail::parking wait(call, how);
     detail::wait_node node(wait);
     queue_.lock();
-    std::uintptr_t seen = word_.load(std::memory_order_relaxed); // the CASes decide
+    std::uintptr_t seen = word_.load(std::memory_order_acquire); // the CASes decide; I5
     for (;;) {
         if (seen == 0) {
-            if (!word_.compare_exchange_weak(seen, word_of(self), std::memory_order_acquire, // L1: U1
-                                             std::memory_order_relaxed))
+            if (!word_.compare_exchange_weak(seen, word_of(self), std::memory_order_acq_rel)) // L1
                 continue;
             queue_.unlock();
             ++self.owned_mutexes;
@@ -187,7 +188,7 @@ void mutex::take_or_wait(detail::fiber& self, char const* call, detail::cancella
             return;
         }
         if ((seen & contended) != 0 ||
-            word_.compare_exchange_weak(seen, seen | contended, std::memory_order_relaxed)) // L2
+            word_.compare_exchange_weak(seen, seen | contended, std::memory_order_acquire)) // L2
             break;
     }
     // Marked, under the queue's lock: from here on the owner cannot let go without that lock, so one that
@@ -213,8 +214,7 @@ void mutex::take_or_wait(detail::fiber& self, char const* call, detail::cancella
 bool mutex::try_lock() {
     detail::fiber& self = detail::require_fiber("mutex.try_lock");
     std::uintptr_t seen = 0;
-    if (word_.compare_exchange_strong(seen, word_of(self), std::memory_order_acquire, // L1: U1
-                                      std::memory_order_relaxed)) {
+    if (word_.compare_exchange_strong(seen, word_of(self), std::memory_order_acq_rel)) { // L1
         ++self.owned_mutexes;
         return true;
     }
@@ -226,9 +226,9 @@ bool mutex::try_lock() {
 // The same look as in take_or_wait(): an owner that is seen to have ended may have let go before.
 bool mutex::is_orphaned() {
     std::lock_guard const guard(queue_);
-    std::uintptr_t seen = word_.load(std::memory_order_relaxed); // the CAS decides
+    std::uintptr_t seen = word_.load(std::memory_order_acquire); // the CAS decides; I5
     while (seen != 0 && (seen & contended) == 0 &&
-           !word_.compare_exchange_weak(seen, seen | contended, std::memory_order_relaxed)) {} // L2
+           !word_.compare_exchange_weak(seen, seen | contended, std::memory_order_acquire)) {} // L2
     return has_ended(seen);
 }
 
@@ -257,13 +257,13 @@ void mutex::hand_over() {
         detail::wait_node* const next = queue_.claim_front();
         if (next != nullptr) {
             word_.store(word_of(*next->waiter) | (queue_.waiters.empty() ? 0 : contended), // U2
-                        std::memory_order_relaxed); // the new owner sees all by way of deliver()
+                        std::memory_order_release); // I5; the new owner sees all by deliver()
             guard.unlock();
             detail::wait_queue::deliver(*next);
             return;
         }
         held &= ~contended;
-        word_.store(held, std::memory_order_relaxed); // U3
+        word_.store(held, std::memory_order_release); // U3: I5
         guard.unlock();
     } while (!word_.compare_exchange_strong(held, 0, std::memory_order_release, // U1: pairs with L1
                                             std::memory_order_relaxed));
@@ -280,7 +280,7 @@ lock_statistics mutex::statistics() const {
         {
             std::lock_guard const guard(queue_);
             seen.tasks_waiting = queue_.waiters.size();
-            owner = owner_in(word_.load(std::memory_order_acquire)); // a snapshot
+            owner = owner_in(word_.load(std::memory_order_acquire)); // I5
             seen.locked = owner != nullptr;
             if (owner == nullptr) return seen;
             std::lock_guard const own(owner->scopes);

@@ -1,5 +1,5 @@
-// What is done wrong is refused by an error whose text says what it was and which task did it; everything
-// goes on working afterwards.
+// What is done wrong is refused by an error whose text says what it was and which task did it;
+// everything goes on working afterwards.
 
 #include "support/run_test.hpp"
 

@@ -30,8 +30,8 @@ using weft::test::check;
 
 namespace {
 
-/// The body in a run, the other function in an OS thread at the same time, again and again. "sim" takes a
-/// thread for the end of its time, so there is none.
+/// The body in a run, the other function in an OS thread at the same time, again and again. Not
+/// under "sim", which knows nothing of threads.
 template <class Outside, class Body>
 void beside_a_thread(unsigned times, Outside const& outside, Body const& body) {
     weft::test::run_test({.seeds = {}, .times = times}, [&] {
