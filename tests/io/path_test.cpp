@@ -1,38 +1,27 @@
 #include <weft/io/path.hpp>
 
+#include "io/paths.hpp"
 #include "io/scratch.hpp"
-#include "support/child_process.hpp"
-#include "support/run_test.hpp"
 
 #include <weft/io/file.hpp>
-#include <weft/io/temp.hpp>
 #include <weft/runtime/cancel_scope.hpp>
 #include <weft/runtime/error.hpp>
 #include <weft/runtime/inspect.hpp>
-#include <weft/runtime/lowlevel.hpp>
-#include <weft/runtime/run.hpp>
 #include <weft/runtime/task_group.hpp>
-#include <weft/sync/capacity_limiter.hpp>
 #include <weft/sync/error.hpp>
 
 #include <doctest/doctest.h>
 
-#include <algorithm>
-#include <cstdio>
+#include <cerrno>
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
-#include <functional>
-#include <set>
 #include <sstream>
 #include <stdexcept>
 #include <string>
 #include <system_error>
 #include <unordered_set>
-#include <vector>
 
-#include <fcntl.h>
-#include <grp.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -42,109 +31,7 @@
 namespace {
 
 using weft::path;
-using weft::test::check;
-using weft::test::check_throws;
-using weft::test::run_test;
-
-template <class Range> std::set<std::string> names(Range range) {
-    std::set<std::string> found;
-    for (path const& each : range)
-        check(found.insert(each.as_posix()).second, "each path comes once");
-    return found;
-}
-
-template <class Call> int error_of(Call call) {
-    try {
-        call();
-    } catch (std::system_error const& failure) {
-        return failure.code().value();
-    }
-    return 0;
-}
-
-// Whether the process has a descriptor of it.
-bool is_open(std::filesystem::path const& name) {
-    std::error_code gone; // some end while they are looked at
-    for (auto const& each : std::filesystem::directory_iterator("/proc/self/fd"))
-        if (std::filesystem::read_symlink(each.path(), gone) == name) return true;
-    return false;
-}
-
-using strings = std::set<std::string>;
-
-// Nothing is forbidden to root.
-bool become_nobody() {
-    constexpr unsigned nobody = 65534;
-    return ::geteuid() != 0 ||
-           (::setgroups(0, nullptr) == 0 && ::setresgid(nobody, nobody, nobody) == 0 &&
-            ::setresuid(nobody, nobody, nobody) == 0);
-}
-
-void ask_for_what_is_forbidden() {
-    scratch const place;
-    path const dark = place / "dark";
-    path const file = dark / "file";
-    dark.mkdir();
-    file.write_bytes("x");
-    (dark / "sub").mkdir();
-    auto const expect_refused = [](char const* what, path const& name, auto call) {
-        std::string text;
-        int const error = error_of(call);
-        try {
-            call();
-        } catch (std::system_error const& failure) {
-            text = failure.what();
-        }
-        check(error == EACCES && text.find(name.as_posix()) != std::string::npos,
-              std::string(what) + ": " + std::to_string(error) + ", " + text);
-    };
-
-    file.chmod(0);
-    expect_refused("open", file, [&] { file.open(); });
-    expect_refused("open to write", file, [&] { weft::open_file(file, "w"); });
-    expect_refused("read_text", file, [&] { file.read_text(); });
-
-    dark.chmod(0500); // to be looked at, not to be changed
-    expect_refused("make a file", dark / "new", [&] { (dark / "new").write_bytes("x"); });
-    expect_refused("touch", dark / "new", [&] { (dark / "new").touch(); });
-    expect_refused("mkdir", dark / "new", [&] { (dark / "new").mkdir({.parents = true}); });
-    expect_refused("unlink", file, [&] { file.unlink({.missing_ok = true}); });
-    expect_refused("rename", file, [&] { file.rename(place / "moved"); });
-    expect_refused("symlink", dark / "new", [&] { (dark / "new").symlink_to("file"); });
-    expect_refused("rmdir", dark / "sub", [&] { (dark / "sub").rmdir(); });
-    expect_refused("temporary file", dark,
-                   [&] { weft::named_temporary_file({.directory = dark}); });
-    check(file.exists() && file.is_file(), "nothing has changed");
-
-    dark.chmod(0300); // names that are known may be used
-    expect_refused("iterdir", dark, [&] { (void)dark.iterdir().begin(); });
-    check(file.exists(), "a name that is known");
-    check(names((place / "").glob("dark/*")).empty(), "not listed");
-    check(names((place / "").glob("*/file")).size() == 1, "known");
-
-    dark.chmod(0);
-    expect_refused("stat", file, [&] { file.stat(); });
-    expect_refused("exists", file, [&] { file.exists(); });
-    expect_refused("is_dir", file, [&] { file.is_dir(); });
-    expect_refused("strict resolve", file, [&] { file.resolve({.strict = true}); });
-    std::vector<std::string> told;
-    std::size_t walked = 0;
-    auto const note = [&told](std::system_error const& error) { told.push_back(error.what()); };
-    for (weft::walk_entry const& each : (place / "").walk({.on_error = note}))
-        walked += each.directories.size();
-    check(walked == 1 && told.size() == 1 && told[0].find("dark") != std::string::npos,
-          "walk() tells of it and goes on");
-    dark.chmod(0700);
-}
-
-weft::test::child_program const forbidden("forbidden", [] {
-    if (!become_nobody()) {
-        std::puts("not held: the user cannot be changed");
-        return;
-    }
-    weft::run({.workers = 2}, ask_for_what_is_forbidden);
-    std::puts("held");
-});
+using namespace weft::test;
 
 } // namespace
 
@@ -238,102 +125,6 @@ TEST_CASE("PH2, PH3: paths are values: order by parts, hash, std::filesystem::pa
     CHECK(std::string(path::parser) == "posixpath");
 }
 
-TEST_CASE("PH2: the limiter of a path is that of every path made of it") {
-    scratch const place;
-    run_test({.seeds = {0}}, [&] {
-        weft::capacity_limiter one(1);
-        path const root = (place / "limited").with_limiter(one);
-        root.mkdir({.exist_ok = true});
-        auto const expect_kept = [&](path const& made, char const* by) {
-            check(made.limiter() == &one, std::string(by) + " keeps the limiter");
-        };
-        path const name = root / "a.txt";
-        expect_kept(name, "operator/");
-        expect_kept(path(root, "a", "b"), "joining");
-        expect_kept(std::filesystem::path("x") / name, "a foreign path on the left");
-        expect_kept(path(name) /= "b", "operator/=");
-        expect_kept(root.joinpath("/absolute"), "joinpath()");
-        expect_kept(root.with_segments("b"), "with_segments()");
-        expect_kept(name.parent(), "parent()");
-        expect_kept(name.parents().back(), "parents()");
-        expect_kept(name.with_name("b"), "with_name()");
-        expect_kept(name.with_stem("b"), "with_stem()");
-        expect_kept(name.with_suffix(".b"), "with_suffix()");
-        expect_kept(name.relative_to("/"), "relative_to()");
-        expect_kept(name.absolute(), "absolute()");
-        expect_kept(path("b").with_limiter(one).absolute(), "absolute() of a relative path");
-        expect_kept(name.expanduser(), "expanduser()");
-        expect_kept(name.resolve(), "resolve()");
-        name.touch();
-        (root / "link").symlink_to(name);
-        expect_kept((root / "link").readlink(), "readlink()");
-        (root / "link").unlink();
-        expect_kept(name.rename(place / "limited" / "moved"), "rename()");
-        expect_kept((root / "moved").replace(place / "limited" / "a.txt"), "replace()");
-        for (path const& each : root.iterdir())
-            expect_kept(each, "iterdir()");
-        for (path const& each : root.glob("*.txt"))
-            expect_kept(each, "glob()");
-        for (path const& each : root.rglob("a*"))
-            expect_kept(each, "rglob()");
-        for (weft::walk_entry const& each : root.walk())
-            expect_kept(each.directory, "walk()");
-        check(root == place / "limited" && std::hash<path>()(root) == std::hash<path>()(root),
-              "comparison does not look at it");
-        check(path::cwd().limiter() == nullptr, "nobody has it without being given it");
-    });
-}
-
-TEST_CASE("PH2: the limiter of a path bounds the threads of all its methods") {
-    scratch const place;
-    run_test({.seeds = {0}}, [&] {
-        weft::capacity_limiter one(1);
-        path const root = (place / "bounded").with_limiter(one);
-        path const name = root / "file";
-        root.mkdir({.exist_ok = true});
-        name.write_bytes("x");
-        std::function<void()> const calls[] = {
-            [&] { name.stat(); },
-            [&] { name.exists(); },
-            [&] { name.is_file(); },
-            [&] { name.is_mount(); },
-            [&] { name.owner(); },
-            [&] { name.group(); },
-            [&] { name.samefile(name); },
-            [&] { name.expanduser(); },
-            [&] { name.resolve(); },
-            [&] { name.absolute(); },
-            [&] { name.chmod(0600); },
-            [&] { root.mkdir({.exist_ok = true}); },
-            [&] { name.touch(); },
-            [&] { (root / "none").unlink({.missing_ok = true}); },
-            [&] { name.rename(name); },
-            [&] { name.open().close(); },
-            [&] { name.read_bytes(); },
-            [&] { name.read_text(); },
-            [&] { name.write_bytes("y"); },
-            [&] { name.write_text("z"); },
-            [&] { (void)root.iterdir().begin(); },
-            [&] { (void)root.glob("*").begin(); },
-            [&] { (void)root.walk().begin(); },
-        };
-        for (std::size_t i = 0; i < std::size(calls); ++i) {
-            bool done = false; // written after the body has ended
-            weft::with_task_group([&](weft::task_group& group) {
-                one.acquire();
-                group.start_soon([&] {
-                    calls[i]();
-                    done = true;
-                });
-                weft::wait_all_tasks_blocked();
-                check(!done && one.statistics().tasks_waiting == 1,
-                      "call " + std::to_string(i) + " waits for the token");
-                one.release();
-            });
-        }
-    });
-}
-
 TEST_CASE("PH4: asking the file system is a cancellation point, and needs a task") {
     CHECK_THROWS_AS(path("x").exists(), weft::no_event_loop_error);
     scratch const place;
@@ -366,8 +157,8 @@ TEST_CASE("PH4: asking the file system is a cancellation point, and needs a task
     });
 }
 
-// Opening a FIFO blocks in the kernel until there is a writer: a look that lasts as long as it is
-// to.
+// Opening a FIFO blocks in the kernel until there is a writer:
+// a look that lasts as long as it is to.
 TEST_CASE("PH4: a look is left at once on cancellation, a change is finished first") {
     scratch const place;
     path const fifo = place / "fifo";
@@ -436,169 +227,6 @@ TEST_CASE("PH5: an error names the path and what was to be done with it") {
             text = failure.what();
         }
         check(text == "cannot stat '/no/such/file': No such file or directory", text);
-    });
-}
-
-TEST_CASE("PH6: names with newlines and octets that are no UTF-8 are names as others") {
-    scratch const place;
-    strings const wanted{"a\nb", "\xff\xfe", "\xc3\xa4", "*", "[", " "};
-    for (std::string const& name : wanted)
-        std::ofstream(place.where() / name) << name;
-    run_test({.seeds = {0}}, [&] {
-        path const base = place / "";
-        strings found;
-        for (path const& each : base.iterdir()) {
-            found.insert(each.name());
-            check(each.read_bytes() == each.name(), "each is found by its name");
-        }
-        check(found == wanted, "all of them");
-        check(names(base.glob("?")).size() == 4, "one character each: ä, *, [, a blank");
-        check(names(base.glob("??")).size() == 1, "two octets that are no UTF-8");
-        check(names(base.glob("[[]")) == strings{(base / "[").as_posix()}, "escaped");
-        check(names(base.rglob("a?b")) == strings{(base / "a\nb").as_posix()}, "newline");
-    });
-}
-
-TEST_CASE("PH6: a missing directory is an error of the first step; patterns are looked at before") {
-    scratch const place;
-    run_test({.seeds = {0}}, [&] {
-        path const none = place / "none";
-        auto range = none.iterdir(); // asks nobody yet
-        check(error_of([&] { range.begin(); }) == ENOENT, "ENOENT");
-        check_throws<std::logic_error>([&] { range.begin(); }, "a range that failed");
-        check(names(none.glob("**/*")).empty(), "nothing fits there");
-        for (char const* const pattern : {"", "/", "/abs", "."})
-            check_throws<std::invalid_argument>([&] { none.glob(pattern); }, pattern);
-        check_throws<std::invalid_argument>([&] { none.rglob("/abs"); }, "absolute");
-    });
-}
-
-TEST_CASE("PH6: ** finds each path once, files, too, and goes through links when told so") {
-    scratch const place;
-    std::filesystem::create_directories(place.where() / "a/b/c");
-    std::ofstream(place.where() / "a/b/file");
-    std::filesystem::create_directory_symlink("b", place.where() / "a/link");
-    std::filesystem::create_symlink("nowhere", place.where() / "dangling");
-    run_test({.seeds = {0}}, [&] {
-        path const base = place / "";
-        auto const below = [&](char const* pattern, weft::glob_options const& how = {}) {
-            strings result;
-            for (std::string const& each : names(base.glob(pattern, how)))
-                result.insert(path(each).relative_to(base).as_posix());
-            return result;
-        };
-        check(below("**") == strings{".", "a", "a/b", "a/b/c", "a/b/file", "a/link", "dangling"},
-              "**");
-        check(below("**/") == strings{".", "a", "a/b", "a/b/c"}, "directories");
-        check(below("**/**/c/**") == strings{"a/b/c"}, "several");
-        check(below("**/c") == strings{"a/b/c"}, "not through the link");
-        check(below("**/c", {.recurse_symlinks = true}) == strings{"a/b/c", "a/link/c"}, "through");
-        check(below("*/link/c") == strings{"a/link/c"}, "a link that is named");
-        check(below("dangling") == strings{"dangling"}, "a link is there although it dangles");
-        check(below("dangling/").empty(), "but no directory");
-        check(below("A/B/FILE", {.case_sensitive = false}) == strings{"a/b/file"}, "case");
-        check(below("*/b/../link") == strings{"a/b/../link"}, "..");
-    });
-}
-
-TEST_CASE("PH5, PH6, PH7, AF2, NX10: what is forbidden is EACCES with the path in the text") {
-    auto const end = weft::test::run_child("forbidden");
-    INFO(end.output);
-    CHECK(end.exit_code == 0);
-    CHECK(end.says("held"));
-}
-
-TEST_CASE("PH6: a large directory is listed completely, and a loop may end before it has") {
-    scratch const place;
-    for (int i = 0; i < 1000; ++i)
-        std::ofstream(place.where() / std::to_string(i));
-    run_test({.workers = {2}, .seeds = {0}}, [&] {
-        check(names((place / "").iterdir()).size() == 1000, "all");
-        check(names((place / "").glob("*9")).size() == 100, "those with a 9 at the end");
-        int count = 0;
-        for (path const& each : (place / "").iterdir()) {
-            check(!each.name().empty(), "a name");
-            if (++count == 10) break;
-        }
-    });
-}
-
-TEST_CASE("PH6: cancelled at every step, a range leaves no descriptor and refuses to go on") {
-    scratch const place;
-    for (int i = 0; i < 600; ++i)
-        std::ofstream(place.where() / std::to_string(i));
-    weft::test::cancel_at_every_suspension_point([&](weft::test::attempt& at) {
-        std::size_t count = 0;
-        bool complete = false;
-        {
-            auto range = (place / "").iterdir();
-            complete = at.run([&] {
-                for (path const& each : range)
-                    count += each.as_posix().empty() ? 0 : 1;
-            });
-            if (!complete && at.cancelled() && count % 256 == 0 && count < 512)
-                check_throws<std::logic_error>([&] { range.begin(); }, "it does not go on");
-        }
-        while (is_open(place.where())) // until the thread that was left alone is done
-            weft::lowlevel::checkpoint();
-        check(complete ? count == 600 : count % 256 == 0 || count == 600, "whole batches");
-    });
-}
-
-TEST_CASE(
-    "PH7: a walk is pruned by erasing, tells of what it cannot read, and has two directions") {
-    scratch const place;
-    std::filesystem::create_directories(place.where() / "a/b");
-    std::filesystem::create_directories(place.where() / "c/d");
-    std::filesystem::create_directory_symlink("c", place.where() / "link");
-    run_test({.seeds = {0}}, [&] {
-        path const base = place / "";
-        std::vector<std::string> seen;
-        for (auto& [directory, directories, files] : base.walk()) {
-            std::ranges::sort(directories);
-            std::erase(directories, "a");
-            seen.push_back(directory.relative_to(base).as_posix());
-        }
-        check(seen == std::vector<std::string>{".", "c", "c/d"}, "pruned");
-        seen.clear();
-        for (auto const& each : base.walk({.top_down = false}))
-            seen.push_back(each.directory.relative_to(base).as_posix());
-        check(seen.size() == 5 && seen.back() == ".", "the bottom first");
-        check(std::ranges::find(seen, "c/d") < std::ranges::find(seen, "c"), "children first");
-        seen.clear();
-        for (auto const& each : base.walk({.follow_symlinks = true}))
-            seen.push_back(each.directory.relative_to(base).as_posix());
-        check(std::ranges::count(seen, "link/d") == 1, "through the link");
-        int told = 0;
-        for (auto const& each :
-             (base / "none").walk({.on_error = [&](std::system_error const& error) {
-                 told += error.code().value() == ENOENT ? 1 : 0;
-             }}))
-            check(each.files.empty(), "nothing there");
-        check(told == 1, "told");
-        check_throws<std::domain_error>(
-            [&] {
-                auto range = (base / "none").walk({.on_error = [](auto const&) {
-                    throw std::domain_error("stop");
-                }});
-                range.begin();
-            },
-            "what on_error throws");
-    });
-}
-
-TEST_CASE("PH7: cancelled at every step, a walk goes on where it was") {
-    scratch const place;
-    std::filesystem::create_directories(place.where() / "a/b/c/d");
-    weft::test::cancel_at_every_suspension_point([&](weft::test::attempt& at) {
-        auto range = (place / "").walk();
-        std::set<std::string> seen;
-        auto const go = [&] {
-            for (auto const& each : range)
-                check(seen.insert(each.directory.as_posix()).second, "each once");
-        };
-        if (!at.run(go)) go();
-        check(seen.size() == 5, "all of them");
     });
 }
 

@@ -42,6 +42,7 @@ quietly openssl x509 -req -in server.csr -CA authority.pem -CAkey authority.key 
     -extfile extensions -out server.pem
 cat server.pem authority.pem >chain.pem
 
+touch log # before the server has it
 "$weft_tls" echo 0 chain.pem server.key 2 2>log &
 server=$!
 port=

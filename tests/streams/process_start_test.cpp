@@ -1,0 +1,261 @@
+#include <weft/streams/process.hpp>
+
+#include "processes.hpp"
+#include "support/child_process.hpp"
+
+#include <weft/runtime/error.hpp>
+#include <weft/runtime/run.hpp>
+#include <weft/streams/pipe.hpp>
+
+#include <doctest/doctest.h>
+
+#include <atomic>
+#include <cerrno>
+#include <csignal>
+#include <cstdio>
+#include <filesystem>
+#include <fstream>
+#include <stdexcept>
+#include <string>
+#include <system_error>
+#include <vector>
+
+#include <fcntl.h>
+#include <pthread.h>
+#include <unistd.h>
+
+TEST_SUITE_BEGIN("streams.process_start");
+
+namespace {
+
+using namespace weft::test;
+
+// Without a shell, which forks.
+constexpr int processes_to_trace = 6;
+
+child_program const starts_processes("starts processes", [] {
+    weft::run({.workers = 2}, [] {
+        weft::run_process({"true"});
+        weft::run_process({"cat"}, {.input = std::string(100'000, 'x')});
+        weft::run_process({"true"}, {.cwd = "/", .env = {{{"A", "b"}}}, .start_new_session = true});
+        weft::run_process({"sh", "-c", "exit 3"}, {.check = false});
+        weft::open_process({"sleep", "1000"}); // dropped
+        error_of([] { weft::open_process({"/no/such/program"}); });
+    });
+    std::puts("all started");
+});
+
+std::string signals_ignored_here() { // the line of /proc/self/status
+    std::ifstream status("/proc/self/status");
+    for (std::string line; std::getline(status, line);)
+        if (line.starts_with("SigIgn:")) return line;
+    return "SigIgn:";
+}
+
+} // namespace
+
+TEST_CASE("SP1: a string goes to the shell, a list does not") {
+    run_with_processes([] {
+        check(weft::run_process("echo a; echo b >&2").stdout_data == "a\n", "the shell ran it");
+        auto const result = weft::run_process({"printf", "%s|", "$HOME", "a b", ""});
+        check(result.stdout_data == "$HOME|a b||", "nobody interpreted the arguments");
+        check(weft::run_process({"true"}).stdout_data == "", "one word is a list, too");
+        check(result.args.words().size() == 5 && !result.args.is_for_shell(), "args");
+    });
+}
+
+TEST_CASE("SP1: what cannot be executed is an error that names it, and leaves nothing behind") {
+    run_with_processes([] {
+        auto const missing = [] { weft::open_process({"no-such-program-here", "x"}); };
+        check(error_of(missing) == ENOENT, "ENOENT");
+        check(text_of_error(missing).find("no-such-program-here") != std::string::npos, "its name");
+        check(error_of([] { weft::open_process({"/etc/passwd"}); }) == EACCES, "EACCES");
+        check(error_of([] { weft::open_process({"/"}); }) == EACCES, "a directory");
+        auto const nowhere = [] { weft::open_process({"true"}, {.cwd = "/no/such/place"}); };
+        check(error_of(nowhere) == ENOENT, "no such directory");
+        check(text_of_error(nowhere).find("/no/such/place") != std::string::npos, "its name, too");
+        check(error_of([] { weft::open_process({"true"}, {.pass_fds = {4321}}); }) == EBADF,
+              "no such descriptor");
+        check(error_of([] { weft::open_process({"true"}, {.stdout_ = 4321}); }) == EBADF,
+              "no such descriptor for stdout");
+        check(error_of([] {
+                  weft::open_process({"ls"}, {.env = {{{"PATH", "/no/such/place"}}}});
+              }) == ENOENT,
+              "the given environment's PATH counts");
+    });
+}
+
+TEST_CASE("SP1: what makes no sense is refused before anything is started") {
+    run_with_processes([] {
+        using refused = std::invalid_argument;
+        check_throws<refused>([] { weft::open_process(std::vector<std::string>()); }, "no words");
+        check_throws<refused>([] { weft::open_process(""); }, "an empty command");
+        check_throws<refused>([] { weft::open_process({"echo", std::string("a\0b", 3)}); }, "NUL");
+        check_throws<refused>([] { weft::open_process({"true"}, {.input = "x"}); }, "input");
+        check_throws<refused>([] { weft::open_process({"true"}, {.umask = 01000}); }, "umask");
+        check_throws<refused>([] { weft::open_process({"true"}, {.pass_fds = {-1}}); }, "fd -1");
+        check_throws<refused>(
+            [] { weft::open_process({"true"}, {.stdin_ = weft::stdio::standard_output}); },
+            "stdin");
+        check_throws<refused>([] { weft::open_process({"true"}, {.user = "no such user"}); },
+                              "no such user");
+        check_throws<refused>([] { weft::open_process({"true"}, {.group = "no such group"}); },
+                              "no such group");
+        check_throws<refused>([] { weft::open_process({"true"}, {.user = -1}); }, "user -1");
+        check_throws<refused>(
+            [] {
+                weft::open_process({"env"}, {.env = {{{"A=B", "c"}}}});
+            },
+            "env");
+        check_throws<refused>(
+            [] { weft::run_process({"cat"}, {.input = "x", .stdin_ = weft::stdio::inherit}); },
+            "SP9: both");
+    });
+}
+
+TEST_CASE("SP2: standard streams are pipes, nothing, descriptors, or one another") {
+    run_with_processes([] {
+        auto const both =
+            weft::run_process("echo a; echo b >&2", {.stderr_ = weft::stdio::standard_output});
+        check(both.stdout_data == "a\nb\n" && !both.stderr_data, "stderr goes where stdout goes");
+        auto const none =
+            weft::run_process("echo a; echo b >&2",
+                              {.stdout_ = weft::stdio::devnull, .stderr_ = weft::stdio::devnull});
+        check(!none.stdout_data && !none.stderr_data, "no pipes, no data");
+        weft::process quiet = weft::open_process({"true"}, {.stdin_ = weft::stdio::devnull,
+                                                            .stdout_ = weft::stdio::devnull,
+                                                            .stderr_ = weft::stdio::devnull});
+        check(!quiet.stdin_stream() && !quiet.stdout_stream() && !quiet.stderr_stream(), "none");
+        quiet.close();
+    });
+}
+
+TEST_CASE("SP2: numbers of the standard streams may be given in any order") {
+    // In a child, whose 1 and 2 are known: they are exchanged for the grandchild.
+    run_with_processes([] {
+        auto pipe = weft::create_pipe();
+        int ends[2];
+        check(::pipe2(ends, O_CLOEXEC) == 0, "a pipe");
+        weft::unique_fd const out(ends[0]);
+        weft::unique_fd in(ends[1]);
+        int const saved_out = ::fcntl(1, F_DUPFD_CLOEXEC, 3);
+        ::dup2(in.get(), 1);
+        auto const failure = text_of_error(
+            [] { weft::run_process("echo to stderr >&2", {.stdout_ = 2, .stderr_ = 1}); });
+        ::dup2(saved_out, 1);
+        ::close(saved_out);
+        in.reset();
+        char text[64] = {};
+        check(::read(out.get(), text, sizeof text) > 0 && std::string(text) == "to stderr\n",
+              "2 went to what was 1: " + failure);
+    });
+}
+
+TEST_CASE("SP3: directory, environment, session, umask, user and groups are the child's own") {
+    run_with_processes([] {
+        check(weft::run_process({"pwd"}, {.cwd = "/usr"}).stdout_data == "/usr\n", "directory");
+        check(weft::run_process({"/usr/bin/env"}, {.env = {{{"A", "b"}}}}).stdout_data == "A=b\n",
+              "the whole environment");
+        check(weft::run_process("umask", {.umask = 027}).stdout_data == "0027\n", "umask");
+        auto const session = weft::run_process("cut -d' ' -f6 < /proc/$$/stat; echo $$",
+                                               {.start_new_session = true});
+        auto const& data = *session.stdout_data;
+        check(data.substr(0, data.find('\n')) ==
+                  data.substr(data.find('\n') + 1, data.size() / 2 - 1),
+              "it leads a session");
+        if (::getuid() != 0) return;
+        auto const who = weft::run_process(
+            "id -u; id -g; id -G",
+            {.user = "nobody", .group = 54'321, .extra_groups = {{12'345, "daemon"}}});
+        check(who.stdout_data == "65534\n54321\n54321 1 12345\n",
+              "user and groups: " + *who.stdout_data);
+        auto const groups =
+            weft::run_process("id -G", {.group = 7, .extra_groups = std::vector<weft::account>()});
+        check(groups.stdout_data == "7\n", "an empty list: no groups");
+    });
+}
+
+TEST_CASE("SP3: a child has its standard streams and what is passed, and no other descriptor") {
+    run_with_processes([] {
+        weft::unique_fd const kept(::open("/dev/null", O_RDONLY | O_CLOEXEC));
+        weft::unique_fd const leaks(::open("/dev/null", O_RDONLY)); // not close-on-exec
+        std::string const look =
+            "for fd in $(seq 0 99); do test -e /proc/$$/fd/$fd && echo $fd; done";
+        auto const seen = weft::run_process(look + "; true", {.pass_fds = {kept.get()}});
+        check(seen.stdout_data == "0\n1\n2\n" + std::to_string(kept.get()) + "\n",
+              *seen.stdout_data);
+        check((::fcntl(kept.get(), F_GETFD) & FD_CLOEXEC) != 0, "here it is as it was");
+    });
+}
+
+TEST_CASE("SP3: a child starts with default signals, but for those ignored from outside, and none "
+          "blocked") {
+    std::string const before_us = signals_ignored_here(); // such as SIGHUP under nohup
+    struct ignore_sigpipe {
+        ignore_sigpipe() { ::signal(SIGPIPE, SIG_IGN); }
+        ~ignore_sigpipe() { ::signal(SIGPIPE, SIG_DFL); }
+    } const guard;
+    ::sigset_t some;
+    ::sigset_t before;
+    ::sigemptyset(&some);
+    ::sigaddset(&some, SIGUSR1);
+    ::pthread_sigmask(SIG_BLOCK, &some, &before);
+    run_with_processes([&] {
+        auto const lines = weft::run_process("grep -E 'Sig(Blk|Ign)' /proc/self/status");
+        check(lines.stdout_data->find("SigBlk:\t0000000000000000") != std::string::npos, "mask");
+        check(lines.stdout_data->find(before_us) != std::string::npos, *lines.stdout_data);
+    });
+    ::pthread_sigmask(SIG_SETMASK, &before, nullptr);
+}
+
+TEST_CASE("SP15: this process is not copied") {
+    static std::atomic<int> copies = 0;
+    static int const registered = ::pthread_atfork([] { ++copies; }, nullptr, nullptr);
+    REQUIRE(registered == 0);
+    copies = 0;
+    run_with_processes([] {
+        weft::run_process("true");
+        check_throws<std::system_error>([] { weft::run_process({"/no/such/program"}); }, "missing");
+    });
+    CHECK(copies == 0);
+}
+
+TEST_CASE("SP15: strace sees no copy of this process, and no fork") {
+    std::string const log =
+        std::filesystem::temp_directory_path() / ("weft-strace-" + std::to_string(::getpid()));
+    std::string const command = "strace -f -o " + log + " -e trace=fork,vfork,clone,clone3 " +
+                                std::filesystem::read_symlink("/proc/self/exe").string() +
+                                " --child 'starts processes' 2>&1";
+    std::string said;
+    weft::run([&] { said = weft::run_process(command, {.check = false}).stdout_data.value(); });
+    if (said.find("all started") == std::string::npos) { // no strace, or nobody may trace here
+        MESSAGE("not tried: ", said);
+        return;
+    }
+    int starts = 0;
+    std::string copies;
+    std::ifstream lines(log);
+    for (std::string line; std::getline(lines, line);) {
+        auto const has = [&line](char const* text) { return line.find(text) != std::string::npos; };
+        if (has("resumed>") || has("CLONE_THREAD") || (!has("fork(") && !has("clone"))) continue;
+        if (has("CLONE_VM") && has("CLONE_VFORK"))
+            ++starts;
+        else if (!has(
+                     "CLONE_VM")) // LeakSanitizer looks at the memory from a process that shares it
+            copies += line + "\n";
+    }
+    std::filesystem::remove(log);
+    CHECK(copies == "");
+    CHECK(starts == processes_to_trace);
+}
+
+TEST_CASE("a process outside of a task is refused") {
+    CHECK_THROWS_AS(weft::open_process({"true"}), weft::no_event_loop_error);
+}
+
+TEST_CASE("a command reads as a shell would read it") {
+    CHECK(weft::command({"a", "b c", "it's", ""}).to_string() == "a 'b c' 'it'\\''s' ''");
+    CHECK(weft::command("a b").to_string() == "'a b'");
+}
+
+TEST_SUITE_END();
