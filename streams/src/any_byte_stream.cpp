@@ -1,3 +1,4 @@
+#include <weft/runtime/lowlevel.hpp>
 #include <weft/streams/byte_stream.hpp>
 
 #include <algorithm>
@@ -20,6 +21,7 @@ public:
                 return 0;
             }
             used_ = 0;
+            if (rest_.empty()) lowlevel::checkpoint(); // there may be nothing but such objects
         }
         std::size_t const count = std::min(target.size(), rest_.size() - used_);
         std::memcpy(target.data(), rest_.data() + used_, count);

@@ -4,6 +4,7 @@
 #include <weft/streams/tls_attribute.hpp>
 
 #include <ctime>
+#include <functional>
 #include <memory>
 
 #include <arpa/inet.h>
@@ -136,9 +137,16 @@ std::optional<std::vector<std::string>> shared_ciphers(SSL const* ssl, bool serv
 
 // What the stream underneath knows of itself, as long as it is underneath: unwrap() gives it away
 // under the same lock.
+// Asked under the lock, too: unwrap() gives the transport to somebody who may destroy it at once.
 attribute_map tls_connection::attributes_of_transport() const {
     std::lock_guard const guard(lock_);
-    return is_unwrapped_ ? attribute_map() : transport_.extra_attributes();
+    if (is_unwrapped_) return {};
+    return transport_.extra_attributes().surround([this](std::function<void()> const& ask) {
+        std::lock_guard const inner(lock_);
+        if (is_unwrapped_)
+            throw typed_attribute_lookup_error("the stream under TLS has been given away");
+        ask();
+    });
 }
 
 // Each under the lock, whatever the stream is doing.

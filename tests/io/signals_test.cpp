@@ -1,5 +1,6 @@
 #include <weft/io/signals.hpp>
 
+#include "io/scratch.hpp"
 #include "support/child_process.hpp"
 #include "support/run_test.hpp"
 
@@ -12,7 +13,10 @@
 
 #include <atomic>
 #include <csignal>
+#include <cstdio>
 #include <cstdlib>
+#include <filesystem>
+#include <fstream>
 #include <functional>
 #include <memory>
 #include <optional>
@@ -65,6 +69,22 @@ weft::test::child_program const unreceived("unreceived", [] {
         auto signals = weft::open_signal_receiver({SIGTERM});
         send(SIGTERM);
     });
+});
+
+// To be traced.
+constexpr int signals_to_trace = 5;
+constexpr int not_received = 9;
+
+weft::test::child_program const receives("receives signals", [] {
+    weft::run({.workers = 1}, [] {
+        auto first = weft::open_signal_receiver({SIGUSR1});
+        auto second = weft::open_signal_receiver({SIGUSR1, SIGUSR2});
+        for (int round = 0; round < signals_to_trace; ++round) {
+            send(SIGUSR1);
+            if (first.receive() != SIGUSR1 || second.receive() != SIGUSR1) std::_Exit(not_received);
+        }
+    });
+    std::puts("all received");
 });
 
 } // namespace
@@ -214,6 +234,74 @@ TEST_CASE("SG5: what cannot be received is refused, and nothing is changed") {
         struct ::sigaction now {};
         ::sigaction(SIGUSR1, nullptr, &now);
         check(now.sa_handler == SIG_DFL, "as before");
+    });
+}
+
+TEST_CASE("SG6: a handler does nothing but write to the receivers' descriptors") {
+#if defined(__SANITIZE_THREAD__)
+    return; // handlers are called by its own one, in its own time
+#endif
+    scratch const place;
+    std::string const log = (place / "log").as_posix();
+    std::string const command = "strace -f -o " + log + " " +
+                                std::filesystem::read_symlink("/proc/self/exe").string() +
+                                " --child 'receives signals' >" + log + ".said 2>&1";
+    int const ended = std::system(command.c_str());
+    std::string said;
+    std::getline(std::ifstream(log + ".said"), said, '\0');
+    if (said.find("all received") == std::string::npos) { // no strace, or nobody may trace here
+        MESSAGE("not tried: ", said);
+        CHECK(WEXITSTATUS(ended) != not_received);
+        return;
+    }
+    int handled_signals = 0;
+    int writes = 0;
+    std::string others;
+    std::string handling; // the thread that is in a handler
+    std::ifstream lines(log);
+    for (std::string line; std::getline(lines, line);) {
+        std::string const thread = line.substr(0, line.find(' '));
+        auto const has = [&line](char const* text) { return line.find(text) != std::string::npos; };
+        if (has("--- SIGUSR1")) {
+            handling = thread;
+            ++handled_signals;
+        } else if (thread == handling && has("rt_sigreturn(")) {
+            handling.clear();
+        } else if (thread == handling && !has("resumed>")) {
+            if (has(" write(") && has(R"("\1\0\0\0\0\0\0\0", 8)"))
+                ++writes;
+            else
+                others += line + "\n";
+        }
+    }
+    CHECK(handled_signals == signals_to_trace);
+    CHECK(writes == 2 * signals_to_trace);
+    CHECK(others == "");
+}
+
+TEST_CASE("SG7: a receiver is a scope: however that is left, the previous handler returns") {
+    run_with_signals([] {
+        auto const handles = [] {
+            struct ::sigaction now {};
+            ::sigaction(SIGUSR1, nullptr, &now);
+            return now.sa_handler != SIG_DFL;
+        };
+        check_throws<std::out_of_range>(
+            [&] {
+                auto const signals = weft::open_signal_receiver({SIGUSR1});
+                check(handles(), "open");
+                throw std::out_of_range("from the block");
+            },
+            "it passes");
+        check(!handles(), "left by an exception");
+        weft::cancel_scope scope;
+        scope.cancel();
+        bool const through = scope.run([&] {
+            auto signals = weft::open_signal_receiver({SIGUSR1});
+            check(handles(), "open");
+            signals.receive();
+        });
+        check(!through && !handles(), "left by a cancellation");
     });
 }
 

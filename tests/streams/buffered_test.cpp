@@ -4,6 +4,7 @@
 
 #include <weft/runtime/cancel_scope.hpp>
 #include <weft/runtime/inspect.hpp>
+#include <weft/runtime/lowlevel.hpp>
 #include <weft/runtime/task_group.hpp>
 #include <weft/streams/memory.hpp>
 #include <weft/streams/memory_network.hpp>
@@ -230,6 +231,47 @@ TEST_CASE("BF4: empty objects are passed over") {
         check(reader.receive_exactly(2) == "ab", "the rest");
         check_throws<weft::end_of_stream>([&] { reader.receive(); },
                                           "the end, not an endless loop");
+    });
+}
+
+TEST_CASE("BF4: of a stream of nothing but empty objects one can give up") {
+    run_test({.workers = {1, 2}}, [] {
+        class nothing final : public weft::object_receive_stream<weft::bytes> {
+        public:
+            weft::bytes receive() override { return {}; } // and does not wait
+            void close() override {}
+        } source;
+        weft::buffered_byte_receive_stream reader(source);
+        weft::cancel_scope scope;
+        weft::with_task_group([&](weft::task_group& group) {
+            group.start_soon(
+                [&] { check(!scope.run([&] { reader.receive_until("\n", 100); }), "cut short"); });
+            for (int time = 0; time < 10; ++time)
+                weft::lowlevel::checkpoint();
+            scope.cancel();
+        });
+        check(reader.buffer().empty(), "nothing came");
+    });
+}
+
+TEST_CASE("BF3: of a stream without an end no more is taken than the most, and a chunk") {
+    run_test({.workers = {1, 2}}, [] {
+        class flood final : public weft::byte_receive_stream {
+        public:
+            std::size_t receive_some(weft::buffer target) override {
+                std::fill(target.begin(), target.end(), std::byte('x'));
+                given += target.size();
+                return target.size();
+            }
+            void close() override {}
+            std::size_t given = 0;
+        } source;
+        weft::buffered_byte_receive_stream reader(source);
+        for (int time = 0; time < 3; ++time)
+            check_throws<weft::delimiter_not_found>([&] { reader.receive_until("\n", 100'000); },
+                                                    "it never comes");
+        check(source.given < 300'000, std::to_string(source.given) + " octets");
+        check(reader.buffer().size() == source.given, "kept");
     });
 }
 

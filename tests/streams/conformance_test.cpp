@@ -1,11 +1,13 @@
 #include <weft/streams/conformance.hpp>
 
+#include "direction_guard.hpp"
 #include "sockets.hpp"
 #include "support/run_test.hpp"
 
 #include <weft/streams/buffered.hpp>
 #include <weft/streams/memory.hpp>
 #include <weft/streams/memory_network.hpp>
+#include <weft/streams/pipe.hpp>
 #include <weft/streams/stapled.hpp>
 
 #include <doctest/doctest.h>
@@ -34,6 +36,14 @@ template <class T, class Make> void check_objects(Make make, std::vector<T> item
 byte_stream_ends stapled_ends(double size) {
     auto there = weft::create_memory_object_stream<weft::bytes>(size);
     auto back = weft::create_memory_object_stream<weft::bytes>(size);
+    return {weft::stapled_byte_stream(std::move(there.send), std::move(back.receive)),
+            weft::stapled_byte_stream(std::move(back.send), std::move(there.receive))};
+}
+
+// Two pipes of the kernel do.
+byte_stream_ends piped_ends() {
+    auto there = weft::create_pipe();
+    auto back = weft::create_pipe();
     return {weft::stapled_byte_stream(std::move(there.send), std::move(back.receive)),
             weft::stapled_byte_stream(std::move(back.send), std::move(there.receive))};
 }
@@ -90,6 +100,10 @@ TEST_CASE("X1-X6, R2-R4: sockets conform") {
     });
 }
 
+TEST_CASE("X1-X6, R2-R4: pipes conform") {
+    weft::test::run_with_sockets([] { weft::check_byte_stream(piped_ends); });
+}
+
 TEST_CASE("X1-X6, R2-R4: stapled byte streams conform, over objects without a buffer") {
     run_test([] {
         weft::check_byte_stream([] { return stapled_ends(0); }, {.one_task_a_direction = false});
@@ -122,6 +136,23 @@ TEST_CASE("X1-X7, R2-R4: holders of holders of streams conform") {
             return byte_stream_ends{std::make_unique<weft::any_byte_stream>(std::move(here)),
                                     std::make_unique<weft::any_byte_stream>(std::move(there))};
         });
+    });
+}
+
+TEST_CASE("X8: one task a direction, told before anything else, whichever way a call ends") {
+    run_test([] {
+        weft::memory_network network;
+        auto [here, there] = network.make_pair();
+        weft::test::check_direction_guard(here, there);
+        auto [inner, other] = network.make_pair();
+        weft::buffered_byte_stream buffered(std::move(inner));
+        weft::test::check_direction_guard(buffered, other);
+    });
+    weft::test::run_with_sockets([] {
+        auto sockets = weft::test::connect_pair();
+        weft::test::check_direction_guard(sockets.here, sockets.there);
+        byte_stream_ends pipes = piped_ends();
+        weft::test::check_direction_guard(pipes.here, pipes.there);
     });
 }
 

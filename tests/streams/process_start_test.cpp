@@ -1,5 +1,6 @@
 #include <weft/streams/process.hpp>
 
+#include "io/scratch.hpp"
 #include "processes.hpp"
 #include "support/child_process.hpp"
 
@@ -82,6 +83,57 @@ TEST_CASE("SP1: what cannot be executed is an error that names it, and leaves no
                   weft::open_process({"ls"}, {.env = {{{"PATH", "/no/such/place"}}}});
               }) == ENOENT,
               "the given environment's PATH counts");
+    });
+}
+
+TEST_CASE(
+    "SP1: newlines and octets that are no UTF-8, in names, arguments, directories, variables") {
+    std::string const odd = "a\nb\xff ' \"";
+    run_with_processes([&] {
+        scratch const place;
+        (place / odd).mkdir();
+        std::filesystem::path const program = place.where() / odd / odd;
+        std::filesystem::copy_file("/bin/cat", program);
+        auto const said = weft::run_process({program.string(), "-"},
+                                            {.input = odd, .cwd = program.parent_path()});
+        check(said.stdout_data == odd, "a program of that name");
+        auto const where = weft::run_process(
+            "pwd; printf %s \"$odd\"", {.cwd = program.parent_path(), .env = {{{"odd", odd}}}});
+        check(where.stdout_data == program.parent_path().string() + "\n" + odd,
+              "directory and variable");
+        check(weft::run_process({"printf", "%s", odd}).stdout_data == odd, "an argument");
+        std::filesystem::path const none = program.string() + "none";
+        auto const missing = [&none] { weft::open_process({none.string()}); };
+        check(error_of(missing) == ENOENT, "ENOENT");
+        check(text_of_error(missing).find(none.string()) != std::string::npos, "its name as it is");
+    });
+}
+
+TEST_CASE("SP1: dangling and looping links, what has no format, and names that are too long") {
+    run_with_processes([] {
+        scratch const place;
+        (place / "loop").symlink_to("loop");
+        (place / "dangling").symlink_to("nowhere");
+        (place / "text").write_bytes("neither a program nor a script");
+        (place / "text").chmod(0755);
+        (place / "script").write_bytes("#!/no/such/interpreter\n");
+        (place / "script").chmod(0755);
+        auto const starting = [&](std::string const& name) {
+            return error_of([&] { weft::open_process({(place / name).as_posix()}); });
+        };
+        check(starting("loop") == ELOOP, "ELOOP");
+        check(starting("dangling") == ENOENT, "ENOENT");
+        check(starting("text") == ENOEXEC, "ENOEXEC");
+        check(starting("script") == ENOENT, "its interpreter");
+        check(starting(std::string(5000, 'x')) == ENAMETOOLONG, "ENAMETOOLONG");
+        check(starting("text/below") == ENOTDIR, "ENOTDIR");
+        auto const in = [&](char const* name) {
+            return error_of(
+                [&] { weft::open_process({"true"}, {.cwd = (place / name).as_posix()}); });
+        };
+        check(in("loop") == ELOOP && in("dangling") == ENOENT && in("text") == ENOTDIR, "cwd");
+        auto const too_much = [] { weft::open_process({"true", std::string(10'000'000, 'x')}); };
+        check(error_of(too_much) == E2BIG, "E2BIG");
     });
 }
 

@@ -1,6 +1,7 @@
 #include <weft/streams/process.hpp>
 
 #include "processes.hpp"
+#include "support/child_process.hpp"
 
 #include <weft/io/error.hpp>
 #include <weft/io/resource.hpp>
@@ -14,12 +15,15 @@
 #include <atomic>
 #include <chrono>
 #include <csignal>
+#include <cstdio>
+#include <filesystem>
 #include <memory>
 #include <optional>
 #include <stdexcept>
 #include <string>
 #include <thread>
 
+#include <sys/ptrace.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -34,6 +38,31 @@ using namespace weft::test;
 
 // Where it is the point that a process ends politely, however busy the machine is.
 constexpr auto long_grace = 20s;
+
+// Keeps a process from ending, as a device that does not answer does: a debugger that stops it where
+// it would end. It reads the number of the process, says when it has it and when that is to end, and
+// lets go when its input ends.
+child_program const holds_another("holds another", [] {
+    int pid = 0;
+    bool const holds = std::scanf("%d", &pid) == 1 &&
+                       ::ptrace(PTRACE_SEIZE, pid, nullptr, PTRACE_O_TRACEEXIT) == 0;
+    std::puts(holds ? "held" : "may not");
+    std::fflush(stdout);
+    if (!holds) return;
+    int status = 0;
+    while (::waitpid(pid, &status, __WALL) == pid && WIFSTOPPED(status) &&
+           status >> 8 != (SIGTRAP | PTRACE_EVENT_EXIT << 8))
+        ::ptrace(PTRACE_CONT, pid, nullptr, WSTOPSIG(status));
+    std::puts("ending");
+    std::fflush(stdout);
+    (void)std::getchar(); // the end of the line
+    (void)std::getchar();
+});
+
+weft::process start_holder() {
+    return weft::open_process(
+        {std::filesystem::read_symlink("/proc/self/exe").string(), "--child", "holds another"});
+}
 
 } // namespace
 
@@ -200,6 +229,39 @@ TEST_CASE("SP7: at every point where close() can be cancelled") {
         at.run([&] { child.close(); });
         check(child.returncode().has_value(), "it has ended");
     });
+}
+
+TEST_CASE("SP13: a process that cannot end is waited for, whoever cancels that") {
+    bool tried = false;
+    run_with_processes([&tried] {
+        weft::process holder = start_holder();
+        weft::process held = weft::open_process({"sleep", "1000"}, {.grace_period = 0s});
+        holder.stdin_stream()->send(std::to_string(held.pid()) + "\n");
+        if (read_line(*holder.stdout_stream()) != "held") { // nobody may trace here
+            weft::close_forcefully(held);
+            holder.close();
+            return;
+        }
+        tried = true;
+        weft::with_task_group([&](weft::task_group& group) {
+            weft::cancel_scope scope;
+            weft::event closed;
+            group.start_soon([&] {
+                check(!scope.run([&] { held.close(); }), "cut short in the end");
+                closed.set();
+            });
+            weft::wait_all_tasks_blocked();
+            scope.cancel();
+            check(read_line(*holder.stdout_stream()) == "ending", "it was killed");
+            weft::wait_all_tasks_blocked();
+            check(!closed.is_set() && !held.returncode(), "and is waited for all the same");
+            holder.stdin_stream()->close();
+            closed.wait();
+        });
+        check(held.returncode() == -SIGKILL, "when it could it ended");
+        holder.close();
+    });
+    if (!tried) MESSAGE("not tried: a process cannot be traced here");
 }
 
 TEST_CASE("SP14: a status that somebody else took is 255, and nobody waits for ever") {

@@ -7,6 +7,8 @@
 #include <weft/runtime/cancel_scope.hpp>
 #include <weft/runtime/inspect.hpp>
 #include <weft/runtime/task_group.hpp>
+#include <weft/streams/pipe.hpp>
+#include <weft/sync/event.hpp>
 
 #include <doctest/doctest.h>
 
@@ -16,7 +18,9 @@
 #include <optional>
 #include <string>
 
+#include <fcntl.h>
 #include <sys/wait.h>
+#include <unistd.h>
 
 // Talking to processes: their input, their outputs, and who gives up in the middle.
 
@@ -38,6 +42,43 @@ TEST_CASE("SP9: input is fed while both outputs are drained, however much there 
         check(weft::run_process({"cat"}).stdout_data == "", "no input: the end");
         check(weft::run_process({"cat"}, {.stdin_ = weft::stdio::pipe}).stdout_data == "",
               "a pipe that nobody feeds");
+    });
+}
+
+TEST_CASE("SP9: floods in both outputs are collected") {
+    run_with_processes([] {
+        auto const flood = weft::run_process(
+            "head -c 2000000 /dev/zero & head -c 3000000 /dev/zero >&2; wait", {.check = false});
+        check(flood.returncode == 0, "it came to its end");
+        check(flood.stdout_data->size() == 2'000'000 && flood.stderr_data->size() == 3'000'000,
+              "all of both");
+    });
+}
+
+TEST_CASE("SP9: a process that closes its outputs and lives on is waited for") {
+    run_with_processes([] {
+        int go[2];
+        int told[2];
+        check(::pipe2(go, O_CLOEXEC) == 0 && ::pipe2(told, O_CLOEXEC) == 0, "pipes");
+        weft::unique_fd its_input(go[0]), ours(go[1]), its_word(told[1]);
+        auto word = weft::pipe_receive_stream::from_descriptor(weft::unique_fd(told[0]));
+        std::string const number = std::to_string(its_word.get());
+        weft::with_task_group([&](weft::task_group& group) {
+            weft::event ended;
+            group.start_soon([&] {
+                auto const result = weft::run_process(
+                    "echo last; exec >&- 2>&-; echo closed > /proc/$$/fd/" + number +
+                        "; read line; exit 4",
+                    {.stdin_ = its_input.get(), .check = false, .pass_fds = {its_word.get()}});
+                check(result.stdout_data == "last\n" && result.stderr_data == "", "until then");
+                check(result.returncode == 4, "its own end");
+                ended.set();
+            });
+            check(read_line(word) == "closed", "it has closed them");
+            weft::wait_all_tasks_blocked();
+            check(!ended.is_set(), "it is waited for");
+            ours.reset();
+        });
     });
 }
 

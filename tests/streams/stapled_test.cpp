@@ -99,6 +99,31 @@ TEST_CASE("ST1: send_eof() closes the sending one") {
     });
 }
 
+TEST_CASE("ST2: send_nowait() is the sending stream's, if that has one") {
+    run_test([] {
+        using sender = weft::memory_object_send_stream<int>;
+        using both = weft::stapled_object_stream<int>;
+        auto there = weft::create_memory_object_stream<int>(1);
+        auto back = weft::create_memory_object_stream<int>(1);
+        auto const expect_sent = [&](both made) {
+            both moved = std::move(made);
+            moved.send_nowait(1);
+            check_throws<weft::would_block>([&] { moved.send_nowait(2); }, "there is no room");
+            check(there.receive.receive() == 1, "it was sent");
+        };
+        expect_sent(both(there.send.clone(), back.receive));
+        expect_sent(both(std::make_unique<sender>(there.send.clone()), back.receive));
+        expect_sent(both(there.send, back.receive));
+        // Behind its interface it has none.
+        std::unique_ptr<weft::object_send_stream<int>> hidden =
+            std::make_unique<sender>(there.send.clone());
+        both without(std::move(hidden), back.receive);
+        check_throws<std::logic_error>([&] { without.send_nowait(3); }, "there is no such thing");
+        check_throws<weft::would_block>([&] { there.receive.receive_nowait(); },
+                                        "nothing was sent");
+    });
+}
+
 TEST_CASE("ST3: several listeners as one, and listeners of listeners") {
     run_test([] {
         weft::memory_network network;

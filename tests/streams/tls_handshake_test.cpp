@@ -212,6 +212,21 @@ TEST_CASE("A7: attributes can be asked for while both directions are in use") {
     });
 }
 
+TEST_CASE("A7: after unwrap() a getter does not ask the stream underneath, which may be gone") {
+    run_few([] {
+        tls_pair pair = shake_hands();
+        weft::attribute_map const known = pair.client.extra_attributes();
+        auto const* const ask_port = known.find(weft::socket_attribute::remote_port);
+        check(ask_port != nullptr && (*ask_port)() != 0, "until then it does");
+        weft::with_task_group([&](weft::task_group& group) {
+            group.start_soon([&] { pair.server.unwrap(); });
+            pair.client.unwrap(); // and it is destroyed
+        });
+        check_throws<weft::typed_attribute_lookup_error>([&] { (*ask_port)(); }, "given away");
+        check((*known.find(attribute::tls_version))() == "TLSv1.3", "its own are still known");
+    });
+}
+
 TEST_CASE("A7: attributes can be asked for while unwrap() gives the stream underneath away") {
     run_test({.workers = {2, 4}, .seeds = {0}, .times = 10}, [] {
         tls_pair pair = shake_hands();

@@ -1,5 +1,6 @@
 #include <weft/streams/tls_stream.hpp>
 
+#include "direction_guard.hpp"
 #include "sockets.hpp"
 #include "tls_pair.hpp"
 
@@ -501,6 +502,13 @@ TEST_CASE("TL4: what the stream underneath throws breaks the stream, with the ca
             check_throws<weft::broken_resource_error>([&] { pair.client.receive(); }, "receiving");
             check_throws<weft::broken_resource_error>([&] { pair.client.send("x"); }, "sending");
         }
+    });
+}
+
+TEST_CASE("X8: one task a direction, told before anything else, whichever way a call ends") {
+    run_test([] {
+        tls_pair pair = shake_hands();
+        check_direction_guard(pair.client, pair.server);
     });
 }
 

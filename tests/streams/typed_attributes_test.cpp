@@ -4,6 +4,7 @@
 #include <doctest/doctest.h>
 
 #include <concepts>
+#include <functional>
 #include <stdexcept>
 #include <string>
 #include <type_traits>
@@ -43,6 +44,25 @@ concept can_go_without_type = requires(Name name) {
 };
 
 } // namespace
+
+TEST_CASE("A7: what surrounds the getters is asked each time, and may refuse") {
+    bool is_there = true;
+    bool inside = false;
+    weft::attribute_map map{{number, [&inside] { return inside ? 1 : 0; }},
+                            {text, [] { return "text"; }}};
+    map.surround([&](std::function<void()> const& ask) {
+        if (!is_there) throw std::out_of_range("gone");
+        inside = true;
+        ask();
+        inside = false;
+    });
+    CHECK((*map.find(number))() == 1);
+    CHECK((*map.find(text))() == "text");
+    CHECK(!inside);
+    is_there = false;
+    CHECK_THROWS_AS((*map.find(number))(), std::out_of_range);
+    CHECK_THROWS_AS((*map.find(text))(), std::out_of_range);
+}
 
 TEST_CASE("A1: a key is itself, whatever its name") {
     provider const of;

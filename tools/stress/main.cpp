@@ -47,6 +47,10 @@ constexpr mode modes[] = {
     {"thread", thread_storm, "calls in threads, abandoned and not, and back from there"},
     {"channel", channel_storm, "items arrive once and in order, or not at all"},
     {"socket", socket_storm, "echoes, cancelled transfers, abrupt ends"},
+    {"file", file_storm, "what was reported as written is there, temporaries vanish"},
+#if defined(WEFT_STRESS_TLS)
+    {"tls", tls_storm, "octets come back, whatever breaks, whoever gives up"},
+#endif
     {"process", process_storm, "processes that are cancelled, killed, dropped, deaf: none is left"},
 #if __has_include(<cereal/cereal.hpp>)
     {"worker_process", worker_process_storm, "calls elsewhere, whose processes are killed at random"},

@@ -88,6 +88,8 @@ void event_storm(trial&);
 void group_storm(trial&);
 void socket_storm(trial&);
 void process_storm(trial&);
+void file_storm(trial&);
+void tls_storm(trial&); // needs OpenSSL
 void worker_process_storm(trial&); // needs cereal
 void semaphore_storm(trial&);
 void condition_storm(trial&);

@@ -6,6 +6,8 @@
 #include <exception>
 #include <memory>
 #include <span>
+#include <stdexcept>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
@@ -49,10 +51,19 @@ public:
     template <class Send, class Receive>
     stapled_object_stream(Send&& send, Receive&& receive)
         : send_(hold<object_send_stream<T>>(std::forward<Send>(send))),
-          receive_(hold<object_receive_stream<T>>(std::forward<Receive>(receive))) {}
+          receive_(hold<object_receive_stream<T>>(std::forward<Receive>(receive))),
+          send_nowait_(find_send_nowait<
+                       typename detail::held_type<std::remove_reference_t<Send>>::type>()) {}
 
     T receive() override { return receive_->receive(); }
     void send(T item) override { send_->send(std::move(item)); }
+    /// As the sending stream does it. Errors: std::logic_error (the type it was given as has no
+    /// such member); whatever that throws
+    void send_nowait(T item) {
+        if (send_nowait_ == nullptr)
+            throw std::logic_error("the stream that sends has no send_nowait()");
+        send_nowait_(*send_.operator->(), std::move(item));
+    }
     void send_eof() override { send_->close(); }
     void close() override { detail::close_both(*send_.operator->(), *receive_.operator->()); }
     attribute_map extra_attributes() const override {
@@ -72,8 +83,19 @@ private:
         return detail::held_stream<Interface>(std::move(owned));
     }
 
+    using nowait_call = void (*)(object_send_stream<T>&, T);
+    template <class Sender> static nowait_call find_send_nowait() {
+        if constexpr (requires(Sender & to, T item) { to.send_nowait(std::move(item)); })
+            return [](object_send_stream<T>& to, T item) {
+                dynamic_cast<Sender&>(to).send_nowait(std::move(item));
+            };
+        else
+            return nullptr;
+    }
+
     detail::held_stream<object_send_stream<T>> send_;
     detail::held_stream<object_receive_stream<T>> receive_;
+    nowait_call send_nowait_;
 };
 
 /// Several listeners as one. Those that are multi_listeners themselves are taken apart.

@@ -6,6 +6,7 @@
 #include <functional>
 #include <initializer_list>
 #include <memory>
+#include <optional>
 #include <string>
 #include <type_traits>
 #include <utility>
@@ -37,17 +38,35 @@ private:
 /// Source   AnyIO TypedAttributeProvider.extra_attributes
 class attribute_map {
 public:
+    /// Calls what it is given, or throws instead.
+    using surrounding = std::function<void(std::function<void()> const& ask)>;
+
     class entry {
     public:
         template <class T, std::invocable Getter>
             requires std::convertible_to<std::invoke_result_t<Getter&>, T>
         entry(typed_attribute<T> const& key, Getter getter)
-            : key_(&key), getter_(std::make_shared<std::function<T()>>(std::move(getter))) {}
+            : key_(&key), getter_(std::make_shared<std::function<T()>>(std::move(getter))),
+              surround_(&surround<T>) {}
 
     private:
         friend class attribute_map;
+
+        template <class T>
+        static std::shared_ptr<void const> surround(std::shared_ptr<void const> const& getter,
+                                                    surrounding const& by) {
+            auto known = std::static_pointer_cast<std::function<T()> const>(getter);
+            return std::make_shared<std::function<T()>>([known = std::move(known), by] {
+                std::optional<T> value;
+                by([&] { value.emplace((*known)()); });
+                return *std::move(value);
+            });
+        }
+
         void const* key_;
         std::shared_ptr<void const> getter_; // a std::function<T()>, as the key says
+        std::shared_ptr<void const> (*surround_)(std::shared_ptr<void const> const&,
+                                                 surrounding const&);
     };
 
     attribute_map() = default;
@@ -60,6 +79,14 @@ public:
     attribute_map& update(attribute_map const& other) {
         for (entry const& each : other.entries_)
             set(each);
+        return *this;
+    }
+
+    /// Has each getter called by this, in its time. For wrappers whose stream may go away while it is
+    /// asked.
+    attribute_map& surround(surrounding const& by) {
+        for (entry& each : entries_)
+            each.getter_ = each.surround_(each.getter_, by);
         return *this;
     }
 
