@@ -2,7 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
-#include <fstream>
+#include <cstdio>
 #include <sstream>
 #include <string>
 #include <thread>
@@ -25,9 +25,21 @@ unsigned cpus_by_affinity() {
     return std::max(1u, std::thread::hardware_concurrency());
 }
 
+// Not by std::ifstream, whose descriptors a child would have that is started meanwhile.
+std::istringstream contents_of(std::string const& name) {
+    std::string text;
+    if (std::FILE* const file = std::fopen(name.c_str(), "re")) {
+        char part[512];
+        while (std::size_t const count = std::fread(part, 1, sizeof part, file))
+            text.append(part, count);
+        std::fclose(file);
+    }
+    return std::istringstream(text);
+}
+
 // "max 100000" or "150000 100000": microseconds of CPU in each period. Cgroup version 2.
 double quota_of(std::string const& group) {
-    std::ifstream file("/sys/fs/cgroup" + group + "/cpu.max");
+    auto file = contents_of("/sys/fs/cgroup" + group + "/cpu.max");
     std::string quota;
     double period = 0;
     if (!(file >> quota >> period) || quota == "max" || period <= 0) return INFINITY;
@@ -36,8 +48,8 @@ double quota_of(std::string const& group) {
 
 // Version 1 keeps two numbers in the controller's own hierarchy.
 double quota_of_v1(std::string const& group) {
-    std::ifstream quota_file("/sys/fs/cgroup/cpu" + group + "/cpu.cfs_quota_us");
-    std::ifstream period_file("/sys/fs/cgroup/cpu" + group + "/cpu.cfs_period_us");
+    auto quota_file = contents_of("/sys/fs/cgroup/cpu" + group + "/cpu.cfs_quota_us");
+    auto period_file = contents_of("/sys/fs/cgroup/cpu" + group + "/cpu.cfs_period_us");
     double quota = -1;
     double period = 0;
     if (!(quota_file >> quota) || !(period_file >> period) || quota <= 0 || period <= 0)
@@ -48,7 +60,7 @@ double quota_of_v1(std::string const& group) {
 // A group is bound by its parents, too: the tightest of all counts.
 double tightest_quota() {
     double tightest = INFINITY;
-    std::ifstream groups("/proc/self/cgroup");
+    auto groups = contents_of("/proc/self/cgroup");
     for (std::string line; std::getline(groups, line);) {
         bool const v2 = line.rfind("0::", 0) == 0;
         bool const v1 = line.find(":cpu,") != line.npos || line.find(":cpu:") != line.npos ||

@@ -1,8 +1,8 @@
 #include <weft/io/signals.hpp>
 
-#include "io/scratch.hpp"
 #include "support/child_process.hpp"
 #include "support/run_test.hpp"
+#include "support/traced_child.hpp"
 
 #include <weft/io/error.hpp>
 #include <weft/runtime/cancel_scope.hpp>
@@ -15,8 +15,6 @@
 #include <csignal>
 #include <cstdio>
 #include <cstdlib>
-#include <filesystem>
-#include <fstream>
 #include <functional>
 #include <memory>
 #include <optional>
@@ -73,7 +71,6 @@ weft::test::child_program const unreceived("unreceived", [] {
 
 // To be traced.
 constexpr int signals_to_trace = 5;
-constexpr int not_received = 9;
 
 weft::test::child_program const receives("receives signals", [] {
     weft::run({.workers = 1}, [] {
@@ -81,7 +78,7 @@ weft::test::child_program const receives("receives signals", [] {
         auto second = weft::open_signal_receiver({SIGUSR1, SIGUSR2});
         for (int round = 0; round < signals_to_trace; ++round) {
             send(SIGUSR1);
-            if (first.receive() != SIGUSR1 || second.receive() != SIGUSR1) std::_Exit(not_received);
+            if (first.receive() != SIGUSR1 || second.receive() != SIGUSR1) std::_Exit(9);
         }
     });
     std::puts("all received");
@@ -241,34 +238,27 @@ TEST_CASE("SG6: a handler does nothing but write to the receivers' descriptors")
 #if defined(__SANITIZE_THREAD__)
     return; // handlers are called by its own one, in its own time
 #endif
-    scratch const place;
-    std::string const log = (place / "log").as_posix();
-    std::string const command = "strace -f -o " + log + " " +
-                                std::filesystem::read_symlink("/proc/self/exe").string() +
-                                " --child 'receives signals' >" + log + ".said 2>&1";
-    int const ended = std::system(command.c_str());
-    std::string said;
-    std::getline(std::ifstream(log + ".said"), said, '\0');
-    if (said.find("all received") == std::string::npos) { // no strace, or nobody may trace here
-        MESSAGE("not tried: ", said);
-        CHECK(WEXITSTATUS(ended) != not_received);
+    auto const traced = weft::test::trace_child("receives signals", "");
+    if (!traced.was_traced) {
+        MESSAGE("not tried: no strace here");
         return;
     }
+    using weft::test::has;
+    INFO(traced.output);
+    CHECK(has(traced.output, "all received"));
     int handled_signals = 0;
     int writes = 0;
     std::string others;
     std::string handling; // the thread that is in a handler
-    std::ifstream lines(log);
-    for (std::string line; std::getline(lines, line);) {
+    for (std::string const& line : traced.lines) {
         std::string const thread = line.substr(0, line.find(' '));
-        auto const has = [&line](char const* text) { return line.find(text) != std::string::npos; };
-        if (has("--- SIGUSR1")) {
+        if (has(line, "--- SIGUSR1")) {
             handling = thread;
             ++handled_signals;
-        } else if (thread == handling && has("rt_sigreturn(")) {
+        } else if (thread == handling && has(line, "rt_sigreturn(")) {
             handling.clear();
-        } else if (thread == handling && !has("resumed>")) {
-            if (has(" write(") && has(R"("\1\0\0\0\0\0\0\0", 8)"))
+        } else if (thread == handling && !has(line, "resumed>")) {
+            if (has(line, " write(") && has(line, R"("\1\0\0\0\0\0\0\0", 8)"))
                 ++writes;
             else
                 others += line + "\n";

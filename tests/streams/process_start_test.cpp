@@ -3,15 +3,27 @@
 #include "io/scratch.hpp"
 #include "processes.hpp"
 #include "support/child_process.hpp"
+#include "support/traced_child.hpp"
 
+#include <weft/io/file.hpp>
+#include <weft/io/path.hpp>
+#include <weft/io/resolver.hpp>
+#include <weft/io/signals.hpp>
+#include <weft/io/temp.hpp>
 #include <weft/runtime/error.hpp>
 #include <weft/runtime/run.hpp>
+#include <weft/runtime/time.hpp>
 #include <weft/streams/pipe.hpp>
+#include <weft/streams/tcp.hpp>
+#include <weft/streams/udp.hpp>
+#include <weft/streams/unix_socket.hpp>
+#include <weft/sync/to_thread.hpp>
 
 #include <doctest/doctest.h>
 
 #include <atomic>
 #include <cerrno>
+#include <chrono>
 #include <csignal>
 #include <cstdio>
 #include <filesystem>
@@ -44,6 +56,37 @@ child_program const starts_processes("starts processes", [] {
         error_of([] { weft::open_process({"/no/such/program"}); });
     });
     std::puts("all started");
+});
+
+// Of each kind; what only a child of its own would show is not among them.
+constexpr char begin_here[] = "/from here on"; // what a test's own globals open is its concern
+
+child_program const opens_everything("opens everything", [] {
+    ::access(begin_here, F_OK);
+    weft::run({.workers = 2}, [] {
+        weft::temporary_directory place;
+        weft::path const name = place.name() / "file";
+        weft::file file = weft::open_file(name, "w+");
+        file.write("x");
+        weft::named_temporary_file const named;
+        weft::file const nameless = weft::temporary_file();
+        auto const made = weft::mkstemp({.directory = place.name()});
+        for (weft::path const& each : place.name().rglob("*"))
+            each.exists();
+        auto pipe = weft::create_pipe();
+        auto listener = weft::create_tcp_listener({.local_host = "127.0.0.1"});
+        auto const port = listener.extra(weft::socket_attribute::local_port);
+        auto client = weft::connect_tcp("127.0.0.1", port);
+        auto unix_listener = weft::create_unix_listener(place.name() / "socket");
+        auto unix_client = weft::connect_unix(place.name() / "socket");
+        auto const accepted = unix_listener.accept();
+        auto const datagrams = weft::create_udp_socket({.local_host = "127.0.0.1"});
+        auto signals = weft::open_signal_receiver({SIGUSR1});
+        weft::getaddrinfo("localhost", "80");
+        weft::to_thread::run_sync([] {});
+        weft::sleep(std::chrono::milliseconds(1));
+    });
+    std::puts("all opened");
 });
 
 std::string signals_ignored_here() { // the line of /proc/self/status
@@ -273,32 +316,55 @@ TEST_CASE("SP15: this process is not copied") {
 }
 
 TEST_CASE("SP15: strace sees no copy of this process, and no fork") {
-    std::string const log =
-        std::filesystem::temp_directory_path() / ("weft-strace-" + std::to_string(::getpid()));
-    std::string const command = "strace -f -o " + log + " -e trace=fork,vfork,clone,clone3 " +
-                                std::filesystem::read_symlink("/proc/self/exe").string() +
-                                " --child 'starts processes' 2>&1";
-    std::string said;
-    weft::run([&] { said = weft::run_process(command, {.check = false}).stdout_data.value(); });
-    if (said.find("all started") == std::string::npos) { // no strace, or nobody may trace here
-        MESSAGE("not tried: ", said);
+    auto const traced = trace_child("starts processes", "-e trace=fork,vfork,clone,clone3");
+    if (!traced.was_traced) {
+        MESSAGE("not tried: no strace here");
         return;
     }
+    INFO(traced.output);
+    CHECK(has(traced.output, "all started"));
     int starts = 0;
     std::string copies;
-    std::ifstream lines(log);
-    for (std::string line; std::getline(lines, line);) {
-        auto const has = [&line](char const* text) { return line.find(text) != std::string::npos; };
-        if (has("resumed>") || has("CLONE_THREAD") || (!has("fork(") && !has("clone"))) continue;
-        if (has("CLONE_VM") && has("CLONE_VFORK"))
+    for (std::string const& line : traced.lines) {
+        bool const is_start = has(line, "fork(") || has(line, "clone");
+        if (!is_start || has(line, "resumed>") || has(line, "CLONE_THREAD")) continue;
+        if (has(line, "CLONE_VM") && has(line, "CLONE_VFORK"))
             ++starts;
-        else if (!has(
-                     "CLONE_VM")) // LeakSanitizer looks at the memory from a process that shares it
+        else
             copies += line + "\n";
     }
-    std::filesystem::remove(log);
     CHECK(copies == "");
     CHECK(starts == processes_to_trace);
+}
+
+TEST_CASE("SP15: whatever the library opens is close-on-exec from its first moment on") {
+    auto const traced =
+        trace_child("opens everything",
+                    "-e "
+                    "trace=access,faccessat,open,openat,creat,socket,socketpair,accept,accept4,"
+                    "pipe,pipe2,eventfd2,"
+                    "epoll_create,epoll_create1,timerfd_create,memfd_create,signalfd4,dup,fcntl");
+    if (!traced.was_traced) {
+        MESSAGE("not tried: no strace here");
+        return;
+    }
+    INFO(traced.output);
+    CHECK(has(traced.output, "all opened"));
+    int opened = 0;
+    bool has_begun = false;
+    std::string open_to_children;
+    for (std::string const& line : traced.lines) {
+        has_begun |= has(line, begin_here);
+        if (!has_begun || has(line, "access")) continue;
+        bool const is_other_control = has(line, "fcntl(") && !has(line, "F_DUPFD");
+        if (is_other_control || has(line, " = -1 ") || has(line, "resumed>") || has(line, "+++ ") ||
+            has(line, "--- "))
+            continue;
+        ++opened;
+        if (!has(line, "CLOEXEC")) open_to_children += line + "\n";
+    }
+    CHECK(opened > 20);
+    CHECK(open_to_children == "");
 }
 
 TEST_CASE("a process outside of a task is refused") {
