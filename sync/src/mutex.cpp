@@ -9,48 +9,35 @@
 #include <string>
 #include <vector>
 
-// The word: the owner's control block, and whether anybody may be waiting.
+// The word, who may change it and when: mutex_word.hpp (I1, I2, I5). Beside it:
 //
-//   0               free                      any task: CAS to itself (L1)
-//   owner           held, nobody waits        the owner: CAS to 0 (U1). A waiter, under the queue's lock:
-//                                             CAS to owner|contended (L2), and only then it queues
-//   owner|contended held, there may be        changes under the lock only: the owner hands over (U2), or,
-//                   waiters                   when all waiters have left, takes the mark off (U3)
-//
-// I1  With a waiter in the queue the word is never 0: it is handed to the first whose wait can still be
-//     won, in one critical section (LK3). One who lost its wait to a canceller was not there.
-// I2  The owner's last access is U1, the unlock after U2 (the new owner goes on only when it is
-//     delivered, after that), or another round after U3. So the next owner may destroy the mutex.
 // I3  The block of an ended task can be told by its state. One that owned a mutex when it ended is never
 //     used again.
 // I4  A task counts what it owns. If that is not zero when it ends, it looks for all who wait for a mutex
 //     of its own, after it was marked as finished. Waiters announce themselves before they look for that
 //     mark: one of both sees the other (LK8). Nobody else pays for it.
-// I5  Who finds an owner in the word finds its block as that task's, not as an earlier one left it: who
-//     puts it there releases (L1, which acquires from U1 as well, U2, U3), who looks into it acquires.
 //
-// Rejected: storing 0 under the lock when the queue is empty, since the unlock after it would touch a
-// mutex that the next owner has destroyed; letting newcomers overtake (2-3 times the throughput under
-// contention, no bound on the wait).
+// Rejected: letting newcomers overtake (2-3 times the throughput under contention, no bound on the wait).
 
 namespace weft {
 
 namespace {
 
-constexpr std::uintptr_t contended = 1; // control blocks are aligned
+using word = detail::mutex_word<>;
 
-std::uintptr_t word_of(detail::fiber const& owner) {
-    return reinterpret_cast<std::uintptr_t>(&owner);
+detail::fiber* owner_in(word::value seen) {
+    return word::owner_in<detail::fiber>(seen);
 }
 
-detail::fiber* owner_in(std::uintptr_t word) {
-    return reinterpret_cast<detail::fiber*>(word & ~contended);
-}
-
-bool has_ended(std::uintptr_t word) {
-    detail::fiber const* const owner = owner_in(word);
+bool has_ended(word::value seen) {
+    detail::fiber const* const owner = owner_in(seen);
     return owner != nullptr &&
            owner->state.load(std::memory_order_seq_cst) == task_state::finished; // the owner's fence (I4)
+}
+
+// Not within unlock(), which would save registers for it when nobody waits.
+[[gnu::noinline]] void hand_over(word& of, detail::wait_queue& queue) {
+    if (detail::wait_node* const next = of.hand_over(queue)) detail::wait_queue::deliver(*next);
 }
 
 [[noreturn, gnu::cold]] void refuse_owner() {
@@ -69,7 +56,7 @@ bool has_ended(std::uintptr_t word) {
 
 struct detail::mutex_access {
     static fiber* owner_of(void* of) noexcept {
-        return owner_in(static_cast<mutex*>(of)->word_.load(std::memory_order_acquire)); // I5
+        return owner_in(static_cast<mutex*>(of)->word_.look());
     }
     static std::string name_of(fiber& task) { // of one that waits and is known to go on waiting
         task.references.fetch_add(1, std::memory_order_relaxed); // it has one of its own
@@ -140,20 +127,15 @@ void mutex::report_cycle(detail::fiber&) {}
 #endif
 
 bool mutex::is_owned_by(detail::fiber const& task) const noexcept {
-    return owner_in(word_.load(std::memory_order_relaxed)) == &task; // only it changes that
+    return owner_in(word_.peek()) == &task; // only it changes that
 }
 
 bool mutex::locked() const noexcept {
-    return word_.load(std::memory_order_relaxed) != 0; // a snapshot
+    return word_.peek() != 0; // a snapshot
 }
 
-// Looks first: a read-modify-write that fails costs as much as one that does not.
 bool mutex::take_if_free(detail::fiber& self) noexcept {
-    std::uintptr_t expected = word_.load(std::memory_order_relaxed); // the CAS decides
-    if (expected != 0 ||
-        !word_.compare_exchange_strong(expected, word_of(self), std::memory_order_acq_rel, // L1
-                                       std::memory_order_relaxed))
-        return false;
+    if (!word_.take_if_free(word::of(self))) return false;
     ++self.owned_mutexes;
     return true;
 }
@@ -177,19 +159,12 @@ void mutex::take_or_wait(detail::fiber& self, char const* call, detail::cancella
     detail::parking wait(call, how);
     detail::wait_node node(wait);
     queue_.lock();
-    std::uintptr_t seen = word_.load(std::memory_order_acquire); // the CASes decide; I5
-    for (;;) {
-        if (seen == 0) {
-            if (!word_.compare_exchange_weak(seen, word_of(self), std::memory_order_acq_rel)) // L1
-                continue;
-            queue_.unlock();
-            ++self.owned_mutexes;
-            wait.withdraw(); // if a canceller was first: it finds the task at its next call (M3)
-            return;
-        }
-        if ((seen & contended) != 0 ||
-            word_.compare_exchange_weak(seen, seen | contended, std::memory_order_acquire)) // L2
-            break;
+    word::value seen = 0;
+    if (word_.take_or_mark(word::of(self), seen)) {
+        queue_.unlock();
+        ++self.owned_mutexes;
+        wait.withdraw(); // if a canceller was first: it finds the task at its next call (M3)
+        return;
     }
     // Marked, under the queue's lock: from here on the owner cannot let go without that lock, so one that
     // has ended has ended as owner.
@@ -213,8 +188,8 @@ void mutex::take_or_wait(detail::fiber& self, char const* call, detail::cancella
 
 bool mutex::try_lock() {
     detail::fiber& self = detail::require_fiber("mutex.try_lock");
-    std::uintptr_t seen = 0;
-    if (word_.compare_exchange_strong(seen, word_of(self), std::memory_order_acq_rel)) { // L1
+    word::value seen = 0;
+    if (word_.take(word::of(self), seen)) {
         ++self.owned_mutexes;
         return true;
     }
@@ -226,10 +201,7 @@ bool mutex::try_lock() {
 // The same look as in take_or_wait(): an owner that is seen to have ended may have let go before.
 bool mutex::is_orphaned() {
     std::lock_guard const guard(queue_);
-    std::uintptr_t seen = word_.load(std::memory_order_acquire); // the CAS decides; I5
-    while (seen != 0 && (seen & contended) == 0 &&
-           !word_.compare_exchange_weak(seen, seen | contended, std::memory_order_acquire)) {} // L2
-    return has_ended(seen);
+    return has_ended(word_.mark());
 }
 
 void mutex::acquire_nowait() {
@@ -238,35 +210,14 @@ void mutex::acquire_nowait() {
 
 void mutex::unlock() {
     detail::fiber& self = detail::require_fiber("mutex.unlock");
-    std::uintptr_t expected = word_.load(std::memory_order_relaxed); // ours, or refused
-    if (expected == word_of(self) &&
-        word_.compare_exchange_strong(expected, 0, std::memory_order_release, // U1: pairs with L1
-                                      std::memory_order_relaxed)) {
+    word::value held = 0;
+    if (word_.let_go(word::of(self), held)) {
         --self.owned_mutexes;
         return;
     }
-    if (owner_in(expected) != &self) refuse_stranger();
+    if (owner_in(held) != &self) refuse_stranger();
     --self.owned_mutexes;
-    hand_over();
-}
-
-void mutex::hand_over() {
-    std::uintptr_t held = word_.load(std::memory_order_relaxed); // only others' marks change it
-    do {
-        std::unique_lock guard(queue_);
-        detail::wait_node* const next = queue_.claim_front();
-        if (next != nullptr) {
-            word_.store(word_of(*next->waiter) | (queue_.waiters.empty() ? 0 : contended), // U2
-                        std::memory_order_release); // I5; the new owner sees all by deliver()
-            guard.unlock();
-            detail::wait_queue::deliver(*next);
-            return;
-        }
-        held &= ~contended;
-        word_.store(held, std::memory_order_release); // U3: I5
-        guard.unlock();
-    } while (!word_.compare_exchange_strong(held, 0, std::memory_order_release, // U1: pairs with L1
-                                            std::memory_order_relaxed));
+    hand_over(word_, queue_);
 }
 
 // Waiters and word under the lock, so that they fit together (I1, M13). The owner may let go and end at any
@@ -280,13 +231,13 @@ lock_statistics mutex::statistics() const {
         {
             std::lock_guard const guard(queue_);
             seen.tasks_waiting = queue_.waiters.size();
-            owner = owner_in(word_.load(std::memory_order_acquire)); // I5
+            owner = owner_in(word_.look());
             seen.locked = owner != nullptr;
             if (owner == nullptr) return seen;
             std::lock_guard const own(owner->scopes);
             lives = owner->state.load(std::memory_order_relaxed) != task_state::finished; // its lock
             if (lives) owner->references.fetch_add(1, std::memory_order_relaxed); // it has one of its own
-            is_still_owner = owner_in(word_.load(std::memory_order_relaxed)) == owner; // a snapshot
+            is_still_owner = owner_in(word_.peek()) == owner;
         }
         if (lives) {
             detail::task_reference const reference(*owner);

@@ -2,11 +2,10 @@
 
 #include <weft/runtime/detail/wait_queue.hpp>
 #include <weft/runtime/inspect.hpp>
+#include <weft/sync/detail/mutex_word.hpp>
 #include <weft/sync/error.hpp>
 
-#include <atomic>
 #include <cstddef>
-#include <cstdint>
 #include <optional>
 
 namespace weft {
@@ -62,14 +61,13 @@ private:
     void lock_uncancellably(); // after a wait under a condition variable
     void take_or_wait(detail::fiber& self, char const* call, detail::cancellable);
     bool take_if_free(detail::fiber& self) noexcept;
-    void hand_over();
     bool is_owned_by(detail::fiber const&) const noexcept;
     bool is_orphaned();
     void break_waits() noexcept;
     void report_cycle(detail::fiber& self); // in checked builds
 
-    std::atomic<std::uintptr_t> word_ = 0; // see mutex.cpp
-    mutable detail::wait_queue queue_;     // its word: 1 for fast_acquire
+    detail::mutex_word<> word_;
+    mutable detail::wait_queue queue_; // its word: 1 for fast_acquire
 };
 
 static_assert(sizeof(mutex) <= 32);
