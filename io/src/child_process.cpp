@@ -186,15 +186,17 @@ void child_process::send_signal(int number) {
                                 std::to_string(pid_));
 }
 
-// A group keeps its number while it has members, also when its leader is gone.
+// A group keeps its number while it has members, also when its leader is gone. A leader may have gone
+// into another group, which is not ours to signal: it is told by itself. SIGKILL always, as it could
+// go between the look and the signal.
 void child_process::signal_group(int number) noexcept {
     std::lock_guard const guard(reaping_);
-    if (!leads_group_) {
+    if (leads_group_ && (!code_ || group_may_live_) &&
+        signal_by_pidfd(number_, number, to_process_group) != 0 && errno == EINVAL)
+        ::kill(-pid_, number);
+    if (code_) return;
+    if (!leads_group_ || number == SIGKILL || ::getpgid(pid_) != pid_)
         signal_by_pidfd(number_, number, 0);
-    } else if (!code_ || group_may_live_) {
-        if (signal_by_pidfd(number_, number, to_process_group) != 0 && errno == EINVAL)
-            ::kill(-pid_, number);
-    }
 }
 
 bool child_process::group_has_members() const noexcept {

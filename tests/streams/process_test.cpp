@@ -59,10 +59,29 @@ child_program const holds_another("holds another", [] {
     (void)std::getchar();
 });
 
-weft::process start_holder() {
-    return weft::open_process(
-        {std::filesystem::read_symlink("/proc/self/exe").string(), "--child", "holds another"});
+// Goes into its parent's process group, as shells and daemons do, and leaves somebody in its own.
+void leave_the_group() {
+    ::pid_t const left = ::fork();
+    if (left != 0) {
+        ::setpgid(0, ::getpgid(::getppid()));
+        std::printf("%d\n", int(left));
+        std::fflush(stdout);
+    }
+    for (;;)
+        ::pause();
 }
+
+child_program const leaves_its_group("leaves its group", leave_the_group);
+child_program const leaves_and_is_deaf("leaves its group and is deaf", [] {
+    ::signal(SIGTERM, SIG_IGN);
+    leave_the_group();
+});
+
+weft::command itself(char const* name) {
+    return {std::filesystem::read_symlink("/proc/self/exe").string(), "--child", name};
+}
+
+weft::process start_holder() { return weft::open_process(itself("holds another")); }
 
 } // namespace
 
@@ -221,6 +240,34 @@ TEST_CASE("SP8: the whole group ends, also what ignores SIGTERM and closed its o
             weft::sleep(1ms);
         check(!is_running(grandchild), "the other one was not asked twice");
     });
+}
+
+TEST_CASE("SP7, SP8, SP17: who has left its group ends as well, and what it left there") {
+    auto const await_end = [](int pid) {
+        while (is_running(pid))
+            std::this_thread::yield();
+    };
+    run_with_processes([&] {
+        weft::process child =
+            weft::open_process(itself("leaves its group"), {.grace_period = long_grace});
+        int left = std::stoi(read_line(*child.stdout_stream()));
+        weft::close_forcefully(child);
+        check(child.returncode() == -SIGTERM, "politely");
+        await_end(left);
+
+        weft::process deaf =
+            weft::open_process(itself("leaves its group and is deaf"), {.grace_period = 20ms});
+        left = std::stoi(read_line(*deaf.stdout_stream()));
+        weft::close_forcefully(deaf);
+        check(deaf.returncode() == -SIGKILL, "firmly");
+        await_end(left);
+    });
+    int left = 0;
+    run_with_processes([&] { // the run would wait for it
+        weft::process dropped = weft::open_process(itself("leaves its group"));
+        left = std::stoi(read_line(*dropped.stdout_stream()));
+    });
+    await_end(left);
 }
 
 TEST_CASE("SP7: at every point where close() can be cancelled") {

@@ -68,7 +68,7 @@ public:
     /// No error if it has ended. Errors: std::invalid_argument (no signal's number);
     /// std::system_error (EPERM)
     void send_signal(int number);
-    /// To its whole process group, if it leads one.
+    /// To it, and to its whole process group if it leads one.
     void signal_group(int number) noexcept;
 
     /// Ends it and its group: SIGTERM, and SIGKILL for what is left when the grace is over. Reaps
