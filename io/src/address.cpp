@@ -47,6 +47,10 @@ std::uint16_t parse_port(std::string_view port, std::string_view text) {
 
 } // namespace
 
+void detail::refuse_port(std::intmax_t number) {
+    throw std::invalid_argument(std::to_string(number) + " is no port: those are 0 to 65535");
+}
+
 ip_address ip_address::from_v4(std::array<std::uint8_t, 4> octets) noexcept {
     ip_address result;
     std::ranges::copy(octets, result.octets_.begin());
@@ -89,7 +93,7 @@ int ip_address::family() const noexcept {
     return is_v6_ ? AF_INET6 : AF_INET;
 }
 
-socket_address::socket_address(ip_address ip, std::uint16_t port) noexcept
+socket_address::socket_address(ip_address ip, port_number port) noexcept
     : kind_(kind::ip), ip_(ip), port_(port) {}
 
 socket_address socket_address::unix_path(std::string path) {

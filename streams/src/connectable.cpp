@@ -23,7 +23,7 @@ template <class Connect> any_byte_stream connect_by(Connect connect, std::string
 
 } // namespace
 
-tcp_connectable::tcp_connectable(std::string host, std::uint16_t port, connect_options options)
+tcp_connectable::tcp_connectable(std::string host, port_number port, connect_options options)
     : host_(std::move(host)), port_(port), options_(std::move(options)) {
     if (host_.empty()) throw std::invalid_argument("there is no host to connect to");
     if (port_ == 0) throw std::invalid_argument("the port to connect to must not be 0");
@@ -43,7 +43,7 @@ any_byte_stream unix_connectable::connect() {
                       detail::unix_address(name_).to_string());
 }
 
-any_connectable as_connectable(std::string host, std::uint16_t port) {
+any_connectable as_connectable(std::string host, port_number port) {
     return tcp_connectable(std::move(host), port);
 }
 

@@ -156,7 +156,7 @@ void wait_for_end(task_handle<void> const& attempt) {
 
 } // namespace
 
-socket_stream connect_tcp(std::string host, std::uint16_t port, connect_options options) {
+socket_stream connect_tcp(std::string host, port_number port, connect_options options) {
     if (host.empty()) throw std::invalid_argument("there is no host to connect to");
     std::optional<socket_address> const local = local_address(options);
     socket_address const* const from = local ? &*local : nullptr;

@@ -24,7 +24,7 @@ any_byte_stream tls_connectable::connect() {
     return tls_stream::wrap(connectable_.connect(), options_);
 }
 
-any_connectable as_connectable(std::string host, std::uint16_t port, tls_options options) {
+any_connectable as_connectable(std::string host, port_number port, tls_options options) {
     return tls_connectable(tcp_connectable(std::move(host), port), std::move(options));
 }
 

@@ -63,7 +63,7 @@ connected_udp_socket connected_udp_socket::from_socket(unique_fd&& fd) {
     return connected_udp_socket(detail::datagram_socket(std::move(fd), std::move(remote)));
 }
 
-void udp_socket::sendto(bytes_view data, std::string host, std::uint16_t port) {
+void udp_socket::sendto(bytes_view data, std::string host, port_number port) {
     socket_address const to = resolve(host, port, socket_.family(), 0);
     socket_.send(data, &to);
 }
@@ -77,7 +77,7 @@ udp_socket create_udp_socket(udp_options options) {
     return udp_socket(detail::datagram_socket(make_socket(local.family(), options, &local)));
 }
 
-connected_udp_socket create_connected_udp_socket(std::string host, std::uint16_t port,
+connected_udp_socket create_connected_udp_socket(std::string host, port_number port,
                                                  udp_options options) {
     detail::enter_blocking_call("create_connected_udp_socket");
     bool const has_local_host = !options.local_host.empty();

@@ -4,9 +4,13 @@
 
 #include <doctest/doctest.h>
 
+#include <atomic>
+#include <cstdint>
+#include <limits>
 #include <set>
 #include <stdexcept>
 #include <string>
+#include <type_traits>
 #include <unordered_set>
 
 #include <sys/socket.h>
@@ -32,6 +36,24 @@ TEST_CASE("what is no IP address is refused") {
           "::1%no-such-interface", ":::", "::1 ", " 1.2.3.4", "[::1]"})
         CHECK_THROWS_AS(ip_address::parse(text), std::invalid_argument);
     CHECK_THROWS_AS(ip_address::parse(std::string("1.2.3.4\0", 8)), std::invalid_argument);
+}
+
+TEST_CASE("a port is an integer from 0 to 65535; what is none is refused, and named") {
+    auto const port_of = [](auto number) { return socket_address(ip_address(), number).port(); };
+    CHECK(port_of(std::uint16_t(80)) == 80);
+    CHECK(port_of(0) == 0);
+    CHECK(port_of(65535L) == 65535);
+    CHECK_THROWS_AS(port_of(65536), std::invalid_argument);
+    CHECK_THROWS_AS(port_of(-1), std::invalid_argument);
+    CHECK_THROWS_AS(port_of(std::numeric_limits<std::uint64_t>::max()), std::invalid_argument);
+    CHECK_THROWS_WITH(port_of(65616), "65616 is no port: those are 0 to 65535");
+    std::atomic<int> const elsewhere = 8080; // and whatever else was an integer to functions
+    enum old_style { some_port = 7 };
+    CHECK(weft::port_number(elsewhere) == 8080);
+    CHECK(weft::port_number(some_port) == 7);
+    static_assert(weft::port_number(443) == 443);
+    static_assert(!std::is_convertible_v<double, weft::port_number>);
+    static_assert(!std::is_convertible_v<char const*, weft::port_number>);
 }
 
 TEST_CASE("addresses compare and hash by value") {

@@ -6,6 +6,7 @@
 #include <weft/runtime/cancel_scope.hpp>
 #include <weft/runtime/inspect.hpp>
 #include <weft/runtime/lowlevel.hpp>
+#include <weft/streams/connectable.hpp>
 #include <weft/streams/udp.hpp>
 #include <weft/sync/event.hpp>
 
@@ -123,6 +124,30 @@ TEST_CASE("KN7: where a host is expected, an address may stand") {
         check(datagrams.receive().data == "x", "sent");
         auto link_local = weft::ip_address::parse("fe80::1%1");
         check(weft::getaddrinfo(link_local, "80").front().address.ip() == link_local, "its scope");
+    });
+}
+
+TEST_CASE("KC5: a port out of range is refused wherever one is given, and is not another port") {
+    run_with_sockets([] {
+        auto datagrams = weft::create_udp_socket({.family = AF_INET});
+        for (int const number : {-1, 65536, 65536 + 80}) {
+            check_throws<std::invalid_argument>([&] { weft::connect_tcp("localhost", number); },
+                                                "");
+            check_throws<std::invalid_argument>(
+                [&] { weft::connect_tcp("::1", 80, {.local_host = "::1", .local_port = number}); },
+                "from");
+            check_throws<std::invalid_argument>(
+                [&] { weft::create_tcp_listener({.local_port = number}); }, "listening");
+            check_throws<std::invalid_argument>(
+                [&] { weft::create_udp_socket({.family = AF_INET, .local_port = number}); }, "UDP");
+            check_throws<std::invalid_argument>(
+                [&] { weft::create_connected_udp_socket("127.0.0.1", number); }, "connected UDP");
+            check_throws<std::invalid_argument>([&] { datagrams.sendto("x", "127.0.0.1", number); },
+                                                "sending");
+            check_throws<std::invalid_argument>([&] { weft::as_connectable("localhost", number); },
+                                                "connectable");
+        }
+        check_throws<weft::connection_failed>([] { weft::connect_tcp("127.0.0.1", 0); }, "nobody");
     });
 }
 

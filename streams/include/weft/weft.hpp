@@ -37,6 +37,7 @@
 #include <weft/io/path.hpp>
 #include <weft/io/path_options.hpp>
 #include <weft/io/path_range.hpp>
+#include <weft/io/port_number.hpp>
 #include <weft/io/readiness.hpp>
 #include <weft/io/resolver.hpp>
 #include <weft/io/resource.hpp>

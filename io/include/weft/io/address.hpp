@@ -1,5 +1,7 @@
 #pragma once
 
+#include <weft/io/port_number.hpp>
+
 #include <array>
 #include <compare>
 #include <cstddef>
@@ -60,13 +62,14 @@ private:
 /// a UNIX socket without a name, and "" for the default one.
 ///
 /// Threads  a value
-/// Errors   std::invalid_argument (parse(), a path or name that is too long or empty);
+/// Errors   std::invalid_argument (parse(), a port that is none, a path or name that is too long
+///          or empty);
 ///          std::logic_error (ip(), port(), path() of another kind of address)
 /// Source   AnyIO IPSockAddrType, UNIX addresses
 class socket_address {
 public:
     socket_address() noexcept = default;
-    socket_address(ip_address ip, std::uint16_t port) noexcept;
+    socket_address(ip_address ip, port_number port) noexcept;
 
     static socket_address parse(std::string_view text);
     static socket_address unix_path(std::string path);

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <weft/io/path.hpp>
+#include <weft/io/port_number.hpp>
 #include <weft/streams/any_byte_stream.hpp>
 #include <weft/streams/tcp.hpp>
 #include <weft/streams/tls_stream.hpp>
@@ -34,7 +35,7 @@ public:
 /// AnyIO TCPConnectable
 class tcp_connectable final : public byte_stream_connectable {
 public:
-    tcp_connectable(std::string host, std::uint16_t port, connect_options options = {});
+    tcp_connectable(std::string host, port_number port, connect_options options = {});
 
     any_byte_stream connect() override;
     std::string const& host() const { return host_; }
@@ -92,11 +93,11 @@ private:
 /// What a remote side is given as, made into something to connect to: a host and a port, the path of a
 /// UNIX socket, or a connectable as it is; and with options, TLS over it. Errors:
 /// std::invalid_argument. Source: AnyIO as_connectable
-any_connectable as_connectable(std::string host, std::uint16_t port);
+any_connectable as_connectable(std::string host, port_number port);
 any_connectable as_connectable(std::pair<std::string, std::uint16_t> host_and_port);
 any_connectable as_connectable(path name);
 any_connectable as_connectable(any_connectable connectable);
-any_connectable as_connectable(std::string host, std::uint16_t port, tls_options options);
+any_connectable as_connectable(std::string host, port_number port, tls_options options);
 any_connectable as_connectable(std::pair<std::string, std::uint16_t> host_and_port,
                                tls_options options);
 any_connectable as_connectable(path name, tls_options options);

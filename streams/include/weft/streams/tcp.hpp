@@ -1,5 +1,6 @@
 #pragma once
 
+#include <weft/io/port_number.hpp>
 #include <weft/runtime/time.hpp>
 #include <weft/streams/socket.hpp>
 #include <weft/streams/stapled.hpp>
@@ -12,7 +13,7 @@ namespace weft {
 
 struct connect_options {
     std::string local_host{};         ///< the address or name to connect from
-    std::uint16_t local_port = 0;     ///< needs local_host
+    port_number local_port = 0;       ///< needs local_host
     duration happy_eyeballs_delay = std::chrono::milliseconds(250); ///< before the next attempt
 };
 
@@ -26,11 +27,11 @@ struct connect_options {
 /// Errors        connection_failed (all attempts failed; an exception_group of all failures is
 ///               nested); std::system_error (the name cannot be resolved); std::invalid_argument
 /// Source        AnyIO connect_tcp
-socket_stream connect_tcp(std::string host, std::uint16_t port, connect_options options = {});
+socket_stream connect_tcp(std::string host, port_number port, connect_options options = {});
 
 struct tcp_listener_options {
     std::string local_host{};     ///< empty: every interface
-    std::uint16_t local_port = 0; ///< 0: one that is free, the same for all addresses
+    port_number local_port = 0;   ///< 0: one that is free, the same for all addresses
     int family = 0;               ///< AF_INET, AF_INET6 or 0 for both
     int backlog = 65536;          ///< at most
     bool reuse_port = false;      ///< several listeners may share the port

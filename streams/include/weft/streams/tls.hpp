@@ -1,5 +1,6 @@
 #pragma once
 
+#include <weft/io/port_number.hpp>
 #include <weft/streams/tcp.hpp>
 #include <weft/streams/tls_attribute.hpp>
 #include <weft/streams/tls_context.hpp>
@@ -24,6 +25,6 @@ struct tls_connect_options {
 /// connect_tcp(), then TLS. Cancellation: a cancellation point; cancelled or failed, nothing is
 /// left open. Errors: those of connect_tcp() and of tls_stream::wrap(). Source: AnyIO
 /// connect_tcp(tls=True)
-tls_stream connect_tls(std::string host, std::uint16_t port, tls_connect_options options = {});
+tls_stream connect_tls(std::string host, port_number port, tls_connect_options options = {});
 
 } // namespace weft

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <weft/io/port_number.hpp>
 #include <weft/streams/detail/datagram_socket.hpp>
 #include <weft/streams/object_stream.hpp>
 #include <weft/streams/socket.hpp>
@@ -16,7 +17,7 @@ namespace weft {
 struct udp_options {
     int family = 0;               ///< AF_INET or AF_INET6; 0: that of the local host
     std::string local_host{};     ///< empty: every interface
-    std::uint16_t local_port = 0; ///< 0: one that is free
+    port_number local_port = 0;   ///< 0: one that is free
     bool reuse_port = false;      ///< several sockets may share the port
 };
 
@@ -40,7 +41,7 @@ public:
     datagram receive() override { return socket_.receive(); }
     void send(datagram item) override { socket_.send(item.data, &item.address); }
     /// To a host by name or address; a name is looked up first.
-    void sendto(bytes_view data, std::string host, std::uint16_t port);
+    void sendto(bytes_view data, std::string host, port_number port);
 
     /// Those that are there, at most so many (and 32), in one system call; waits for the first.
     /// Errors: std::invalid_argument (0)
@@ -93,7 +94,7 @@ udp_socket create_udp_socket(udp_options options = {});
 
 /// A host given by name or address. Errors: std::system_error. A cancellation point. Source: AnyIO
 /// create_connected_udp_socket
-connected_udp_socket create_connected_udp_socket(std::string host, std::uint16_t port,
+connected_udp_socket create_connected_udp_socket(std::string host, port_number port,
                                                  udp_options options = {});
 
 } // namespace weft
