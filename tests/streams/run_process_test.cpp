@@ -63,8 +63,8 @@ TEST_CASE("SP9: a process that closes its outputs and lives on is waited for") {
         weft::unique_fd its_input(go[0]), ours(go[1]), its_word(told[1]);
         auto word = weft::pipe_receive_stream::from_descriptor(weft::unique_fd(told[0]));
         std::string const number = std::to_string(its_word.get());
+        weft::event ended;
         weft::with_task_group([&](weft::task_group& group) {
-            weft::event ended;
             group.start_soon([&] {
                 auto const result = weft::run_process(
                     "echo last; exec >&- 2>&-; echo closed > /proc/$$/fd/" + number +
