@@ -82,16 +82,22 @@ bool cancel_scope::leave_cancelled() noexcept {
 
 bool cancel_scope::leave_failed(exception_group const& group) {
     bool any_cancelled = false;
-    std::exception_ptr const rest = group.without([&](std::exception_ptr const& leaf) {
-        try {
-            std::rethrow_exception(leaf);
-        } catch (cancelled const&) {
-            any_cancelled = true;
-            return true;
-        } catch (...) { // another leaf: looked at, not swallowed
-            return false;
-        }
-    });
+    std::exception_ptr rest;
+    try {
+        rest = group.without([&](std::exception_ptr const& leaf) {
+            try {
+                std::rethrow_exception(leaf);
+            } catch (cancelled const&) {
+                any_cancelled = true;
+                return true;
+            } catch (...) { // another leaf: looked at, not swallowed
+                return false;
+            }
+        });
+    } catch (...) { // no memory
+        leave();
+        throw;
+    }
     if (!any_cancelled) {
         leave();
         return false;
@@ -113,7 +119,7 @@ bool cancel_scope::cancel_called() const noexcept {
     std::uint32_t const flags = scope_access::flags(*this);
     if ((flags & called) != 0) return true;
     bool const left = (flags & entered) != 0 && scope_access::owner(*this) == nullptr;
-    return !left && deadline() != time_point::max() && deadline() <= clock::now(); // C23
+    return !left && deadline() != time_point::max() && deadline() <= scope_access::now(*this); // C23
 }
 
 bool cancel_scope::cancelled_caught() const noexcept {
@@ -130,11 +136,13 @@ time_point cancel_scope::deadline() const noexcept {
 }
 
 void cancel_scope::set_deadline(time_point when) {
-    detail::fiber* const owner = scope_access::owner(*this);
+    detail::fiber* owner = scope_access::owner(*this);
     if (owner == nullptr) {
-        deadline_.store(when.time_since_epoch().count(), std::memory_order_relaxed); // by itself
-        flags_.fetch_and(~in_future, std::memory_order_relaxed);                     // not entered
-        return;
+        deadline_.store(when.time_since_epoch().count(), std::memory_order_relaxed); // published by flags_
+        // Pairs with enter(): either it sees the deadline, or we see that it was there, and the owner.
+        if ((flags_.fetch_and(~in_future, std::memory_order_seq_cst) & entered) == 0) return;
+        owner = scope_access::owner(*this);
+        if (owner == nullptr) return; // left
     }
     bool reached = false;
     {
@@ -158,13 +166,14 @@ bool cancel_scope::shield() const noexcept {
 }
 
 void cancel_scope::set_shield(bool wanted) {
-    detail::fiber* const owner = scope_access::owner(*this);
     if (wanted) {
         flags_.fetch_or(shielding | once_shielded, std::memory_order_seq_cst); // flags()
         return;
     }
     flags_.fetch_and(~shielding, std::memory_order_seq_cst); // pairs with flags()
-    if (owner != nullptr) detail::deliver_cancellation(*owner); // what was kept out comes in (C17)
+    // Looked for only now: who enters meanwhile either sees no shield, or is seen (enter()).
+    if (detail::fiber* const owner = scope_access::owner(*this))
+        detail::deliver_cancellation(*owner); // what was kept out comes in (C17)
 }
 
 time_point current_effective_deadline() {
@@ -182,6 +191,15 @@ cancel_scope timed_scope::after(duration delay, bool shield) noexcept {
 
 bool timed_scope::timed_out(cancel_scope const& scope) noexcept {
     return scope_access::timed_out(scope);
+}
+
+// By the clock of the run that it is in, whoever asks.
+time_point scope_access::now(cancel_scope const& of) noexcept {
+    if (fiber* const owner = scope_access::owner(of)) {
+        std::lock_guard const guard(owner->scopes); // while it is entered the run lives
+        if (scope_access::owner(of) == owner) return owner->runtime->now();
+    }
+    return clock::now();
 }
 
 bool scope_access::mark(cancel_scope& of, bool by_deadline, std::string reason) noexcept {

@@ -224,23 +224,22 @@ fiber* worker::next_fiber() noexcept {
         return run_of.sim->pop();
     }
     if (now % ticks_between_clock_reads == 0) service();
-    if (now % ticks_between_injection_looks == 0) {
-        if (fiber* const injected = take_injected()) return injected;
-        if (fiber* const oldest = spawned.pop_oldest()) return oldest;
-    }
+    if (now % ticks_between_injection_looks == 0)
+        if (fiber* const late = take_late_comer(now / ticks_between_injection_looks % 2 == 0)) return late;
     // Turns: pinned fibers that yield all the time must not keep the others away.
     bool const pinned_wait = pinned_count.load(std::memory_order_relaxed) != 0; // exact for our own pushes
     if (pinned_wait) pinned_turn = !pinned_turn;
     if (pinned_wait && pinned_turn)
         if (fiber* const pinned = take_pinned()) return pinned;
     if (next_slot.load(std::memory_order_relaxed) != nullptr) { // the exchange decides
-        if (++slot_streak <= most_slot_uses_in_a_row || (ready.empty() && spawned.empty()))
+        if (++slot_streak <= most_slot_uses_in_a_row ||
+            (ready.empty() && spawned.empty() && overflow.empty()))
             if (fiber* const woken = exchange_slot(nullptr)) return woken;
     }
     slot_streak = 0;
     if (std::exchange(prefer_new, false))
         if (fiber* const newest = spawned.pop_newest()) return newest;
-    if (!overflow.empty() && ready.size() < ready_ring::enough) take_into_ring(overflow);
+    if (!overflow.empty() && ready.size() < ready_ring::enough) refill_ring();
     if (fiber* const first = ready.pop(alone)) {
         prefer_new = true;
         return first;
@@ -312,24 +311,22 @@ fiber* worker::take_pinned() noexcept {
     return first;
 }
 
-// The first of a batch; the others go to the own ring.
+// The first of a batch; the others go where what gets ready goes.
 fiber* worker::take_from(injection_queue& queue) noexcept {
     std::array<fiber*, injected_at_once> batch;
     std::size_t const count = queue.take(batch.data(), batch.size());
-    if (count == 0) return nullptr;
-    push_batch(batch.data() + 1, count - 1);
-    return batch[0];
+    for (std::size_t step = 1; step < count; ++step)
+        push_ready(*batch[step]);
+    if (count > 1 && run_of.workers.size() > 1) run_of.notify();
+    return count != 0 ? batch[0] : nullptr;
 }
 
 // While the ring still has some: what it fetches ahead must not end with each batch.
-void worker::take_into_ring(injection_queue& queue) noexcept {
+void worker::refill_ring() noexcept {
     std::array<fiber*, injected_at_once> batch;
-    push_batch(batch.data(), queue.take(batch.data(), batch.size()));
-}
-
-void worker::push_batch(fiber* const* batch, std::size_t count) noexcept {
+    std::size_t const count = overflow.take(batch.data(), batch.size());
     for (std::size_t step = 0; step < count; ++step)
-        if (simulated || !ready.push(*batch[step])) push_ready(*batch[step]);
+        if (!ready.push(*batch[step])) push_ready(*batch[step]); // a thief that was stopped holds its slots
     if (count != 0 && run_of.workers.size() > 1) run_of.notify();
 }
 
@@ -337,10 +334,21 @@ fiber* worker::take_injected() noexcept {
     return take_from(run_of.injection);
 }
 
+// What comes last in each turn, and must have one at times: the two of them by turns.
+fiber* worker::take_late_comer(bool new_first) noexcept {
+    if (new_first)
+        if (fiber* const oldest = spawned.pop_oldest()) return oldest;
+    if (fiber* const injected = take_injected()) return injected;
+    return new_first ? nullptr : spawned.pop_oldest();
+}
+
 bool worker::has_work() const noexcept {
+    return has_work_for_all() || pinned_count.load(std::memory_order_seq_cst) != 0; // push_pinned()
+}
+
+bool worker::has_work_for_all() const noexcept {
     return !ready.empty() || !spawned.empty() || !overflow.empty() ||
-           next_slot.load(std::memory_order_acquire) != nullptr || // pairs with push_woken()
-           pinned_count.load(std::memory_order_seq_cst) != 0;      // pairs with push_pinned()
+           next_slot.load(std::memory_order_acquire) != nullptr; // pairs with push_woken()
 }
 
 // ---- timers and events ---------------------------------------------------------------------------
@@ -400,7 +408,7 @@ void worker::run() {
         if (searching) {
             searching = false;
             // The last searcher: work that was pushed while it searched relied on it (idle_word I3).
-            if (run_of.idle.stop_searching() && anything_anywhere()) run_of.notify();
+            if (run_of.idle.stop_searching() && anything_to_run()) run_of.notify();
         }
         if (!run_fibers(*next)) return;
     }
@@ -477,10 +485,11 @@ fiber* worker::take_spawns_of(worker& victim) noexcept {
     return batch[count - 1];
 }
 
-bool worker::anything_anywhere() const noexcept {
-    if (!run_of.injection.empty()) return true;
+// What this worker could run.
+bool worker::anything_to_run() const noexcept {
+    if (!run_of.injection.empty() || has_work()) return true;
     for (auto const& other : run_of.workers)
-        if (other->has_work()) return true;
+        if (other->has_work_for_all()) return true;
     return false;
 }
 
@@ -492,7 +501,7 @@ bool worker::spin() noexcept {
     std::int64_t const until = ns(runtime::real_now()) + spin_time;
     while (ns(runtime::real_now()) < until) {
         for (int look = 0; look < 32; ++look) {
-            if (anything_anywhere() || run_of.stopping.load(std::memory_order_relaxed)) {
+            if (anything_to_run() || run_of.stopping.load(std::memory_order_relaxed)) {
                 spin_time = std::min(2 * spin_time, longest_spin);
                 return true;
             }
@@ -506,7 +515,7 @@ bool worker::spin() noexcept {
 void worker::sleep() noexcept {
     auto const count = unsigned(run_of.workers.size());
     run_of.idle.announce_sleep(index, std::exchange(searching, false)); // W1, W2
-    if (anything_anywhere() || run_of.stopping.load(std::memory_order_seq_cst)) { // W3
+    if (anything_to_run() || run_of.stopping.load(std::memory_order_seq_cst)) { // W3
         run_of.idle.retract(index);                                                // W4
         note_awake();
         return;
@@ -557,7 +566,9 @@ bool worker::look_everywhere() noexcept {
     // In this order: who is at work for the run from outside, like the monitor with a timer that it has
     // taken out, makes it visible in a queue before it leaves (TI6).
     any = run_of.has_visitors() || any;
-    return anything_anywhere() || any;
+    for (auto const& other : run_of.workers)
+        any = other->has_work() || any;
+    return !run_of.injection.empty() || any;
 }
 
 } // namespace weft::detail

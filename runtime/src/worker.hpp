@@ -76,6 +76,7 @@ struct alignas(128) worker {
     // Anybody's side.
     fiber* steal_for(worker& thief, bool desperate) noexcept;
     bool has_work() const noexcept;
+    bool has_work_for_all() const noexcept; // that others may take as well
     void push_pinned(fiber&) noexcept;
 
     runtime& run_of;
@@ -128,9 +129,9 @@ private:
     fiber* take_pinned() noexcept;
     fiber* exchange_slot(fiber* with) noexcept;
     fiber* take_from(injection_queue&) noexcept;
-    void take_into_ring(injection_queue&) noexcept;
-    void push_batch(fiber* const*, std::size_t count) noexcept;
+    void refill_ring() noexcept;
     fiber* take_injected() noexcept;
+    fiber* take_late_comer(bool new_first) noexcept;
     fiber* find_elsewhere() noexcept;
     fiber* steal() noexcept;
     fiber* take_spawns_of(worker& victim) noexcept;
@@ -140,7 +141,7 @@ private:
     void sim_idle() noexcept;                      // sim_idle.cpp
     bool sim_sleep(duration at_most) noexcept;     //  "
     void dispatch(worker& of, unsigned events) noexcept;
-    bool anything_anywhere() const noexcept;
+    bool anything_to_run() const noexcept;
     bool look_everywhere() noexcept;
 
     void switch_to(fiber*) noexcept;               // null: the thread's own stack

@@ -503,4 +503,28 @@ TEST_SUITE("runtime.cancel_scope") {
             });
         });
     }
+
+    TEST_CASE("C1: a result whose move throws leaves the scope once, with that exception") {
+        struct moody {
+            explicit moody(int moves) : moves_left(moves) {}
+            moody(moody&& other) : moves_left(other.moves_left - 1) {
+                if (moves_left < 0) throw ordinary();
+            }
+            int moves_left;
+        };
+        run_test([] {
+            for (int moves = 0; moves < 4; ++moves) {
+                bool threw = false;
+                try {
+                    cancel_scope scope;
+                    auto const outcome = scope.run([&] { return moody(moves); });
+                    CHECK(outcome.has_value());
+                } catch (ordinary const&) {
+                    threw = true;
+                }
+                CHECK(threw == (moves == 0)); // one move, into the result
+                CHECK_FALSE(checkpoint_throws());
+            }
+        });
+    }
 }

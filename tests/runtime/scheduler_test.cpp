@@ -269,4 +269,39 @@ TEST_SUITE("runtime.scheduler") {
             }
         });
     }
+
+    TEST_CASE("M11: tasks that yield have their turns while ever more work comes from outside") {
+        constexpr int tasks = 600; // more than a worker's ring holds
+        constexpr int at_once = 200;
+        run({.workers = 1}, [] {
+            with_task_group([](task_group& from_outside) {
+                std::atomic<bool> over = false;
+                std::atomic<int> under_way = 0;
+                std::thread feeder([&] {
+                    while (!over)
+                        if (under_way < at_once) {
+                            ++under_way;
+                            from_outside.start_soon([&] {
+                                auto const until = std::chrono::steady_clock::now() + 200us;
+                                while (std::chrono::steady_clock::now() < until) {} // work
+                                --under_way;
+                            });
+                        }
+                });
+                bool all_at_once = false;
+                with_task_group([&](task_group& yielding) {
+                    for (int task = 0; task < tasks; ++task)
+                        yielding.start_soon([&] {
+                            while (under_way < at_once && !all_at_once)
+                                lowlevel::checkpoint();
+                            all_at_once = true;
+                            for (int turn = 0; turn < 10; ++turn)
+                                lowlevel::checkpoint();
+                        });
+                });
+                over = true; // not reached, if the feeder's tasks go before those that yield
+                feeder.join();
+            });
+        });
+    }
 }

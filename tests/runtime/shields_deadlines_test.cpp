@@ -8,7 +8,9 @@
 #include <doctest/doctest.h>
 
 #include <atomic>
+#include <optional>
 #include <thread>
+#include <vector>
 
 using namespace weft;
 using namespace weft::test;
@@ -305,6 +307,64 @@ TEST_SUITE("runtime.shields_deadlines") {
             cancel_scope inner({.deadline = current_time() + 1h});
             CHECK_FALSE(outer.run([&] { inner.run([] { sleep_forever(); }); }));
             CHECK_FALSE(inner.cancel_called());
+        });
+    }
+
+    TEST_CASE("C17: a shield that is lifted while the scope is being entered keeps nothing out") {
+        constexpr int times = 3000;
+        run({.workers = 2}, [] {
+            std::vector<std::optional<cancel_scope>> shields(times);
+            for (auto& each : shields)
+                each.emplace(cancel_scope_options{.shield = true});
+            std::atomic<int> turn = -1;
+            std::thread lifter([&] {
+                for (int time = 0; time < times; ++time) {
+                    while (turn < time) {}
+                    shields[time]->set_shield(false);
+                }
+            });
+            for (int time = 0; time < times; ++time) {
+                cancel_scope around;
+                around.cancel();
+                around.run([&] {
+                    turn = time;
+                    shields[time]->run([] { sleep_forever(); });
+                    FAIL("nothing is in the way of the outer cancellation");
+                });
+                CHECK(around.cancelled_caught());
+            }
+            lifter.join();
+        });
+    }
+
+    TEST_CASE("C21: a deadline that is set while the scope is being entered is kept") {
+        constexpr int times = 3000;
+        run({.workers = 2}, [] {
+            std::vector<cancel_scope> scopes(times);
+            std::atomic<int> turn = -1;
+            std::thread setter([&] {
+                for (int time = 0; time < times; ++time) {
+                    while (turn < time) {}
+                    scopes[time].set_deadline(clock::now() + (time % 2 == 0 ? 0ms : 1ms));
+                }
+            });
+            for (int time = 0; time < times; ++time) {
+                turn = time;
+                CHECK_FALSE(scopes[time].run([] { sleep_forever(); }));
+            }
+            setter.join();
+        });
+    }
+
+    TEST_CASE("C23: whether a deadline has passed is a matter of the run's clock, whoever asks") {
+        run({.backend = "sim"}, [] {
+            cancel_scope scope({.deadline = clock::now() + 1s});
+            scope.run([&] {
+                CHECK_FALSE(scope.cancel_called());
+                bool seen_by_thread = true;
+                std::thread([&] { seen_by_thread = scope.cancel_called(); }).join();
+                CHECK_FALSE(seen_by_thread);
+            });
         });
     }
 }

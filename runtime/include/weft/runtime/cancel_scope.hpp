@@ -91,17 +91,16 @@ public:
     template <detail::body_of<cancel_scope> Body> auto run(Body&& body) {
         using call = detail::body_call<Body, cancel_scope>;
         using result = detail::body_result<Body, cancel_scope>;
+        std::conditional_t<std::is_void_v<result>, bool, std::optional<result>> outcome{};
         enter();
         try {
             if constexpr (std::is_void_v<result>) {
                 call::call(body, *this);
-                leave();
-                return true;
+                outcome = true;
             } else {
-                std::optional<result> value(call::call(body, *this));
-                leave();
-                return value;
+                outcome.emplace(call::call(body, *this));
             }
+            leave();
         } catch (cancelled const&) {
             if (!leave_cancelled()) throw;
         } catch (exception_group const& group) {
@@ -110,10 +109,7 @@ public:
             leave();
             throw;
         }
-        if constexpr (std::is_void_v<result>)
-            return false;
-        else
-            return std::optional<result>();
+        return outcome; // not inside: what its move throws must not leave the scope again
     }
 
     /// Cancels what runs in the scope, or will; the first reason sticks. Returns when every task that
