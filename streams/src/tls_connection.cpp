@@ -1,6 +1,7 @@
 #include "tls_connection.hpp"
 
 #include <weft/io/error.hpp>
+#include <weft/runtime/cancel_scope.hpp>
 #include <weft/runtime/detail/parking.hpp>
 
 #include <algorithm>
@@ -15,13 +16,27 @@
 //   3. if it wants input, receive some, under feeding_, unless somebody else has meanwhile
 //
 // The writer takes sending_ before it encrypts: cancelled while it waits for its turn, it has done
-// nothing. The reader only has something to send if the peer made it (an alert; a certificate asked
-// for after the handshake), and never waits for its turn: whoever holds sending_ looks again after
-// letting go, so what was put out meanwhile is not left lying. Were the reader to wait,
-// two sides that both send a lot would wait for each other. The answer to a key update waits for
-// the next send: OpenSSL does it so, and RFC 8446, 4.6.3 allows it. So do a server's tickets: they
-// share a segment with its first words, and a client that leaves without reading does not lose what
-// it said to a reset.
+// nothing. Whoever has held sending_ looks again after letting go, so what the other one put out
+// meanwhile is not left lying.
+//
+// The reader has only something to send if the peer made it: an alert (the refusal to renegotiate, in
+// TLS 1.2), a certificate asked for after the handshake, the answer to an update of keys. Who sends
+// that, so that two sides that both send and ask a lot do not wait for each other, and memory stays
+// small:
+//
+//   A1  The reader never waits for sending_: while somebody else sends, it reads on.
+//   A2  If nobody sends, it sends its answers itself, and reads nothing until they are out. A peer that
+//       asks and does not receive thereby stops itself.
+//   A3  But in TLS 1.3 a server's reader leaves them to the next send, as RFC 8446, 4.6.3 allows (it
+//       answers nothing but updates of keys), until they are `most_owed`: it may be that it never
+//       sends. So of two peers, both of whose ways are full, one still reads. In TLS 1.2 neither of
+//       two peers of ours asks for anything.
+//   A4  What A1 lets pile up is bounded in the engine: then the stream is broken. To wait there for
+//       sending_ instead would be to wait for a peer that may be waiting for us to read.
+//
+// OpenSSL answers an update of keys with the next record that it writes, or when the next one comes.
+// A server's tickets wait for the next send, too: they share a segment with its first words, and a
+// client that leaves without reading does not lose what it said to a reset.
 //
 // When the transport fails to send, the stream is mute: what the peer had said, its good-bye
 // perhaps, is received all the same, as from a socket. Any other failure breaks both directions.
@@ -34,6 +49,7 @@ constexpr std::size_t most_at_once = 65536; // octets encrypted, and then sent; 
 constexpr std::size_t least_read = 4096;
 constexpr std::size_t most_read = 131072;
 constexpr std::size_t record = 16384;
+constexpr std::size_t most_owed = 65536; // octets of answers; 2,400 updates of keys
 
 [[noreturn]] void throw_broken_by(std::exception_ptr const& cause, char const* what) {
     try {
@@ -134,7 +150,11 @@ tls_engine::outcome tls_connection::pump(Call call, void (tls_connection::*flush
         std::uint64_t feeds = 0;
         tls_engine::outcome const after = attempt(call, feeds);
         if (after.is == tls_engine::state::failed) fail(after);
-        if (after.has_output) (this->*flush)();
+        try {
+            if (after.has_output) (this->*flush)();
+        } catch (cancelled const&) { // the next call throws it again
+            if (after.count == 0) throw;
+        }
         if (after.is != tls_engine::state::wants_input) return after;
         if (!feed(feeds)) return {.is = tls_engine::state::ended};
     }
@@ -188,8 +208,16 @@ void tls_connection::flush_if_free() {
     } while (has_output());
 }
 
+// A3
+bool tls_connection::answers_can_wait() const {
+    std::lock_guard const guard(lock_);
+    return engine_.server_side() && ::SSL_version(engine_.native()) >= TLS1_3_VERSION &&
+           engine_.outgoing.size() < most_owed;
+}
+
 // The reader's. That they cannot be sent is noted; what counts is what the peer has said.
 void tls_connection::flush_answers() {
+    if (answers_can_wait()) return;
     try {
         flush_if_free();
     } catch (std::exception const&) { // the next send() says so

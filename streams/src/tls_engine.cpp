@@ -4,6 +4,7 @@
 #include "tls_failure.hpp"
 
 #include <weft/io/detail/host_name.hpp>
+#include <weft/io/error.hpp>
 
 #include <algorithm>
 #include <cstring>
@@ -17,6 +18,9 @@
 namespace weft::detail {
 
 namespace {
+
+// Four times what a writer leaves there for a moment; thousands of answers.
+constexpr std::size_t most_outgoing = 262144;
 
 // A BIO of our own instead of two memory BIOs: those move what is left to the front at each read,
 // and their contents would have to be copied out once more.
@@ -36,11 +40,8 @@ int bio_write(BIO* bio, char const* data, std::size_t size, std::size_t* count) 
     ::BIO_clear_retry_flags(bio);
     tls_engine& engine = engine_of(bio);
     *count = size;
-    // RFC 8446, 6.1: nothing follows a close_notify. OpenSSL still answers key updates, of a peer that
-    // has perhaps gone.
-    if (engine.has_shut_down()) return 1;
     try {
-        engine.outgoing.append(bytes_view(reinterpret_cast<std::byte const*>(data), size));
+        engine.put_out(bytes_view(reinterpret_cast<std::byte const*>(data), size));
     } catch (...) { // no memory; OpenSSL is C
         ERR_raise(ERR_LIB_BIO, ERR_R_MALLOC_FAILURE);
         return 0;
@@ -136,6 +137,14 @@ void tls_engine::verify_host(std::string const& hostname) {
         ::SSL_set_session(ssl, known.get());
 }
 
+void tls_engine::put_out(bytes_view record) {
+    // RFC 8446, 6.1: nothing follows a close_notify. OpenSSL still answers key updates, of a peer that
+    // has perhaps gone.
+    if (has_shut_down_) return;
+    is_flooded_ |= outgoing.size() + record.size() > most_outgoing;
+    if (!is_flooded_) outgoing.append(record);
+}
+
 template <class Call> tls_engine::outcome tls_engine::attempt(Call call) {
     clear_tls_errors();
     std::size_t const output = outgoing.size();
@@ -143,6 +152,10 @@ template <class Call> tls_engine::outcome tls_engine::attempt(Call call) {
     int const result = call(ssl_.get());
     outcome after{.has_output = outgoing.size() != output};
     if (result <= 0) judge(result, after);
+    if (is_flooded_) // something is missing: nothing more of it is of use
+        after = {.is = state::failed,
+                 .error = std::make_exception_ptr(broken_resource_error(
+                     "the peer asks again and again, and does not receive the answers"))};
     clear_tls_errors(); // also what a success leaves: a ticket that could not be read, say
     return after;
 }

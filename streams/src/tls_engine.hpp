@@ -24,6 +24,9 @@ struct free_ssl {
 /// does what it can with that. The one copy beyond those that OpenSSL makes itself is between these
 /// queues and its records.
 ///
+/// What the peer is to be sent is bounded: if it asks and asks, and does not receive the answers, the
+/// calls fail when so much lies in `outgoing` as no peer means well to leave there.
+///
 /// Threads  one at a time; the caller locks
 class tls_engine {
 public:
@@ -54,6 +57,8 @@ public:
     SSL* native() const { return ssl_.get(); }
     bool server_side() const { return server_side_; }
 
+    void put_out(bytes_view record); // by OpenSSL. Errors: std::bad_alloc
+
     octet_queue incoming;
     octet_queue outgoing;
     bool input_has_ended = false;
@@ -67,6 +72,7 @@ private:
     tls_context context_; // whose data the callbacks use
     bool server_side_;
     bool has_shut_down_ = false;
+    bool is_flooded_ = false;
     std::string session_name_;
     std::unique_ptr<SSL, free_ssl> ssl_;
     std::optional<outcome> postponed_; // what read() met behind good octets
