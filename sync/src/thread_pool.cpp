@@ -205,8 +205,8 @@ void thread_pool::submit(std::shared_ptr<thread_call> call) {
         } else {
             auto const fresh = std::make_shared<pool_thread>();
             fresh->call = std::move(call);
-            state_->all.push_back(fresh);
-            state_->idle.reserve(state_->all.size()); // later insertions do not throw
+            state_->idle.reserve(state_->all.size() + 1); // later insertions do not throw
+            state_->all.push_back(fresh); // from here on it must get its thread
             try {
                 fresh->handle = std::thread([state = state_, fresh] { state->serve(fresh); });
             } catch (...) {
