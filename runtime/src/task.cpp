@@ -10,10 +10,12 @@
 #include <weft/runtime/detail/group_state.hpp>
 #include <weft/runtime/detail/swallowed.hpp>
 
+#include <algorithm>
 #include <cstdlib>
 #include <cstring>
 #include <cxxabi.h>
 #include <memory>
+#include <new>
 #include <system_error>
 
 #include <dlfcn.h>
@@ -25,7 +27,7 @@ namespace {
 // Gives a control block that nobody knows any more back to the worker that is here.
 void recycle(fiber& block) noexcept {
     if ((block.flags & fiber::owns_name) != 0) std::free(const_cast<char*>(block.name));
-    if ((block.flags & fiber::body_on_heap) != 0) ::operator delete(block.body, std::align_val_t(64));
+    if ((block.flags & fiber::body_on_heap) != 0) std::free(block.body);
     release_context(std::exchange(block.context_variables, nullptr));
     block.name = nullptr;
     block.flags = 0;
@@ -145,9 +147,12 @@ std::string demangled(char const* name) {
 
 void* fiber::place_for_body(std::size_t size, std::size_t alignment) {
     if (size <= inline_bytes && alignment <= 16) return body = storage;
-    body = ::operator new(size, std::align_val_t(64)); // no more than 64 is supported
+    // Not operator new, whose counterpart would have to be told the alignment again.
+    std::size_t const lines = std::max<std::size_t>(alignment, 64); // a cache line at least
+    void* const place = std::aligned_alloc(lines, (size + lines - 1) / lines * lines);
+    if (place == nullptr) throw std::bad_alloc();
     flags |= body_on_heap;
-    return body;
+    return body = place;
 }
 
 group_state* run_task(fiber& self) noexcept {

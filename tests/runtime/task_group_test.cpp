@@ -227,6 +227,35 @@ TEST_SUITE("runtime.task_group") {
         });
     }
 
+    TEST_CASE("G4: callables and values with more than a cache line's alignment are where they must be") {
+        struct alignas(256) page_part {
+            char bytes[256] = {};
+        };
+        struct alignas(4096) page {
+            char bytes[4096] = {};
+        };
+        run_test([] {
+            std::atomic<int> astray{0};
+            auto const look_at = [&](void const* place, std::uintptr_t alignment) {
+                void const* volatile where = place; // not what the type promises
+                if (reinterpret_cast<std::uintptr_t>(where) % alignment != 0) ++astray;
+            };
+            with_task_group([&](task_group& group) {
+                for (int task = 0; task < 10; ++task) {
+                    group.start_soon([look_at, part = page_part{}] { look_at(&part, 256); });
+                    group.start_soon([look_at, whole = page{}] { look_at(&whole, 4096); });
+                    group.start([look_at, part = page_part{}](task_status<>& status) {
+                        look_at(&part, 256);
+                        status.started();
+                    });
+                    page const made = group.create_task([] { return page{{'x'}}; }).wait();
+                    check(made.bytes[0] == 'x', "its value");
+                }
+            });
+            check(astray == 0, "each where its type wants it");
+        });
+    }
+
     TEST_CASE("G6: the exit waits for all children") {
         run_test([] {
             std::atomic<int> ended{0};
