@@ -20,9 +20,11 @@
 #include <weft/sync/condition_variable.hpp>
 #include <weft/sync/error.hpp>
 #include <weft/sync/event.hpp>
+#include <weft/sync/from_thread.hpp>
 #include <weft/sync/future.hpp>
 #include <weft/sync/latch.hpp>
 #include <weft/sync/mutex.hpp>
+#include <weft/sync/portal.hpp>
 #include <weft/sync/resource_guard.hpp>
 #include <weft/sync/semaphore.hpp>
 #include <weft/sync/shared_mutex.hpp>
