@@ -130,6 +130,29 @@ TEST_CASE("B11: a task that ends the whole run cancels the others, and the porta
     } // says nothing
 }
 
+TEST_CASE("B14: a result that cannot be moved fails its future") {
+    struct fragile {
+        int moves_left; // then one throws
+        explicit fragile(int moves) : moves_left(moves) {}
+        fragile(fragile&& other) : moves_left(other.moves_left - 1) {
+            if (moves_left < 0) throw std::domain_error("no further");
+        }
+    };
+    auto const portal = weft::from_thread::start_blocking_portal({.workers = 1});
+    int moves = 0;
+    for (bool arrived = false; !arrived; ++moves) {
+        auto const outcome = portal->start_task_soon([moves] { return fragile(moves); });
+        REQUIRE(outcome.wait_for(std::chrono::seconds(10) * weft::test::slowdown));
+        try {
+            outcome.get();
+            arrived = true;
+        } catch (std::domain_error const&) { // at the next move, then
+        }
+    }
+    CHECK(moves > 1);
+    portal->call([] {}); // it goes on
+}
+
 TEST_CASE("B16: while a thread waits for a call it costs no CPU time, nor do the workers that sleep") {
     timespec before{}, after{};
     for (unsigned const workers : {1u, 2u}) {

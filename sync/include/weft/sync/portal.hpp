@@ -67,10 +67,11 @@ private:
             call();
             if (this->begin_setting()) this->finish(future_state::state::value);
         } else {
-            R result = call();
-            if (!this->begin_setting()) return;
-            this->value.emplace(std::move(result));
-            this->finish(future_state::state::value);
+            this->value.emplace(call()); // nobody looks before finish(). A failed move is the call's failure
+            if (this->begin_setting())
+                this->finish(future_state::state::value);
+            else
+                this->value.reset();
         }
     }
     void on_cancel() override {

@@ -69,7 +69,7 @@ private:
 template <class T> class typed_future_state : public future_state {
 public:
     using stored = std::conditional_t<std::is_void_v<T>, char, T>;
-    std::optional<stored> value;     // by who sets
+    std::optional<stored> value;     // by who sets, or is about to
     std::atomic<bool> taken = false; // move-only values go once
 };
 
