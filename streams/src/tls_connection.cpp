@@ -94,8 +94,8 @@ void rethrow_if(std::exception_ptr const& noted) {
 
 tls_connection::tls_connection(any_byte_stream&& transport, tls_context context, bool server_side,
                                std::string const& hostname, bool standard_compatible)
-    : transport_(std::move(transport)), standard_compatible_(standard_compatible),
-      engine_(std::move(context), server_side, hostname) {}
+    : standard_compatible_(standard_compatible), engine_(std::move(context), server_side, hostname),
+      transport_(std::move(transport)) {}
 
 void tls_connection::check_open() const {
     if (closed_.load(std::memory_order_acquire)) // pairs with close() and unwrap()

@@ -63,7 +63,6 @@ private:
     bool is_mute() const;
     bool peer_has_shut_down() const;
 
-    any_byte_stream transport_;
     bool const standard_compatible_;
     std::atomic<bool> closed_ = false;
     resource_guard reading_{"reading from"};
@@ -83,6 +82,8 @@ private:
     bool is_unwrapped_ = false; // the transport has been given away
     std::exception_ptr broken_; // why this is of no use any more
     std::exception_ptr mute_;   // why nothing can be sent any more
+
+    any_byte_stream transport_; // the last: who gave it still has it if the engine cannot be made
 };
 
 } // namespace weft::detail

@@ -61,10 +61,11 @@ void tls_listener::serve_connections(connection_handler<tls_stream> const& handl
 // In the connection's task.
 void tls_listener::secure(any_byte_stream stream,
                           connection_handler<tls_stream> const& handler) const {
-    auto connection = std::make_unique<detail::tls_connection>(std::move(stream), context_, true,
-                                                               "", standard_compatible_);
+    std::unique_ptr<detail::tls_connection> connection;
     std::exception_ptr failure;
     try {
+        connection = std::make_unique<detail::tls_connection>(std::move(stream), context_, true, "",
+                                                              standard_compatible_);
         fail_after(handshake_timeout_, [&connection] { connection->handshake(); });
     } catch (cancelled const&) {
         any_byte_stream transport = connection->take_transport();
@@ -74,7 +75,7 @@ void tls_listener::secure(any_byte_stream stream,
         failure = std::current_exception();
     }
     if (!failure) return handler(tls_stream(std::move(connection)));
-    any_byte_stream transport = connection->take_transport();
+    any_byte_stream transport = connection ? connection->take_transport() : std::move(stream);
     connection.reset();
     on_error_(failure, transport);
 }

@@ -136,6 +136,30 @@ TEST_CASE("TL15: a client that says nothing is sent away when its time is up") {
     });
 }
 
+TEST_CASE("TL15: what cannot even begin to shake hands is an error of that connection only") {
+    run_test([] {
+        memory_network network;
+        weft::tls_context context = trusted_server();
+        weft::tls_context const taken = std::move(context);
+        tls_listener listener(network.listen(443), context); // which is nothing any more
+        std::atomic<int> errors = 0;
+        listener.handle_handshake_error(
+            [&](std::exception_ptr failure, weft::any_byte_stream& raw) {
+                check_throws<weft::tls_error>([&] { std::rethrow_exception(failure); }, "why");
+                raw.send("no TLS here");
+                raw.close();
+                ++errors;
+            });
+        weft::with_task_group([&](weft::task_group& group) {
+            group.start_soon([&] { listener.serve(echo); });
+            for (int time = 0; time < 2; ++time)
+                check(network.connect(443).receive() == "no TLS here", "told by the handler");
+            group.cancel();
+        });
+        check(errors == 2, "the server went on");
+    });
+}
+
 TEST_CASE("TL15: by default an error closes the connection, and the server goes on") {
     run_test({.workers = {2}, .seeds = {0}}, [] {
         memory_network network;
