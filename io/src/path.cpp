@@ -41,6 +41,10 @@ template <class Visit> void for_each_name(std::string_view names, Visit visit) {
 } // namespace
 
 path::path(std::string_view text) {
+    if (text.starts_with('\0')) { // no file's: a socket's abstract name, in which each octet counts
+        text_ = text;
+        return;
+    }
     text_.reserve(text.size());
     text_.assign(leading_root(text), separator);
     std::size_t const root = text_.size();

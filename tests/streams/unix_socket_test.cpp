@@ -30,9 +30,7 @@ using weft::test::run_with_sockets;
 using weft::test::socket_directory;
 using weft::test::unix_connection;
 
-::mode_t mode_of(weft::path const& file) {
-    return file.stat().st_mode & 07777;
-}
+::mode_t mode_of(weft::path const& file) { return file.stat().st_mode & 07777; }
 
 // Connections that wait to be accepted, all of them from tasks of the group.
 void connect_many(weft::task_group& group, weft::path const& name, int count,
@@ -93,6 +91,22 @@ TEST_CASE("KC10: names in the abstract namespace leave no file") {
             check(weft::connect_unix(name).receive() == "hello", "greeted");
         });
         check(error_of([&] { weft::create_unix_listener(name); }) == EADDRINUSE, "not replaced");
+    });
+}
+
+TEST_CASE("KC10, KL6: in abstract names each octet counts") {
+    run_with_sockets([] {
+        std::string const own = std::string("\0weft-test-", 11) + std::to_string(::getpid());
+        for (std::string const& name :
+             {own + "//b", own + "/./b", own + "/", own + "/.", own + "/b"}) {
+            auto listener = weft::create_unix_listener(name);
+            auto const local = listener.extra(weft::socket_attribute::local_address);
+            check(local.is_abstract() && local.path() == name.substr(1), "as given");
+            weft::with_task_group([&](weft::task_group& group) {
+                group.start_soon([&] { listener.accept().send(name); });
+                check(weft::connect_unix(name).receive() == name, "met");
+            });
+        }
     });
 }
 
