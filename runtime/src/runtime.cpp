@@ -8,6 +8,7 @@
 #include "task.hpp"
 
 #include <weft/runtime/detail/fork.hpp>
+#include <weft/runtime/detail/task_identity.hpp>
 #include <weft/runtime/detail/wake_batch.hpp>
 #include <weft/runtime/inspect.hpp>
 
@@ -28,6 +29,7 @@ constexpr std::size_t few_woken = 8; // the last of them runs next, as if it wer
 
 std::mutex runs_mutex;
 std::vector<runtime*> runs;
+std::atomic<std::uint64_t> runs_so_far = 0;
 
 unsigned count_of_workers(run_options const& options) {
     if (options.workers > worker_limit)
@@ -58,6 +60,10 @@ run_options checked(run_options const& options) {
 
 } // namespace
 
+task_identity identity_of(fiber const& of) noexcept {
+    return {of.runtime->serial, of.id};
+}
+
 time_point runtime::real_now() noexcept {
     return time_point(std::chrono::duration_cast<duration>(
         std::chrono::steady_clock::now().time_since_epoch()));
@@ -65,7 +71,8 @@ time_point runtime::real_now() noexcept {
 
 // The virtual workers of a "sim" run share one thread: one worker stands for all of them.
 runtime::runtime(run_options const& given)
-    : options(checked(given)), stack_class(class_of_stacks(given)),
+    : serial(runs_so_far.fetch_add(1, std::memory_order_relaxed) + 1), // unique is enough
+      options(checked(given)), stack_class(class_of_stacks(given)),
       sim(given.backend == "sim" ? std::make_unique<sim_schedule>(given.seed, count_of_workers(given))
                                  : nullptr),
       injection(injection_queue::producers::many), single_cpu(usable_cpus() < 2) {

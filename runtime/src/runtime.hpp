@@ -83,6 +83,7 @@ public:
         return foreign_ids_.fetch_add(1, std::memory_order_relaxed); // unique is enough
     }
 
+    std::uint64_t const serial; // of this run in the process, from 1 on
     run_options const options;
     unsigned const stack_class;
     std::unique_ptr<sim_schedule> sim; // null: real time, real threads

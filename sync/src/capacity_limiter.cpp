@@ -27,13 +27,22 @@ double checked(double tokens) {
     throw std::logic_error("this borrower already holds one of this capacity limiter's tokens");
 }
 
+[[noreturn, gnu::cold]] void refuse_to_wait() {
+    throw would_block("no token of the limiter is free");
+}
+
 } // namespace
 
 capacity_limiter::capacity_limiter(double total_tokens) : total_(checked(total_tokens)) {}
 
-capacity_limiter::entry capacity_limiter::make_entry(void const* borrower) {
-    borrower_set maker{borrower};
+capacity_limiter::entry capacity_limiter::make_entry(holder const& whose) {
+    borrower_set maker{whose};
     return maker.extract(maker.begin());
+}
+
+capacity_limiter::holder capacity_limiter::current_task(char const* call) {
+    detail::fiber const& self = detail::require_fiber(call);
+    return {&self, detail::identity_of(self)};
 }
 
 bool capacity_limiter::is_free() const {
@@ -41,10 +50,10 @@ bool capacity_limiter::is_free() const {
 }
 
 // Under the lock. Whether the borrower has one already comes first (CL2).
-capacity_limiter::attempt capacity_limiter::take(entry& borrower) {
-    if (borrowers_.contains(borrower.value())) return attempt::refused;
+capacity_limiter::attempt capacity_limiter::take(entry& taker) {
+    if (borrowers_.contains(taker.value())) return attempt::refused;
     if (!is_free() || !queue_.waiters.empty()) return attempt::must_wait;
-    borrowers_.insert(std::move(borrower));
+    borrowers_.insert(std::move(taker));
     return attempt::taken;
 }
 
@@ -60,26 +69,26 @@ void capacity_limiter::lend(detail::claimed_waiters& granted) {
     }
 }
 
-capacity_limiter::attempt capacity_limiter::take_now(entry& borrower) {
+capacity_limiter::attempt capacity_limiter::take_now(entry& taker) {
     attempt outcome;
     {
         std::lock_guard const guard(queue_);
-        outcome = take(borrower);
+        outcome = take(taker);
     }
     if (outcome == attempt::refused) refuse_second();
     return outcome;
 }
 
-void capacity_limiter::take_or_wait(void const* for_whom, char const* call) {
-    entry borrower = make_entry(for_whom);
-    if (take_now(borrower) == attempt::taken) return;
+void capacity_limiter::take_or_wait(holder const& for_whom, char const* call) {
+    entry taker = make_entry(for_whom);
+    if (take_now(taker) == attempt::taken) return;
     detail::parking wait(call);
     detail::wait_node node(wait);
-    node.payload = &borrower;
+    node.payload = &taker;
     attempt outcome;
     {
         std::lock_guard const guard(queue_);
-        outcome = take(borrower);
+        outcome = take(taker);
         if (outcome == attempt::must_wait) queue_.waiters.push_back(node);
     }
     if (outcome != attempt::must_wait) {
@@ -95,42 +104,50 @@ void capacity_limiter::take_or_wait(void const* for_whom, char const* call) {
 }
 
 void capacity_limiter::acquire() {
-    detail::fiber& self = detail::enter_blocking_call("capacity_limiter.acquire");
-    take_or_wait(&self, "capacity_limiter.acquire");
+    detail::fiber const& self = detail::enter_blocking_call("capacity_limiter.acquire");
+    take_or_wait({&self, detail::identity_of(self)}, "capacity_limiter.acquire");
 }
 
 void capacity_limiter::acquire_on_behalf_of(void const* borrower) {
     detail::enter_blocking_call("capacity_limiter.acquire_on_behalf_of");
-    take_or_wait(borrower, "capacity_limiter.acquire_on_behalf_of");
+    take_or_wait({borrower}, "capacity_limiter.acquire_on_behalf_of");
 }
 
 bool capacity_limiter::try_acquire() {
-    return try_acquire_on_behalf_of(&detail::require_fiber("capacity_limiter.try_acquire"));
+    return try_acquire_for(current_task("capacity_limiter.try_acquire"));
 }
 
 bool capacity_limiter::try_acquire_on_behalf_of(void const* borrower) {
-    entry made = make_entry(borrower);
+    return try_acquire_for({borrower});
+}
+
+bool capacity_limiter::try_acquire_for(holder const& whom) {
+    entry made = make_entry(whom);
     return take_now(made) == attempt::taken;
 }
 
 void capacity_limiter::acquire_nowait() {
-    acquire_on_behalf_of_nowait(&detail::require_fiber("capacity_limiter.acquire_nowait"));
+    if (!try_acquire_for(current_task("capacity_limiter.acquire_nowait"))) refuse_to_wait();
 }
 
 void capacity_limiter::acquire_on_behalf_of_nowait(void const* borrower) {
-    if (!try_acquire_on_behalf_of(borrower)) throw would_block("no token of the limiter is free");
+    if (!try_acquire_for({borrower})) refuse_to_wait();
 }
 
 void capacity_limiter::release() {
-    release_on_behalf_of(&detail::require_fiber("capacity_limiter.release"));
+    release_for(current_task("capacity_limiter.release"));
 }
 
 void capacity_limiter::release_on_behalf_of(void const* borrower) {
+    release_for({borrower});
+}
+
+void capacity_limiter::release_for(holder const& whom) {
     entry returned;
     detail::claimed_waiters granted;
     {
         std::lock_guard const guard(queue_);
-        returned = borrowers_.extract(borrower);
+        returned = borrowers_.extract(whom);
         if (!returned.empty()) lend(granted);
     }
     granted.deliver_all();
@@ -170,7 +187,8 @@ capacity_limiter_statistics capacity_limiter::statistics() const {
         seen.borrowers.reserve(room);
         std::lock_guard const guard(queue_);
         if (borrowers_.size() > seen.borrowers.capacity()) continue;
-        seen.borrowers.assign(borrowers_.begin(), borrowers_.end());
+        for (holder const& each : borrowers_)
+            seen.borrowers.push_back(each.address);
         seen.borrowed_tokens = double(borrowers_.size());
         seen.total_tokens = total_;
         seen.tasks_waiting = queue_.waiters.size();

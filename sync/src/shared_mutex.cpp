@@ -8,14 +8,14 @@
 namespace weft {
 
 bool shared_mutex::fits(access how) const {
-    return writer_ == nullptr && (how == access::shared || queue_.state == 0);
+    return writer_ == detail::task_identity{} && (how == access::shared || queue_.state == 0);
 }
 
-void shared_mutex::enter(access how, detail::fiber& who) {
+void shared_mutex::enter(access how, detail::fiber const& who) {
     if (how == access::shared)
         ++queue_.state;
     else
-        writer_ = &who;
+        writer_ = detail::identity_of(who);
 }
 
 // Everybody at the front who fits beside those inside.
@@ -37,7 +37,7 @@ bool shared_mutex::try_enter(access how, char const* call) {
     bool held = false;
     {
         std::lock_guard const guard(queue_);
-        held = writer_ == &self;
+        held = writer_ == detail::identity_of(self);
         if (queue_.waiters.empty() && fits(how)) {
             enter(how, self);
             return true;
@@ -100,9 +100,9 @@ void shared_mutex::unlock() {
     bool held = false;
     {
         std::lock_guard const guard(queue_);
-        held = writer_ == &self;
+        held = writer_ == detail::identity_of(self);
         if (held) {
-            writer_ = nullptr;
+            writer_ = {};
             admit(admitted);
         }
     }

@@ -6,6 +6,7 @@
 #include <weft/runtime/error.hpp>
 #include <weft/runtime/inspect.hpp>
 #include <weft/runtime/lowlevel.hpp>
+#include <weft/runtime/run.hpp>
 #include <weft/runtime/task_group.hpp>
 #include <weft/sync/event.hpp>
 
@@ -244,6 +245,22 @@ TEST_CASE("CL9, CL10: the total can be set from any thread; a task is its own bo
         });
         tokens.release();
         CHECK(tokens.borrowed_tokens() == 0);
+    });
+}
+
+TEST_CASE("CL12: a token that an ended task has kept is not that of a later task") {
+    weft::capacity_limiter tokens(2); // beyond the end of the run, too
+    weft::run({.workers = 1}, [&] { tokens.acquire(); });
+    auto const is_a_stranger = [&] {
+        weft::test::check_throws<std::logic_error>([&] { tokens.release(); }, "it is not its own");
+        tokens.acquire(); // it has none so far
+        tokens.release();
+    };
+    on_each_runtime([&] {
+        is_a_stranger();
+        for (int task = 0; task < 10; ++task) // one after the other, in the same control blocks
+            weft::with_task_group([&](weft::task_group& group) { group.start_soon(is_a_stranger); });
+        weft::test::check(tokens.borrowed_tokens() == 1, "still out");
     });
 }
 

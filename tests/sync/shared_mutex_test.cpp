@@ -5,6 +5,7 @@
 #include <weft/runtime/cancel_scope.hpp>
 #include <weft/runtime/inspect.hpp>
 #include <weft/runtime/lowlevel.hpp>
+#include <weft/runtime/run.hpp>
 #include <weft/runtime/task_group.hpp>
 #include <weft/sync/event.hpp>
 
@@ -121,6 +122,20 @@ TEST_CASE("misuse is told") {
         CHECK(throws<std::logic_error>([&] { mutex.lock_shared(); }));
         CHECK(throws<std::logic_error>([&] { mutex.unlock_shared(); }));
         mutex.unlock();
+    });
+}
+
+TEST_CASE("LK10: what an ended task has left locked does not belong to a later task") {
+    weft::shared_mutex mutex; // beyond the end of the run, too
+    weft::run({.workers = 1}, [&] { mutex.lock(); });
+    auto const is_a_stranger = [&] {
+        weft::test::check(!mutex.try_lock() && !mutex.try_lock_shared(), "locked by another one");
+        weft::test::check_throws<std::logic_error>([&] { mutex.unlock(); }, "it is not its own");
+    };
+    on_each_runtime([&] {
+        is_a_stranger();
+        for (int task = 0; task < 10; ++task) // one after the other, in the same control blocks
+            weft::with_task_group([&](weft::task_group& group) { group.start_soon(is_a_stranger); });
     });
 }
 

@@ -1,8 +1,10 @@
 #pragma once
 
+#include <weft/runtime/detail/task_identity.hpp>
 #include <weft/runtime/detail/wait_queue.hpp>
 #include <weft/sync/error.hpp>
 
+#include <compare>
 #include <cstddef>
 #include <set>
 #include <vector>
@@ -24,7 +26,8 @@ struct capacity_limiter_statistics {
 ///
 /// Fair: a token that comes back goes to whoever has waited longest, and is reserved at once. The total
 /// may change while tokens are out: lowered, nobody is asked to give one back, but nothing is lent
-/// until enough have returned. A borrower is the current task, or whatever the address says.
+/// until enough have returned. A borrower is the current task, or whatever the address says; what
+/// a task holds, it alone gives back.
 ///
 /// Threads       acquire() and the calls without `on_behalf_of`: any task; the rest: any thread
 /// Cancellation  acquire() and acquire_on_behalf_of() are cancellation points, also when a token is free;
@@ -56,16 +59,24 @@ public:
     capacity_limiter_statistics statistics() const;
 
 private:
-    using borrower_set = std::set<void const*>;
+    struct holder {
+        void const* address;
+        detail::task_identity task = {}; // of a task; else none
+        auto operator<=>(holder const&) const = default;
+    };
+    using borrower_set = std::set<holder>;
     using entry = borrower_set::node_type; // made before the lock is taken, freed after
     enum class attempt : unsigned char { must_wait, taken, refused };
 
-    static entry make_entry(void const* borrower);
+    static entry make_entry(holder const&);
+    static holder current_task(char const* call);
     bool is_free() const;                   // under the lock
     attempt take(entry&);                   //  "
     void lend(detail::claimed_waiters&);    //  "
     attempt take_now(entry&);
-    void take_or_wait(void const* borrower, char const* call);
+    void take_or_wait(holder const&, char const* call);
+    bool try_acquire_for(holder const&);
+    void release_for(holder const&);
 
     mutable detail::wait_queue queue_;
     borrower_set borrowers_; // under the lock

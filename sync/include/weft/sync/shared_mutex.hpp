@@ -1,5 +1,6 @@
 #pragma once
 
+#include <weft/runtime/detail/task_identity.hpp>
 #include <weft/runtime/detail/wait_queue.hpp>
 
 #include <cstddef>
@@ -40,13 +41,13 @@ private:
     enum class access : std::uint64_t { shared, exclusive };
 
     bool fits(access) const;                         // under the lock
-    void enter(access, detail::fiber&);              //  "
+    void enter(access, detail::fiber const&);             //  "
     void admit(detail::claimed_waiters&);            //  "
     bool try_enter(access, char const* call);
     void enter_or_wait(access, char const* call);
 
-    detail::wait_queue queue_;          // its word: the readers inside
-    detail::fiber* writer_ = nullptr;   // under the lock
+    detail::wait_queue queue_;     // its word: the readers inside
+    detail::task_identity writer_; // or none. Under the lock
 };
 
 } // namespace weft
