@@ -8,12 +8,15 @@
 #include <weft/runtime/cancel_scope.hpp>
 #include <weft/runtime/detail/parking.hpp>
 #include <weft/runtime/detail/service.hpp>
+#include <weft/runtime/task_group.hpp>
 #include <weft/sync/capacity_limiter.hpp>
 #include <weft/sync/from_thread.hpp>
 #include <weft/sync/to_thread.hpp>
 
 #include <cerrno>
 #include <chrono>
+#include <exception>
+#include <optional>
 #include <string>
 #include <system_error>
 #include <thread>
@@ -220,6 +223,35 @@ reply exchange(pool_worker& worker, frame_writer& call) {
     return answer;
 }
 
+void hang_up(pool_worker& worker) {
+    descriptor_use const use(worker.connection, access::look, "hanging up");
+    ::shutdown(use.fd(), SHUT_RDWR);
+}
+
+// A process that the function has left behind may keep the connection open when the worker has ended.
+// So its end is waited for as well, and then our end says that nothing more comes. What has come is
+// there all the same: a shut socket gives what it holds before it tells the end.
+reply exchange_while_it_lives(pool_worker& worker, frame_writer& call) {
+    std::optional<reply> answer;
+    std::exception_ptr failure;
+    with_task_group([&](task_group& group) {
+        group.start_soon([&worker] {
+            worker.child->wait();
+            hang_up(worker);
+        });
+        try {
+            answer.emplace(exchange(worker, call));
+        } catch (cancelled const&) {
+            throw;
+        } catch (...) { // as itself, not in a group
+            failure = std::current_exception();
+        }
+        group.cancel();
+    });
+    if (failure != nullptr) std::rethrow_exception(failure);
+    return std::move(answer).value();
+}
+
 } // namespace
 
 frame_writer begin_process_call(process_entry entry, void const* function) {
@@ -237,8 +269,8 @@ bytes finish_process_call(frame_writer call, bool cancellable, capacity_limiter*
     token const borrowed(*limiter);
     std::unique_ptr<pool_worker> worker = get_worker(pool);
     reply answer = talk_or_end(*worker, [&] {
-        if (cancellable) return exchange(*worker, call);
-        return shielded([&] { return exchange(*worker, call); });
+        if (cancellable) return exchange_while_it_lives(*worker, call);
+        return shielded([&] { return exchange_while_it_lives(*worker, call); });
     });
     pool.give(std::move(worker));
     if (answer.kind == frame_kind::value) return std::move(answer.data);

@@ -11,6 +11,7 @@
 #include <exception>
 #include <string>
 
+#include <fcntl.h>
 #include <link.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
@@ -162,6 +163,7 @@ void serve_after_initializers() {
     if (count != 2 || std::strcmp(arguments[0], worker_name) != 0) return;
     char const* const end = arguments[1] + std::strlen(arguments[1]);
     if (std::from_chars(arguments[1], end, connection).ptr != end) return;
+    ::fcntl(connection, F_SETFD, FD_CLOEXEC); // no concern of programs that functions start
     serve_after_initializers();
 }
 

@@ -39,6 +39,7 @@
 #include <vector>
 
 #include <fcntl.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
@@ -131,6 +132,11 @@ public:
     bool is_set() const {
         char octet = 0;
         return ::pread(file_.get(), &octet, 1, 0) == 1 && octet == 'x';
+    }
+    static bool is_set(std::string const& path) {
+        weft::unique_fd const file(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
+        char octet = 0;
+        return ::pread(file.get(), &octet, 1, 0) == 1 && octet == 'x';
     }
     static void set(std::string const& path) {
         weft::unique_fd const file(::open(path.c_str(), O_WRONLY | O_CLOEXEC));
@@ -414,6 +420,76 @@ TEST_CASE("P4, P11: a process that ends is an error that says how, and the next 
                   std::this_thread::sleep_for(1000s);
               }).find("protocol") != std::string::npos,
               "one that talks nonsense");
+    });
+}
+
+TEST_CASE("P4, P11: a process that the function left behind does not hide the worker's end") {
+    run_with_processes([] {
+        for (bool const executes : {false, true})
+            check(text_of_failure([executes] {
+                      to_process::run_sync(
+                          [](bool other_program) {
+                              if (::fork() == 0) {
+                                  if (other_program)
+                                      ::execl("/bin/sleep", "sleep", "1000", nullptr);
+                                  for (;;)
+                                      ::pause();
+                              }
+                              std::_Exit(3);
+                          },
+                          executes);
+                  }).ends_with("ended with exit status 3"),
+                  "noticed at once");
+        check(to_process::run_sync(square, 3) == 9, "the pool recovered");
+    });
+}
+
+TEST_CASE("P11: an answer that was sent before the process ended arrives") {
+    // Blocks the only worker until the answer is there and its sender is not.
+    auto const end_once_it_has_answered = [](pid_t victim, int size) {
+        for (int fd = 3, there = 0; there < size; fd = fd < 100 ? fd + 1 : 3) {
+            int domain = 0;
+            ::socklen_t length = sizeof domain;
+            if (::getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &length) != 0 ||
+                domain != AF_UNIX || ::ioctl(fd, FIONREAD, &there) != 0)
+                there = 0;
+        }
+        ::kill(victim, SIGKILL);
+        ::siginfo_t info{};
+        ::waitid(P_PID, ::id_t(victim), &info, WEXITED | WNOWAIT);
+    };
+    weft::test::run_test({.workers = {1}, .seeds = {}}, [&] {
+        pid_t const victim = worker();
+        shared_flag const go;
+        constexpr int size = 10'000;
+        weft::with_task_group([&](weft::task_group& group) {
+            group.start_soon([&] {
+                std::string const got = to_process::run_sync(
+                    [](std::string const& flag, int length) {
+                        while (!shared_flag::is_set(flag))
+                            std::this_thread::yield();
+                        return std::string(std::size_t(length), 'x');
+                    },
+                    go.path(), size);
+                check(got == std::string(size, 'x'), "all of it");
+            });
+            weft::wait_all_tasks_blocked();
+            shared_flag::set(go.path());
+            end_once_it_has_answered(victim, size);
+        });
+    });
+}
+
+TEST_CASE("P10: a worker's connection is not inherited by the programs that a function starts") {
+    run_with_processes([] {
+        check(to_process::run_sync([] {
+                  for (int fd = 3; fd < 100; ++fd)
+                      if (int const flags = ::fcntl(fd, F_GETFD);
+                          flags >= 0 && (flags & FD_CLOEXEC) == 0)
+                          return fd;
+                  return -1;
+              }) == -1,
+              "closed on exec");
     });
 }
 
