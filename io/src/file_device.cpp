@@ -1,7 +1,10 @@
 #include "file_device.hpp"
 
+#include <weft/io/detail/pipe_signal.hpp>
+
 #include <algorithm>
 #include <cerrno>
+#include <limits>
 #include <system_error>
 #include <utility>
 
@@ -49,8 +52,10 @@ public:
     }
 
     std::size_t write(bytes_view data) override {
-        return std::size_t(
-            insist("write to", POLLOUT, [&] { return ::write(fd_, data.data(), data.size()); }));
+        auto const write = [&] { return ::write(fd_, data.data(), data.size()); };
+        return std::size_t(insist("write to", POLLOUT, [&] {
+            return regular_ ? write() : without_pipe_signal(data.size(), write);
+        }));
     }
 
     std::uint64_t seek(std::int64_t offset, int whence) override {
@@ -121,14 +126,11 @@ private:
 class stdio_device final : public file_device {
 public:
     stdio_device(std::FILE* stream, bool owned, std::string label)
-        : stream_(stream), owned_(owned), seekable_(::ftello(stream) >= 0),
-          label_(std::move(label)) {}
+        : stream_(stream), owned_(owned), regular_(is_regular(::fileno(stream))),
+          seekable_(::ftello(stream) >= 0), label_(std::move(label)) {}
     ~stdio_device() override {
         if (stream_ == nullptr) return;
-        if (owned_)
-            std::fclose(stream_);
-        else
-            std::fflush(stream_);
+        write_out([this] { return owned_ ? std::fclose(stream_) : std::fflush(stream_); });
     }
 
     std::size_t read(buffer target) override {
@@ -153,8 +155,9 @@ public:
 
     std::size_t write(bytes_view data) override {
         turn_to(direction::writing);
-        std::size_t const count = std::fwrite(data.data(), 1, data.size(), stream_);
-        if (count > 0) return count;
+        ssize_t const count =
+            write_out([&] { return ssize_t(std::fwrite(data.data(), 1, data.size(), stream_)); });
+        if (count > 0) return std::size_t(count);
         int const error = errno;
         std::clearerr(stream_);
         fail(error, "write to", label_);
@@ -162,7 +165,8 @@ public:
 
     std::uint64_t seek(std::int64_t offset, int whence) override {
         last_ = direction::none;
-        if (::fseeko(stream_, offset, whence) != 0) fail(errno, "seek in", label_);
+        if (write_out([&] { return ::fseeko(stream_, offset, whence); }) != 0)
+            fail(errno, "seek in", label_);
         return std::uint64_t(::ftello(stream_));
     }
 
@@ -172,12 +176,14 @@ public:
     }
 
     void flush() override {
-        if (std::fflush(stream_) != 0) fail(errno, "write to", label_);
+        if (write_out([this] { return std::fflush(stream_); }) != 0)
+            fail(errno, "write to", label_);
     }
 
     void close() override {
         std::FILE* const old = std::exchange(stream_, nullptr);
-        if ((owned_ ? std::fclose(old) : std::fflush(old)) != 0) fail(errno, "close", label_);
+        if (write_out([&] { return owned_ ? std::fclose(old) : std::fflush(old); }) != 0)
+            fail(errno, "close", label_);
     }
 
     int fd() const override { return ::fileno(stream_); }
@@ -191,8 +197,16 @@ private:
     // C wants a positioning between reading and writing. Where that is impossible, as in a socket,
     // there is one buffer for each direction.
     void turn_to(direction next) {
-        if (last_ != next && last_ != direction::none) ::fseeko(stream_, 0, SEEK_CUR);
+        if (last_ != next && last_ != direction::none)
+            write_out([this] { return ::fseeko(stream_, 0, SEEK_CUR); });
         last_ = next;
+    }
+
+    // What may write. The C library tells not always that a write failed: with room in its buffer
+    // fwrite() succeeds all the same. So a signal is looked for whatever the call answers.
+    template <class Call> ssize_t write_out(Call call) {
+        constexpr std::size_t whatever = std::numeric_limits<std::size_t>::max();
+        return regular_ ? ssize_t(call()) : without_pipe_signal(whatever, call);
     }
 
     // fread() would go on reading until the target is full.
@@ -203,6 +217,7 @@ private:
 
     std::FILE* stream_;
     bool const owned_;
+    bool const regular_;
     bool const seekable_;
     direction last_ = direction::none;
     std::string const label_;

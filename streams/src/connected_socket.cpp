@@ -1,8 +1,8 @@
 #include <weft/streams/detail/connected_socket.hpp>
 
 #include "datagram_scratch.hpp"
-#include "pipe_calls.hpp"
 
+#include <weft/io/detail/pipe_signal.hpp>
 #include <weft/io/detail/raw_address.hpp>
 #include <weft/runtime/detail/parking.hpp>
 #include <weft/streams/error.hpp>

@@ -2,6 +2,7 @@
 
 #include "pipe_calls.hpp"
 
+#include <weft/io/detail/pipe_signal.hpp>
 #include <weft/runtime/detail/parking.hpp>
 #include <weft/streams/detail/connected_socket.hpp>
 

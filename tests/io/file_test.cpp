@@ -14,6 +14,7 @@
 
 #include <array>
 #include <atomic>
+#include <csignal>
 #include <cstdio>
 #include <optional>
 #include <stdexcept>
@@ -53,9 +54,64 @@ std::string many_lines(int count) {
     return text;
 }
 
+std::atomic<int> pipe_signals = 0;
+
+// Counts instead of ending the process.
+class pipe_signals_counted {
+public:
+    pipe_signals_counted() {
+        pipe_signals = 0;
+        struct ::sigaction action {};
+        action.sa_handler = [](int) { ++pipe_signals; };
+        ::sigaction(SIGPIPE, &action, &before_);
+    }
+    ~pipe_signals_counted() { ::sigaction(SIGPIPE, &before_, nullptr); }
+    pipe_signals_counted(pipe_signals_counted const&) = delete;
+    pipe_signals_counted& operator=(pipe_signals_counted const&) = delete;
+
+private:
+    struct ::sigaction before_ {};
+};
+
+int pipe_without_reader() {
+    int ends[2];
+    check(::pipe2(ends, O_CLOEXEC) == 0, "a pipe");
+    ::close(ends[0]);
+    return ends[1];
+}
+
 } // namespace
 
 TEST_SUITE_BEGIN("io.file");
+
+TEST_CASE("AF2, FS2: a pipe that nobody reads any more is an error and raises no signal") {
+    pipe_signals_counted const counted;
+    run_test({.seeds = {0}}, [] {
+        file raw = wrap_file(pipe_without_reader());
+        check(error_of([&] {
+                  raw.write("x");
+                  raw.flush();
+              }) == std::errc::broken_pipe,
+              "a descriptor");
+        file buffered = wrap_file(::fdopen(pipe_without_reader(), "w"));
+        check(error_of([&] {
+                  buffered.write("x");
+                  buffered.flush();
+              }) == std::errc::broken_pipe,
+              "a C stream");
+        file closed = wrap_file(::fdopen(pipe_without_reader(), "w"));
+        check(error_of([&] {
+                  closed.write("x");
+                  closed.close();
+              }) == std::errc::broken_pipe,
+              "a C stream that is closed");
+        {
+            file dropped = wrap_file(::fdopen(pipe_without_reader(), "w"));
+            dropped.write("x");
+        }
+    });
+    CHECK(pipe_signals == 0);
+}
 
 TEST_CASE("AF2: errors of opening are those of open(2), with the path in the text") {
     scratch const place;
