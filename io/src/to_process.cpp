@@ -159,12 +159,25 @@ bool start_and_await_greeting(pool_worker& worker, child_plan const& plan, int c
     return true;
 }
 
+// With its standard streams closed a program gets their numbers. In the worker these are taken.
+unique_fd above_standard_streams(unique_fd fd) {
+    if (fd.get() > STDERR_FILENO) return fd;
+    unique_fd higher(::fcntl(fd.get(), F_DUPFD_CLOEXEC, STDERR_FILENO + 1));
+    if (!higher)
+        throw std::system_error(errno, std::system_category(), "cannot move a descriptor");
+    return higher;
+}
+
 bool start_worker(pool_worker& worker, std::chrono::milliseconds time_to_greet) {
     int ends[2];
     if (::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) != 0)
         throw std::system_error(errno, std::system_category(), "cannot make a socket pair");
-    worker.connection = open_descriptor(unique_fd(ends[0]));
-    unique_fd const theirs(ends[1]);
+    unique_fd first(ends[0]);
+    unique_fd second(ends[1]);
+    unique_fd ours = above_standard_streams(std::move(first));
+    unique_fd const theirs = above_standard_streams(std::move(second));
+    int const our_number = ours.get();
+    worker.connection = open_descriptor(std::move(ours));
     unique_fd const null = open_null();
     child_plan plan;
     plan.arguments = {worker_name, std::to_string(theirs.get())};
@@ -174,7 +187,7 @@ bool start_worker(pool_worker& worker, std::chrono::milliseconds time_to_greet) 
     plan.new_group = true;
     return to_thread::run_sync({.limiter = &child_start_limiter()},
                                [&] {
-                                   return start_and_await_greeting(worker, plan, ends[0],
+                                   return start_and_await_greeting(worker, plan, our_number,
                                                                    time_to_greet);
                                });
 }

@@ -2,6 +2,7 @@
 
 #include "io/src/process_pool.hpp"
 #include "io/src/worker_protocol.hpp"
+#include "support/child_process.hpp"
 #include "support/run_test.hpp"
 
 #include <weft/io/descriptor.hpp>
@@ -10,6 +11,7 @@
 
 #include <weft/runtime/inspect.hpp>
 #include <weft/runtime/lowlevel.hpp>
+#include <weft/runtime/run.hpp>
 #include <weft/runtime/task_group.hpp>
 #include <weft/sync/to_thread.hpp>
 
@@ -186,6 +188,16 @@ struct immense {
     }
     template <class Archive> void load(Archive&) {}
 };
+
+weft::test::child_program const without_streams("calls without standard streams", [] {
+    int result = 0;
+    weft::run([&result] {
+        for (int stream = 0; stream < 3; ++stream) // the run has its descriptors
+            ::close(stream);
+        result = to_process::run_sync(square, 5);
+    });
+    if (result != 25) ::_exit(1);
+});
 
 class own_error : public std::runtime_error {
 public:
@@ -491,6 +503,10 @@ TEST_CASE("P10: a worker's connection is not inherited by the programs that a fu
               }) == -1,
               "closed on exec");
     });
+}
+
+TEST_CASE("P6: calls work in a program whose standard streams are closed") {
+    CHECK(weft::test::run_child("calls without standard streams").exit_code == 0);
 }
 
 TEST_CASE("P4, P7: a worker that died while it was idle is passed over") {
