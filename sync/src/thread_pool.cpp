@@ -87,7 +87,6 @@ void perform(std::shared_ptr<thread_call> const& call) {
     } catch (abi::__forced_unwind const&) { // the thread is ending itself: it must go on with that
         call->error = std::make_exception_ptr(
             std::runtime_error("the thread ended itself in a call of to_thread::run_sync"));
-        ending(*call).tell();
         throw;
     } catch (...) { // transported to the task
         call->error = std::current_exception();
@@ -112,6 +111,7 @@ struct thread_pool::state {
     void serve(std::shared_ptr<pool_thread> const& self);
     bool wait_for_call(std::shared_ptr<pool_thread> const&, patience&);
     bool finish_call(std::shared_ptr<pool_thread> const&);
+    void leave(std::shared_ptr<pool_thread> const&, thread_call&);
     std::shared_ptr<pool_thread> take_idle();
     bool retire(std::shared_ptr<pool_thread> const&);
 };
@@ -120,7 +120,12 @@ struct thread_pool::state {
 // thread is to end.
 bool thread_pool::state::finish_call(std::shared_ptr<pool_thread> const& self) {
     std::shared_ptr<thread_call> call = self->call; // stays there: close() looks at it
-    perform(call);
+    try {
+        perform(call);
+    } catch (abi::__forced_unwind const&) {
+        leave(self, *call);
+        throw;
+    }
     std::unique_lock guard(lock);
     ending const end(*call);
     self->call.reset(); // from here on close() waits for us
@@ -136,6 +141,18 @@ bool thread_pool::state::finish_call(std::shared_ptr<pool_thread> const& self) {
     if (end.abandoned) // the token bounds threads, not waits (T5)
         call->limiter->release_on_behalf_of(call.get());
     return goes_on;
+}
+
+// The thread ends itself in the middle of the call.
+void thread_pool::state::leave(std::shared_ptr<pool_thread> const& self, thread_call& call) {
+    std::unique_lock guard(lock);
+    ending const end(call);
+    self->call.reset();
+    if (std::erase(all, self) != 0) // else close() has it
+        retired.push_back(std::move(self->handle));
+    guard.unlock();
+    end.tell();
+    if (end.abandoned) call.limiter->release_on_behalf_of(&call);
 }
 
 // False: the thread ends.

@@ -24,6 +24,8 @@
 #include <thread>
 #include <vector>
 
+#include <pthread.h>
+
 namespace {
 
 struct not_a_std_exception {
@@ -159,6 +161,34 @@ TEST_CASE("T4, T5: an abandoned call lets go at once and keeps its token to the 
         limiter.acquire(); // comes when the thread has finished
         limiter.release();
         CHECK(watched.use_count() == 1);
+    });
+}
+
+TEST_CASE("T5, T14: an abandoned call whose thread ends itself gives its token back") {
+    on_each_runtime([] {
+        auto const gate = std::make_shared<door>();
+        auto const begun = std::make_shared<weft::event>();
+        weft::capacity_limiter limiter(1);
+        weft::cancel_scope scope;
+        weft::with_task_group([&](weft::task_group& group) {
+            group.start_soon([&] {
+                scope.run([&] {
+                    weft::to_thread::run_sync({.abandon_on_cancel = true, .limiter = &limiter},
+                                              [gate, begun] {
+                                                  begun->set();
+                                                  gate->pass();
+                                                  ::pthread_exit(nullptr);
+                                              });
+                });
+            });
+            begun->wait();
+            scope.cancel();
+        });
+        CHECK(limiter.borrowed_tokens() == 1);
+        gate->open();
+        limiter.acquire();
+        limiter.release();
+        CHECK(weft::to_thread::run_sync([] { return 5; }) == 5);
     });
 }
 
