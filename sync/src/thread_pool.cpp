@@ -13,7 +13,6 @@
 #include <thread>
 #include <vector>
 
-#include <cxxabi.h>
 #include <pthread.h>
 
 namespace weft::detail {
@@ -84,12 +83,14 @@ void perform(std::shared_ptr<thread_call> const& call) {
     context_in_use const inherited(call->context);
     try {
         call->execute();
-    } catch (abi::__forced_unwind const&) { // the thread is ending itself: it must go on with that
+    } catch (...) { // transported to the task
+        call->error = std::current_exception();
+        if (call->error != nullptr) return;
+        // No C++ exception: the thread is ending itself, and must go on with that. (gcc's UBSan objects to
+        // every handler of abi::__forced_unwind, which is bound to nothing.)
         call->error = std::make_exception_ptr(
             std::runtime_error("the thread ended itself in a call of to_thread::run_sync"));
         throw;
-    } catch (...) { // transported to the task
-        call->error = std::current_exception();
     }
 }
 
@@ -122,7 +123,7 @@ bool thread_pool::state::finish_call(std::shared_ptr<pool_thread> const& self) {
     std::shared_ptr<thread_call> call = self->call; // stays there: close() looks at it
     try {
         perform(call);
-    } catch (abi::__forced_unwind const&) {
+    } catch (...) { // the thread is ending itself
         leave(self, *call);
         throw;
     }

@@ -121,8 +121,8 @@ weft::test::child_program const server("20,000 clients", [] {
     weft::run([&] {
         auto listener = weft::socket_listener<weft::socket_stream>::from_socket(listening);
         weft::with_task_group([&](weft::task_group& group) {
+            std::ptrdiff_t const before = open_descriptors(); // the first clients are waiting already
             auto serving = group.create_task([&] { weft::serve(listener, echo, {.drain = 10s}); });
-            std::ptrdiff_t const before = open_descriptors();
             for (::pid_t const each : crowds) {
                 int status = 0;
                 while (::waitpid(each, &status, WNOHANG) == 0)

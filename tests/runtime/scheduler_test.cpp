@@ -274,9 +274,9 @@ TEST_SUITE("runtime.scheduler") {
         constexpr int tasks = 600; // more than a worker's ring holds
         constexpr int at_once = 200;
         run({.workers = 1}, [] {
-            with_task_group([](task_group& from_outside) {
-                std::atomic<bool> over = false;
-                std::atomic<int> under_way = 0;
+            std::atomic<bool> over = false;
+            std::atomic<int> under_way = 0;
+            with_task_group([&](task_group& from_outside) {
                 std::thread feeder([&] {
                     while (!over)
                         if (under_way < at_once) {
