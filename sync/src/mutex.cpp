@@ -98,9 +98,9 @@ std::vector<link_of_cycle> cycle_of(detail::fiber& waiter) {
         detail::mutex_wait::look const waits(*at);
         if (waits.mutex() == nullptr) break;
         detail::fiber* const owner = detail::mutex_access::owner_of(waits.mutex());
-        auto const word = at->wait.load(); // after the owner: who was made that has no open wait (U2)
-        if (!detail::wait_word<>::is_open(word)) break;
-        path.push_back({at, detail::wait_word<>::epoch_of(word)});
+        auto const wait = at->wait.load(); // after the owner: who was made that has no open wait (U2)
+        if (!detail::wait_word<>::is_open(wait)) break;
+        path.push_back({at, detail::wait_word<>::epoch_of(wait)});
         at = owner;
         if (at == &waiter) return path;
         if (at == nullptr) break;
