@@ -71,6 +71,7 @@ void wake_joiners(fiber& of) noexcept { // under its lock
 // that is of no interest to the group but for the count is left to the caller to tell: its group.
 group_state* end_task(fiber& of, outcome how, std::exception_ptr error,
                       bool cancellation_escaped) noexcept {
+    release_context(std::exchange(of.context_variables, nullptr)); // RV4: gone before anybody is told
     group_state* group = nullptr;
     if (of.base != nullptr && scope_access::is_of_start(*of.base))
         static_cast<start_record*>(of.base)->child_ends();
