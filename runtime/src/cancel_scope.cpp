@@ -140,7 +140,7 @@ void cancel_scope::set_deadline(time_point when) {
     if (owner == nullptr) {
         deadline_.store(when.time_since_epoch().count(), std::memory_order_relaxed); // published by flags_
         // Pairs with enter(): either it sees the deadline, or we see that it was there, and the owner.
-        if ((flags_.fetch_and(~in_future, std::memory_order_seq_cst) & entered) == 0) return;
+        if ((flags_.fetch_and(~in_future, std::memory_order_seq_cst) & entered) == 0) return; // enter()
         owner = scope_access::owner(*this);
         if (owner == nullptr) return; // left
     }

@@ -66,7 +66,7 @@ bool nudge(fiber& of, bool locked) noexcept {
 
 // Under its lock. Pairs with launch(): a canceller that was late may have come upon another task.
 bool is_finished(fiber const& of) {
-    return of.state.load(std::memory_order_acquire) == task_state::finished;
+    return of.state.load(std::memory_order_acquire) == task_state::finished; // end_task()
 }
 
 } // namespace

@@ -501,7 +501,7 @@ bool worker::spin() noexcept {
     std::int64_t const until = ns(runtime::real_now()) + spin_time;
     while (ns(runtime::real_now()) < until) {
         for (int look = 0; look < 32; ++look) {
-            if (anything_to_run() || run_of.stopping.load(std::memory_order_relaxed)) {
+            if (anything_to_run() || run_of.stopping.load(std::memory_order_relaxed)) { // a hint
                 spin_time = std::min(2 * spin_time, longest_spin);
                 return true;
             }

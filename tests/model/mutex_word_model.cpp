@@ -3,20 +3,11 @@
 // those of mutex_word.hpp.
 
 #include "modelled_field.hpp"
+#include "modelled_spinlock.hpp"
 #include "schedules.hpp"
 
 #include <weft/runtime/detail/fair_queue.hpp>
-#include <weft/runtime/detail/spinlock.hpp>
 #include <weft/sync/detail/mutex_word.hpp>
-
-namespace weft { namespace model {
-
-template <class Machine> void wait_for_spinlock(modelled_atomic<std::uint8_t, Machine>& state) {
-    while (state.exchange(1, rl::mo_acquire) != 0)
-        rl::yield(1, $);
-}
-
-}} // namespace weft::model
 
 namespace {
 
