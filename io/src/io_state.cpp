@@ -86,7 +86,7 @@ void release_io_state(io_state& state) noexcept {
 
 void register_once(io_state& state) {
     if (state.registered_with.load(std::memory_order_relaxed) != nullptr) return; // the CAS decides
-    auto* const here = dynamic_cast<epoll_poller*>(current_poller());
+    auto* const here = dynamic_cast<epoll_poller*>(poller_for_registration());
     if (here == nullptr) throw std::logic_error("this backend cannot wait for file descriptors");
     std::shared_lock const guard(registrations);
     epoll_poller* nobody = nullptr;

@@ -11,7 +11,8 @@ namespace weft::detail {
 namespace {
 using namespace std::chrono_literals;
 constexpr duration look_interval = 5ms;
-constexpr duration neglected_after = 10ms; // a worker that did not serve its timers for so long
+constexpr duration neglected_after = 5ms;  // a worker that did not serve its timers for so long
+constexpr unsigned looks_before_saturated = 10; // at which a worker had not slept since the last one
 constexpr unsigned looks_between_releases = 200; // idle stacks: those not needed for a second
 constexpr unsigned quiet_looks_before_doze = 20; // then all that are kept ready go
 } // namespace
@@ -22,7 +23,7 @@ constexpr unsigned quiet_looks_before_doze = 20; // then all that are kept ready
 //   dozes = true                  (seq_cst)     idle word: own bit gone         (seq_cst)
 //   all asleep? wait              (seq_cst)     dozes? rouse                    (seq_cst)
 
-monitor::monitor(runtime& run) : run_(run), stalls_(run) {}
+monitor::monitor(runtime& run) : run_(run), stalls_(run), loads_(run.workers.size()) {}
 
 void monitor::start() {
     thread_ = std::thread([this] { watch(); });
@@ -82,11 +83,15 @@ void monitor::look_after_workers() noexcept {
     if (stalls_.is_on()) stalls_.look(now);
     bool work_waits = false;
     for (auto const& each : run_.workers) {
-        if (run_.idle.is_asleep(each->index)) continue;
+        bool const asleep = run_.idle.is_asleep(each->index);
+        note_load(*each, asleep);
+        if (asleep) continue;
         work_waits = work_waits || each->has_work();
         each->note_time(now);
         auto const served = time_point(duration(each->served_at.load(std::memory_order_relaxed)));
         if (now - served < neglected_after) continue;
+        work_waits = work_waits || (each->poll->is_used() &&
+                                    !each->has_stand_in.load(std::memory_order_relaxed)); // a hint
         runtime::visit const visiting(run_); // what is taken out here is in no queue for a moment
         each->timers.expire(now);
         if (!each->poll->is_used() || !each->poll_lock.try_lock()) continue;
@@ -95,6 +100,14 @@ void monitor::look_after_workers() noexcept {
     }
     // What a busy worker woke and keeps for itself, or what came while it was busy.
     if (work_waits) run_.notify();
+}
+
+void monitor::note_load(worker& of, bool asleep) noexcept {
+    load& known = loads_[of.index];
+    std::uint64_t const sleeps = of.counters.sleeps.load(std::memory_order_relaxed); // does it change?
+    known.looks = asleep || sleeps != known.sleeps ? 0 : known.looks + 1;
+    known.sleeps = sleeps;
+    of.saturated.store(known.looks >= looks_before_saturated, std::memory_order_relaxed); // a hint
 }
 
 } // namespace weft::detail

@@ -3,15 +3,18 @@
 #include "stall_report.hpp"
 
 #include <condition_variable>
+#include <cstdint>
 #include <mutex>
 #include <thread>
+#include <vector>
 
 namespace weft::detail {
 
 class runtime;
+struct worker;
 
 /// A thread that looks after workers which a fiber keeps busy: it runs their timers and polls their
-/// descriptors when they have not done so for a while, and reports stalls. Sleeps for good while all workers sleep.
+/// descriptors when they have not done so for a while, notes who has no time left, and reports stalls. Sleeps for good while all workers sleep.
 class monitor {
 public:
     explicit monitor(runtime&);
@@ -27,10 +30,17 @@ public:
 private:
     void watch();
     void look_after_workers() noexcept;
+    void note_load(worker&, bool asleep) noexcept;
     bool doze(std::unique_lock<std::mutex>&);
+
+    struct load { // of a worker: looks at which it had not slept since the one before
+        std::uint64_t sleeps = 0;
+        unsigned looks = 0;
+    };
 
     runtime& run_;
     stall_detector stalls_;
+    std::vector<load> loads_;
     std::mutex mutex_;
     std::condition_variable changed_;
     bool ending_ = false;

@@ -151,9 +151,9 @@ void schedule(fiber& runnable) noexcept {
     runnable.runtime->schedule(runnable);
 }
 
-poller* current_poller() noexcept {
+poller* poller_for_registration() noexcept {
     worker* const here = this_worker();
-    return here != nullptr ? here->poll.get() : nullptr;
+    return here != nullptr ? here->run_of.with_time_left(*here).poll.get() : nullptr;
 }
 
 service_list& current_services(char const* call) {

@@ -233,6 +233,12 @@ void runtime::schedule(fiber& runnable) noexcept {
     }
 }
 
+worker& runtime::with_time_left(worker& otherwise) noexcept {
+    for (auto const& each : workers)
+        if (!each->saturated.load(std::memory_order_relaxed)) return *each; // a hint
+    return otherwise;
+}
+
 // Of this run, not pinned, and too many for it to matter which is the last: straight into the queues.
 void wake_batch::flush() noexcept {
     std::size_t const count = std::exchange(count_, 0);

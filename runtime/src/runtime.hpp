@@ -55,6 +55,9 @@ public:
         if (idle.wake(worker)) workers[worker]->poll->interrupt();
     }
 
+    /// The first worker that is not busy all the time, else the given one.
+    worker& with_time_left(worker& otherwise) noexcept;
+
     time_point now() const noexcept { return sim ? sim->now() : real_now(); }
     static time_point real_now() noexcept;
 

@@ -18,10 +18,13 @@ constexpr std::uint32_t most_slot_uses_in_a_row = 3;     // else a pair of fiber
 constexpr std::int64_t poll_interval = 100'000;          // ns, while busy
 constexpr std::int64_t longest_without_poll = 1'000'000; // ns, while much is ready
 constexpr std::uint32_t much_ready = 64;                 // what comes now would run after all of it
+constexpr std::int64_t neglected_after = 1'000'000;      //  "
 constexpr std::int64_t time_before_slot_is_stolen = 3'000; // ns
 constexpr std::int64_t time_before_few_are_stolen = 2'000; //  "
 constexpr std::int64_t longest_spin = 20'000;            // ns: waking a sleeping core costs 30,000
+constexpr std::int64_t shortest_turn = 100;              // ns
 constexpr std::int64_t shortest_spin = 1'000;            // ns: enough to see that it pays again
+constexpr std::int64_t worth_waking_for = 250'000;       // ns of work: a sleeper comes after 30,000
 constexpr std::size_t injected_at_once = ready_ring::capacity / 2;
 constexpr std::uint32_t spawns_stolen_at_once = 32;
 constexpr std::int16_t budget_of_a_turn = 128;
@@ -39,7 +42,7 @@ void pause_for(std::int64_t time) noexcept {
 worker::worker(runtime& run, unsigned number, unsigned workers)
     : run_of(run), index(number), alone(workers == 1), simulated(run.sim != nullptr), poll(make_epoll_poller()),
       next_id((std::uint64_t(number) + 1) << 40), random(0x9e3779b97f4a7c15u * (number + 1)),
-      spin_time(longest_spin), spawned(alone), timers(std::uint16_t(number)) {}
+      turn_time(worth_waking_for), spin_time(longest_spin), spawned(alone), timers(std::uint16_t(number)) {}
 
 worker::~worker() {
     fibers.give_all();
@@ -361,6 +364,7 @@ void worker::service_timers() noexcept {
 void worker::service() noexcept {
     time_point const now = runtime::real_now();
     served_at.store(ns(now), std::memory_order_relaxed); // the monitor's hint
+    measure_turns(ns(now));
     if (!run_of.sim) {
         note_time(now);
         timers.expire(now);
@@ -384,13 +388,56 @@ unsigned worker::poll_now(worker& of) noexcept {
     return events;
 }
 
-// What the events wake goes to the own ring; others are woken once, if there is more than one of it.
+void worker::begin_turns(std::int64_t now) noexcept {
+    turns_since = now;
+    turns_since_tick = tick.load(std::memory_order_relaxed); // our own
+}
+
+// A turn during which the kernel ran somebody else must not count for much, so the value follows slowly.
+void worker::measure_turns(std::int64_t now) noexcept {
+    std::uint32_t const turns = tick.load(std::memory_order_relaxed) - turns_since_tick; // our own
+    if (turns == 0) return;
+    std::int64_t const each = std::max((now - turns_since) / turns, shortest_turn);
+    turn_time = std::clamp(each, turn_time / 2, 2 * turn_time);
+    begin_turns(now);
+}
+
+// What the events wake goes to the own ring; another worker is woken only if that is so much work that it
+// comes in time to help. To wake one for two or three short turns costs more than they do: they lose their
+// caches, and both workers sleep more often (weft-echo on two workers, 100 connections: a third more CPU).
+// If a turn takes longer than those before, the monitor sees what waits behind it.
 void worker::dispatch(worker& of, unsigned events) noexcept {
     dispatching = true;
     of.poll->dispatch();
     dispatching = false;
     worker_counters::count(counters.events, events);
-    if (run_of.workers.size() > 1 && ready.size() > 1) run_of.notify();
+    if (run_of.workers.size() > 1 && ready.size() > 1 &&
+        std::int64_t(ready.size()) * turn_time > worth_waking_for)
+        run_of.notify();
+}
+
+bool worker::neglects_poller(std::int64_t now) const noexcept {
+    return poll->is_used() && now - served_at.load(std::memory_order_relaxed) > neglected_after && // a hint
+           !run_of.idle.is_asleep(index);
+}
+
+// For fibers whose events wait for a worker that is kept busy. Gives how many events there were.
+unsigned worker::poll_neglected(std::int64_t now) noexcept {
+    for (auto const& other : run_of.workers)
+        if (other.get() != this && other->neglects_poller(now))
+            if (unsigned const events = poll_now(*other)) return events;
+    return 0;
+}
+
+// A worker whose poller this one looks into again soon, instead of sleeping for long; nobody else does.
+worker* worker::stand_in() noexcept {
+    if (alone) return nullptr;
+    std::int64_t const now = ns(runtime::real_now());
+    for (auto const& other : run_of.workers)
+        if (other.get() != this && other->neglects_poller(now) &&
+            !other->has_stand_in.exchange(true, std::memory_order_relaxed)) // only chooses one
+            return other.get();
+    return nullptr;
 }
 
 // ---- work from elsewhere -------------------------------------------------------------------------
@@ -426,7 +473,10 @@ fiber* worker::with_stack(fiber* found) noexcept {
 fiber* worker::find_elsewhere() noexcept {
     service_timers();
     if (run_of.workers.size() > 1) { // alone, the sleep itself is the look at the events
+        std::int64_t const now = ns(runtime::real_now());
+        measure_turns(now);
         if (poll->is_used() && poll_now(*this) != 0) return nullptr;
+        if (poll_neglected(now) != 0) return nullptr;
         if (has_work() || !run_of.injection.empty()) return nullptr; // the own queues again
         if (!searching) searching = run_of.idle.try_start_searching(unsigned(run_of.workers.size()));
         if (searching)
@@ -530,8 +580,11 @@ void worker::sleep() noexcept {
     duration at_most = duration::max();
     if (time_point const timer = timers.earliest(); timer != time_point::max())
         at_most = std::max(duration::zero(), timer - run_of.now());
+    worker* const looked_after = stand_in();
+    if (looked_after != nullptr) at_most = std::min(at_most, duration(neglected_after));
     worker_counters::count(counters.sleeps);
     unsigned const events = poll->collect(at_most, poller::caller::owner); // W5
+    if (looked_after != nullptr) looked_after->has_stand_in.store(false, std::memory_order_relaxed); //  "
     run_of.idle.retract(index); // I4: whoever woke us, we count as searching now
     note_awake();
     woken_by_injection = !run_of.injection.empty();
@@ -539,6 +592,7 @@ void worker::sleep() noexcept {
     poll_lock.unlock();
     time_point const woken = runtime::real_now();
     last_poll = ns(woken);
+    begin_turns(last_poll);
     served_at.store(last_poll, std::memory_order_relaxed); // the monitor's hint
     note_time(woken);
     service_timers();

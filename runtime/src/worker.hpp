@@ -72,6 +72,7 @@ struct alignas(128) worker {
     }
     fiber* make_fiber() noexcept { return fibers.take(); }
     unsigned poll_now(worker& of) noexcept;  // the poller of a worker that is busy, or the own one
+    bool neglects_poller(std::int64_t now) const noexcept; // a fiber has kept it busy for some time
 
     // Anybody's side.
     fiber* steal_for(worker& thief, bool desperate) noexcept;
@@ -108,6 +109,9 @@ struct alignas(128) worker {
     std::uint64_t next_id = 0;
     std::uint64_t random = 0;
     std::int64_t last_poll = 0;                    // ns
+    std::int64_t turn_time;                        // ns, of a fiber until it switches, of late
+    std::int64_t turns_since = 0;                  // ns, begin of what is measured next
+    std::uint32_t turns_since_tick = 0;            //  "
     std::int64_t spin_time;                        // ns
 
     ready_ring ready;
@@ -119,7 +123,9 @@ struct alignas(128) worker {
     fiber* pinned_last = nullptr;
     std::atomic<std::uint32_t> pinned_count = 0;
     std::mutex poll_lock;                          // collect() and dispatch()
-    std::atomic<std::int64_t> served_at = 0;       // last service, for the monitor
+    std::atomic<std::int64_t> served_at = 0;       // last service, for others
+    std::atomic<bool> saturated = false;           // busy for long without a sleep; by the monitor
+    std::atomic<bool> has_stand_in = false;        // somebody looks into its poller meanwhile
     timer_heap timers;
     fiber_cache fibers;
     stack_cache stacks;
@@ -141,6 +147,10 @@ private:
     void sim_idle() noexcept;                      // sim_idle.cpp
     bool sim_sleep(duration at_most) noexcept;     //  "
     void dispatch(worker& of, unsigned events) noexcept;
+    unsigned poll_neglected(std::int64_t now) noexcept;
+    worker* stand_in() noexcept;
+    void begin_turns(std::int64_t now) noexcept;   // after a sleep
+    void measure_turns(std::int64_t now) noexcept; // before one, and now and then
     bool anything_to_run() const noexcept;
     bool look_everywhere() noexcept;
 

@@ -14,12 +14,14 @@
 
 #include <atomic>
 #include <cerrno>
+#include <chrono>
 #include <functional>
 #include <string>
 #include <system_error>
 #include <thread>
 
 #include <fcntl.h>
+#include <poll.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -232,6 +234,40 @@ TEST_CASE("KW4: a descriptor that is not open is EBADF, a regular file is always
         weft::unique_fd const file(::open("/proc/self/exe", O_RDONLY | O_CLOEXEC));
         weft::wait_readable(file.get());
     });
+}
+
+TEST_CASE("KW1: a fiber that keeps its worker busy does not keep others from their descriptors") {
+    for (int time = 0; time < 20; ++time)
+        weft::run({.workers = 2}, [] {
+            two_ends pair;
+            std::atomic<bool> over = false;
+            std::thread peer([&] { // answers from outside: no worker notices its writes by itself
+                for (int count = 0; count < 50; ++count) {
+                    ::pollfd look{pair.here.get(), POLLIN, 0};
+                    check(::poll(&look, 1, 20'000) == 1, "a request");
+                    char request;
+                    check(::recv(pair.here.get(), &request, 1, 0) == 1, "taken");
+                    pair.send();
+                }
+            });
+            weft::with_task_group([&](weft::task_group& group) {
+                group.start_soon([&] {
+                    weft::wait_writable(pair.there.get()); // now the descriptor is registered
+                    for (int count = 0; count < 50; ++count) {
+                        check(::send(pair.there.get(), "y", 1, 0) == 1, "sent");
+                        weft::wait_readable(pair.there.get());
+                        pair.receive();
+                    }
+                    over = true;
+                });
+                group.start_soon([&] {
+                    auto const until = std::chrono::steady_clock::now() + std::chrono::seconds(20);
+                    while (!over && std::chrono::steady_clock::now() < until) {} // never yields
+                    check(over, "all were served meanwhile");
+                });
+            });
+            peer.join();
+        });
 }
 
 TEST_CASE("KW5: a cancelled wait leaves nothing behind") {

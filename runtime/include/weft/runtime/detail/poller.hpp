@@ -8,8 +8,8 @@ namespace weft::detail {
 
 /// How a worker learns of the kernel's events: the contract between the scheduler and io.
 ///
-/// One poller per worker. The owner sleeps in it; another thread may look into it when the owner is
-/// busy. collect() and dispatch() are called by one thread at a time (the caller holds the poller's
+/// One poller per worker. The owner sleeps in it; another thread looks into it when the owner is kept
+/// busy by a fiber. collect() and dispatch() are called by one thread at a time (the caller holds the poller's
 /// lock), interrupt() by any thread.
 class poller {
 public:
@@ -38,7 +38,9 @@ public:
 /// Defined in io. Errors: std::system_error naming what could not be had.
 std::unique_ptr<poller> make_epoll_poller();
 
-/// The poller of the worker that calls: valid until the caller suspends. Outside a worker null.
-poller* current_poller() noexcept;
+/// Where the worker that calls should register a descriptor: with the first worker that has time left, so
+/// that few workers wake for events while there is little to do; they find more at once. Valid as long as
+/// the run. Outside a worker null.
+poller* poller_for_registration() noexcept;
 
 } // namespace weft::detail
