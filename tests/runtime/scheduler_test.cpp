@@ -8,6 +8,7 @@
 #include <weft/runtime/inspect.hpp>
 #include <weft/runtime/lowlevel.hpp>
 #include <weft/runtime/task_group.hpp>
+#include <weft/runtime/this_task.hpp>
 
 #include <doctest/doctest.h>
 
@@ -16,6 +17,8 @@
 #include <optional>
 #include <thread>
 #include <vector>
+
+#include <sys/resource.h>
 
 using namespace weft;
 using namespace weft::test;
@@ -243,6 +246,40 @@ TEST_SUITE("runtime.scheduler") {
         double const base = run_child("idle_briefly").cpu_seconds;
         double const idle = run_child("idle_long").cpu_seconds;
         CHECK(idle - base < 0.003 + 0.010); // 3 s; the rest is what two starts differ by
+    }
+
+    TEST_CASE("TR1: what only a busy worker may run does not keep the others awake") {
+        if (slowdown > 1) return; // the sanitizers have threads of their own
+        auto const cpu_time = [](int of) {
+            ::rusage used{};
+            ::getrusage(of, &used);
+            return std::chrono::seconds(used.ru_utime.tv_sec + used.ru_stime.tv_sec) +
+                   std::chrono::microseconds(used.ru_utime.tv_usec + used.ru_stime.tv_usec);
+        };
+        run({.workers = 2}, [&] {
+            no_migrate const here;
+            gate opened;
+            std::thread::id pinned_to;
+            with_task_group([&](task_group& group) {
+                // Until one of them is pinned to the worker that this task keeps busy.
+                while (pinned_to != std::this_thread::get_id()) {
+                    gate begun;
+                    group.start_soon({.pinned = true}, [&] {
+                        pinned_to = std::this_thread::get_id();
+                        begun.open();
+                        opened.wait();
+                    });
+                    begun.wait();
+                }
+                wait_all_tasks_blocked();
+                opened.open();
+                auto const others = [&] { return cpu_time(RUSAGE_SELF) - cpu_time(RUSAGE_THREAD); };
+                auto const before = others();
+                auto const until = std::chrono::steady_clock::now() + 500ms;
+                while (std::chrono::steady_clock::now() < until) {} // keeps its worker
+                CHECK(others() - before < 100ms);
+            });
+        });
     }
 
     TEST_CASE("TR73: a task that is woken while it is still leaving is resumed once, on its own stack") {

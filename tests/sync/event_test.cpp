@@ -6,7 +6,9 @@
 #include <weft/runtime/error.hpp>
 #include <weft/runtime/inspect.hpp>
 #include <weft/runtime/lowlevel.hpp>
+#include <weft/runtime/run.hpp>
 #include <weft/runtime/task_group.hpp>
+#include <weft/sync/semaphore.hpp>
 
 #include <atomic>
 #include <iterator>
@@ -261,6 +263,39 @@ TEST_CASE("M5: what was written before set() is seen after wait()") {
             });
         });
     });
+}
+
+TEST_CASE("M11: a pair of tasks that wake each other all the time keeps nobody from going on") {
+    static constexpr int tasks = 700; // more than a worker's ring holds
+    for (unsigned const workers : {1u, 2u})
+        weft::run({.workers = workers}, [] {
+            weft::event gate;
+            std::atomic<int> passed = 0;
+            std::atomic<bool> over = false;
+            weft::semaphore ping(0), pong(0);
+            weft::with_task_group([&](weft::task_group& group) {
+                for (int task = 0; task < tasks; ++task)
+                    group.start_soon([&] {
+                        gate.wait();
+                        ++passed;
+                    });
+                group.start_soon([&] {
+                    while (!over) {
+                        ping.acquire();
+                        pong.release();
+                    }
+                });
+                weft::wait_all_tasks_blocked();
+                gate.set();
+                for (int turn = 0; turn < 100'000 && passed != tasks; ++turn) {
+                    ping.release();
+                    pong.acquire();
+                }
+                CHECK(passed == tasks);
+                over = true;
+                ping.release();
+            });
+        });
 }
 
 TEST_CASE("wait() needs a task") {

@@ -145,6 +145,33 @@ TEST_CASE("LK8: a task that unlocks what it locked, also under a condition varia
     });
 }
 
+TEST_CASE("LK8: a task may hold any number of mutexes, and all of them count when it ends") {
+    run([] {
+        std::deque<mutex> locks(300);
+        bool const reported = reported_by_its_owner([&](task_group& group) {
+            group.start_soon([&] {
+                for (mutex& each : locks)
+                    each.lock();
+                for (int number = 256; number < 300; ++number)
+                    locks[std::size_t(number)].unlock();
+            });
+        });
+        CHECK(reported == finds_mistakes);
+        int refusals = 0;
+        event end;
+        with_task_group([&](task_group& group) {
+            for (int other = 0; other < 1000; ++other) // none of them passes for the owner
+                group.start_soon([&] { end.wait(); });
+            for (int number = 0; number < 256; ++number)
+                refusals += refused([&] { locks[std::size_t(number)].try_lock(); });
+            end.set();
+        });
+        CHECK(refusals == 256);
+        CHECK(locks[299].try_lock());
+        locks[299].unlock();
+    });
+}
+
 TEST_CASE("LK8: the first task's own lock, left locked, fails the run in checked builds") {
     mutex lock;
     bool const failed = throws<std::logic_error>([&] { run([&] { lock.lock(); }); });

@@ -80,9 +80,9 @@ struct alignas(64) fiber {
     std::uint16_t uncaught_exceptions = 0;
     std::int16_t budget = 0;
     std::atomic<std::uint16_t> pinned_to = any_worker;
+    std::uint16_t owned_mutexes = 0;  // counted by the fiber itself
     std::atomic<std::uint8_t> attention = 0;
     std::atomic<std::uint8_t> waiting_unwinding = 0; // uncaught exceptions at the current wait
-    std::uint8_t owned_mutexes = 0;   // counted by the fiber itself
     std::atomic<task_state> state = task_state::finished;
     stack_stage stage : 2 = stack_stage::none;
     bool has_unarmed_scopes : 1 = false; // scopes were entered since it last waited
