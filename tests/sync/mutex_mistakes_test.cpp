@@ -234,21 +234,21 @@ TEST_CASE("LK10: with several workers a cycle is reported, too, and a queue is n
         run({.workers = workers}, [] {
             mutex first, second;
             event has_first, has_second;
-            move_on_after(10ms, [&] {
-                with_task_group([&](task_group& group) {
-                    group.start_soon([&] {
-                        std::lock_guard const one(first);
-                        has_first.set();
-                        has_second.wait();
-                        std::lock_guard const other(second);
-                    });
-                    group.start_soon([&] {
-                        std::lock_guard const one(second);
-                        has_second.set();
-                        has_first.wait();
-                        std::lock_guard const other(first);
-                    });
+            with_task_group([&](task_group& group) {
+                group.start_soon([&] {
+                    std::lock_guard const one(first);
+                    has_first.set();
+                    has_second.wait();
+                    std::lock_guard const other(second);
                 });
+                group.start_soon([&] {
+                    std::lock_guard const one(second);
+                    has_second.set();
+                    has_first.wait();
+                    std::lock_guard const other(first);
+                });
+                wait_all_tasks_blocked();
+                group.cancel();
             });
         });
         CHECK((heard.count("mutexes") > 0) == finds_mistakes);
