@@ -2,6 +2,8 @@
 
 #include "utf8.hpp"
 
+#include <weft/runtime/error.hpp>
+
 #include <algorithm>
 #include <cerrno>
 #include <stdexcept>
@@ -35,7 +37,7 @@ std::string upper(std::string name) {
     if (handle == invalid)
         handle = ::iconv_open(without_dashes(to).c_str(), without_dashes(from).c_str());
     if (handle == invalid)
-        throw std::invalid_argument("unknown encoding: '" + (from == utf8 ? to : from) + "'");
+        throw lookup_error("unknown encoding: '" + (from == utf8 ? to : from) + "'");
     return handle;
 }
 

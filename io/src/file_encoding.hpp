@@ -12,7 +12,7 @@ namespace weft::detail {
 /// Text from one encoding into another, piece by piece, by iconv(3).
 class transcoder {
 public:
-    /// Errors: std::invalid_argument (unknown encoding)
+    /// Errors: lookup_error (unknown encoding)
     transcoder(std::string const& from, std::string const& to, text_errors);
     transcoder(transcoder&&) noexcept;
     transcoder& operator=(transcoder&&) = delete;
@@ -36,7 +36,7 @@ private:
 
 bool is_utf8(std::string const& encoding); ///< also if it is empty
 
-/// A whole text. Errors: std::invalid_argument
+/// A whole text. Errors: std::invalid_argument; lookup_error (unknown encoding)
 std::string decoded(std::string octets, std::string const& encoding, text_errors);
 std::string encoded(std::string text, std::string const& encoding, text_errors);
 

@@ -111,7 +111,7 @@ private:
 
 inline constexpr std::size_t no_limit = std::numeric_limits<std::size_t>::max();
 
-/// A mode and the options with it, looked at. Errors: std::invalid_argument
+/// A mode and the options with it, looked at. Errors: std::invalid_argument; lookup_error
 struct file_request {
     file_format format;
     int flags = 0; ///< for open(2)

@@ -153,7 +153,8 @@ TEST_CASE("AF2: modes and options that make no sense are refused before anything
         refused("wb", {.newline = "\n"});
         refused("w", {.buffering = 0});
         refused("w", {.buffering = -2});
-        refused("w", {.encoding = "no-such-encoding"});
+        check_throws<weft::lookup_error>(
+            [&] { open_file(name, "w", {.encoding = "no-such-encoding"}); }, "encoding");
         refused("w", {.errors = "sometimes"});
         refused("w", {.newline = "\n\n"});
         check_throws<std::invalid_argument>([&] { open_file(std::string("a\0b", 3), "w"); }, "NUL");

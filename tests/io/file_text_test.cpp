@@ -4,6 +4,7 @@
 #include "support/run_test.hpp"
 
 #include <weft/io/path.hpp>
+#include <weft/runtime/error.hpp>
 
 #include <doctest/doctest.h>
 
@@ -131,6 +132,21 @@ TEST_CASE("AF2: text in other encodings, with and without byte order marks") {
         name.write_bytes("\xe9");
         check_throws<std::invalid_argument>([&] { name.read_text({.encoding = "ascii"}); },
                                             "ASCII");
+    });
+}
+
+TEST_CASE("AF2, TX2: an unknown encoding is a lookup_error, and no file is touched") {
+    scratch const place;
+    run_test({.seeds = {0}}, [&] {
+        path const name = place / "named";
+        name.write_bytes("text");
+        check_throws<weft::lookup_error>([&] { open_file(name, "w", {.encoding = "no such"}); },
+                                         "open_file()");
+        check_throws<weft::lookup_error>([&] { name.read_text({.encoding = "no such"}); },
+                                         "read_text()");
+        check_throws<weft::lookup_error>([&] { name.write_text("x", {.encoding = "no such"}); },
+                                         "write_text()");
+        check(name.read_bytes() == "text", "untouched");
     });
 }
 

@@ -148,8 +148,9 @@ private:
 ///
 /// Cancellation  a cancellation point on entry; afterwards it is finished first
 /// Errors        std::system_error (the errno of open(2), EISDIR for directories), with the path;
-///               std::invalid_argument (a bad mode, options that do not go with it, an unknown
-///               encoding, a NUL in the path), before anything is opened; no_event_loop_error
+///               std::invalid_argument (a bad mode, options that do not go with it, a NUL in the
+///               path) and lookup_error (an unknown encoding), before anything is opened;
+///               no_event_loop_error
 /// Source        AnyIO open_file, Python's open
 file open_file(path const& name, std::string mode = "r", open_options const& how = {});
 

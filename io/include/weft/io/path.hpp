@@ -211,11 +211,11 @@ public:
     file open(std::string mode = "r", open_options const& = {}) const;
     bytes read_bytes() const;
     /// The whole file, decoded to UTF-8, its newlines translated. Errors: also
-    /// std::invalid_argument (it cannot be decoded; no such encoding)
+    /// std::invalid_argument (it cannot be decoded); lookup_error (no such encoding)
     std::string read_text(text_options const& = {}) const;
     std::size_t write_bytes(bytes_view data) const; ///< gives the number of octets
     /// Gives the number of characters. Errors: also std::invalid_argument (no UTF-8; not to be
-    /// encoded): the file is untouched
+    /// encoded); lookup_error (no such encoding): the file is untouched
     std::size_t write_text(std::string_view text, text_options const& = {}) const;
 
     // -- Directories ------------------------------------------------------------------------------
