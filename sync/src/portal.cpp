@@ -103,7 +103,11 @@ blocking_portal_provider::blocking_portal_provider(run_options options)
     shared_->options = std::move(options);
 }
 
+// Waiting for the start would suspend a task with the lock held: the next one to acquire would block
+// the worker that the first one needs.
 blocking_portal_provider::lease blocking_portal_provider::acquire() {
+    if (detail::current_fiber() != nullptr)
+        throw std::logic_error("a blocking_portal_provider was asked for its portal by a task");
     std::lock_guard const guard(shared_->lock); // the others wait for the first one's start
     if (shared_->users == 0)
         shared_->portal = std::make_unique<portal_handle>(start_blocking_portal(shared_->options));

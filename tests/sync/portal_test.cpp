@@ -337,6 +337,20 @@ TEST_CASE("B12: threads share a portal; the last to leave stops it, the next sta
     }
 }
 
+TEST_CASE("B3, B12: a shared portal is for OS threads; a task that asks for it is refused") {
+    weft::from_thread::blocking_portal_provider provider(weft::run_options{.workers = 1});
+    on_each_runtime([&provider] {
+        CHECK(throws<std::logic_error>([&] { provider.acquire(); }));
+        int const answer = weft::to_thread::run_sync([&provider] {
+            auto const portal = provider.acquire();
+            return portal->call([&provider] {
+                return throws<std::logic_error>([&] { provider.acquire(); }) ? 1 : 0;
+            });
+        });
+        CHECK(answer == 1);
+    });
+}
+
 TEST_CASE("F12, B15: calls against stop(): each is done or refused") {
     on_each_runtime([] {
         for (int round = 0; round < 5; ++round) {

@@ -326,8 +326,8 @@ portal_handle start_blocking_portal(run_options const& = {});
 
 /// A portal that threads share: the first to come starts it, the last to leave stops it.
 ///
-/// Threads  any OS thread
-/// Errors   acquire(): as start_blocking_portal()
+/// Threads  any OS thread that runs no task
+/// Errors   acquire(): as start_blocking_portal(); std::logic_error (from a task, of whatever run)
 /// Source   AnyIO BlockingPortalProvider
 class blocking_portal_provider {
     struct shared;
