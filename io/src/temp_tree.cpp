@@ -2,8 +2,11 @@
 
 #include "path_call.hpp"
 
+#include <weft/io/descriptor.hpp>
+
 #include <cerrno>
 #include <cstring>
+#include <string>
 
 #include <fcntl.h>
 #include <sys/stat.h>
@@ -19,12 +22,18 @@ bool is_dot(char const* name) {
     return std::strcmp(name, ".") == 0 || std::strcmp(name, "..") == 0;
 }
 
-// A directory that its owner may not read or search is made readable: it is to be removed.
+// A directory that its owner may not read or search is made readable: it is to be removed. O_PATH
+// needs no such right, and holds on to the directory: whatever somebody may put in its place
+// meanwhile, a link out of here above all, keeps its mode. fchmod(2) takes no such descriptor, but
+// /proc has a name for it; fchmodat2(2), which needs no /proc, came with Linux 6.6.
 int open_directory(int parent, char const* name) {
     int const fd = ::openat(parent, name, directory_flags);
     if (fd >= 0 || errno != EACCES) return fd;
-    if (::fchmodat(parent, name, S_IRWXU, 0) != 0) return -1;
-    return ::openat(parent, name, directory_flags);
+    unique_fd const found(::openat(parent, name, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
+    if (!found) return -1;
+    std::string const known = "/proc/self/fd/" + std::to_string(found.get());
+    if (::chmod(known.c_str(), S_IRWXU) != 0) return -1;
+    return ::openat(found.get(), ".", directory_flags);
 }
 
 } // namespace

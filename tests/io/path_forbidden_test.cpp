@@ -4,6 +4,7 @@
 #include "io/scratch.hpp"
 #include "support/child_process.hpp"
 
+#include <weft/io/descriptor.hpp>
 #include <weft/io/file.hpp>
 #include <weft/io/temp.hpp>
 #include <weft/runtime/run.hpp>
@@ -11,12 +12,24 @@
 #include <doctest/doctest.h>
 
 #include <cerrno>
+#include <cstddef>
 #include <cstdio>
+#include <future>
+#include <iterator>
+#include <mutex>
 #include <string>
 #include <system_error>
+#include <thread>
+#include <utility>
 #include <vector>
 
+#include <fcntl.h>
 #include <grp.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
+#include <sys/ioctl.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 namespace {
@@ -98,6 +111,88 @@ child_program const forbidden("forbidden", [] {
     std::puts("held");
 });
 
+// The kernel asks here before any thread that is made later changes a mode by name.
+weft::unique_fd ask_about_modes() {
+    ::sock_filter steps[] = {
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(::seccomp_data, nr)),
+#ifdef SYS_chmod
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_chmod, 2, 0),
+#endif
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_fchmodat, 1, 0),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_USER_NOTIF),
+    };
+    ::sock_fprog const filter{std::size(steps), steps};
+    if (::prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0) return weft::unique_fd();
+    return weft::unique_fd(int(::syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER,
+                                         SECCOMP_FILTER_FLAG_NEW_LISTENER, &filter)));
+}
+
+// Once there is a directory to replace, who is about to change a mode finds a link in its place.
+struct replacement {
+    std::mutex mutex;
+    std::string directory; // under mutex
+    std::string target;    //  "
+    bool done = false;     //  "
+
+    void perform() {
+        std::lock_guard const lock(mutex);
+        std::string const name = std::exchange(directory, {});
+        if (name.empty()) return;
+        done = ::rename(name.c_str(), (name + " moved").c_str()) == 0 &&
+               ::symlink(target.c_str(), name.c_str()) == 0;
+    }
+    void answer(int asks) { // until it is closed
+        ::seccomp_notif question{};
+        while (::ioctl(asks, SECCOMP_IOCTL_NOTIF_RECV, &question) == 0) {
+            perform();
+            ::seccomp_notif_resp answer{};
+            answer.id = question.id;
+            answer.flags = SECCOMP_USER_NOTIF_FLAG_CONTINUE;
+            ::ioctl(asks, SECCOMP_IOCTL_NOTIF_SEND, &answer);
+            question = {};
+        }
+    }
+};
+
+void remove_what_becomes_a_link(replacement& by) {
+    scratch const place;
+    path const target = place / "target";
+    target.mkdir();
+    target.chmod(0);
+    weft::temporary_directory going({.directory = place / ""});
+    path const dark = going.name() / "dark";
+    dark.mkdir();
+    dark.chmod(0);
+    {
+        std::lock_guard const lock(by.mutex);
+        by.target = target.as_posix();
+        by.directory = dark.as_posix();
+    }
+    error_of([&] { going.close(); }); // it may not find what it looks for
+    check(by.done, "replaced before its mode was changed");
+    auto const mode = target.stat().st_mode;
+    target.chmod(0700); // to be removed
+    check((mode & 0777) == 0, "what a link names keeps its mode");
+}
+
+child_program const exchanged("links instead of directories", [] {
+    replacement by;
+    std::promise<int> asks;
+    std::thread([&by, asks = asks.get_future()]() mutable { by.answer(asks.get()); }).detach();
+    weft::unique_fd const questions = become_nobody() ? ask_about_modes() : weft::unique_fd();
+    if (!questions) {
+        std::puts("the user cannot be changed, or system calls not be asked about");
+        std::fflush(stdout);
+        ::_exit(0);
+    }
+    asks.set_value(questions.get());
+    weft::run({.workers = 1}, [&by] { remove_what_becomes_a_link(by); });
+    std::puts("held");
+    std::fflush(stdout);
+    ::_exit(0); // the thread that answers is told by nobody
+});
+
 } // namespace
 
 TEST_SUITE_BEGIN("io.path_forbidden");
@@ -106,6 +201,17 @@ TEST_CASE("PH5, PH6, PH7, AF2, NX10: what is forbidden is EACCES with the path i
     auto const end = weft::test::run_child("forbidden");
     INFO(end.output);
     CHECK(end.exit_code == 0);
+    CHECK(end.says("held"));
+}
+
+TEST_CASE("NX10: a link put in the place of a forbidden directory leaves what it names alone") {
+    auto const end = weft::test::run_child("links instead of directories");
+    INFO(end.output);
+    CHECK(end.exit_code == 0);
+    if (end.says("cannot be")) {
+        MESSAGE("not tried: ", end.output);
+        return;
+    }
     CHECK(end.says("held"));
 }
 
