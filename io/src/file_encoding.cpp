@@ -125,6 +125,7 @@ public:
           inner_(std::move(inner)) {}
 
     std::size_t read(buffer target) override {
+        settle();
         while (decoded_.empty()) {
             std::size_t const old = raw_.size();
             raw_.resize(old + chunk);
@@ -139,19 +140,34 @@ public:
         return count;
     }
 
-    // All of it: a part of the octets cannot be expressed as a part of the text.
+    // Takes all of it. A part of the octets cannot be expressed as a part of the text, so it is the
+    // octets that are kept when the device fails in the middle of them.
     std::size_t write(bytes_view data) override {
+        settle();
         std::string octets;
         encoder_.convert(data.text(), true, octets);
-        for (std::size_t done = 0; done < octets.size();)
-            done += inner_->write(std::string_view(octets).substr(done));
+        owed_ = std::move(octets);
         return data.size();
     }
+
+    void settle() override {
+        std::size_t done = 0;
+        try {
+            while (done < owed_.size())
+                done += inner_->write(std::string_view(owed_).substr(done));
+        } catch (...) {
+            owed_.erase(0, done);
+            throw;
+        }
+        owed_.clear();
+    }
+    bool owes() const override { return !owed_.empty(); }
 
     std::uint64_t seek(std::int64_t offset, int whence) override {
         if (offset != 0 || (whence != SEEK_SET && whence != SEEK_END))
             throw std::system_error(std::make_error_code(std::errc::operation_not_supported),
                                     "a position inside of a text in another encoding than UTF-8");
+        settle();
         std::uint64_t const at = inner_->seek(offset, whence);
         raw_.clear();
         decoded_.clear();
@@ -163,7 +179,10 @@ public:
         return at;
     }
 
-    void truncate(std::uint64_t size) override { inner_->truncate(size); }
+    void truncate(std::uint64_t size) override {
+        settle();
+        inner_->truncate(size);
+    }
     void flush() override { inner_->flush(); }
     void close() override { inner_->close(); }
     int fd() const override { return inner_->fd(); }
@@ -178,6 +197,7 @@ private:
     std::unique_ptr<file_device> inner_;
     std::string raw_;     // no whole character yet
     std::string decoded_; // not taken
+    std::string owed_;    // of texts that were taken, and not yet put out
 };
 
 } // namespace

@@ -242,6 +242,7 @@ void file_state::write_out() {
             done += count;
             if (device_at_) *device_at_ += count;
         }
+        device->settle();
     } catch (...) {
         gathered_.erase(0, done);
         throw;
@@ -282,13 +283,14 @@ std::optional<std::size_t> file_state::write(std::string_view data, bool flush, 
         done += count;
         if (device_at_) *device_at_ += count;
     }
+    device->settle();
     if (format.at_end) device_at_.reset();
     return data.size();
 }
 
 std::optional<bool> file_state::flush(wait how) {
     if (how == wait::no) {
-        if (!gathered_.empty() || device->stream() != nullptr) return {};
+        if (!gathered_.empty() || device->owes() || device->stream() != nullptr) return {};
         return true;
     }
     write_out();

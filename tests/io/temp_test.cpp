@@ -87,6 +87,34 @@ void fill_with_a_file() {
     name.unlink();
 }
 
+// Octets that are no text of their own: what went out before the failure goes out once.
+void fill_with_encoded_text() {
+    path const filler = path(small_disk) / "filler";
+    path const name = path(small_disk) / "text";
+    filler.write_bytes(std::string(100'000, 'f'));
+    weft::file out = weft::open_file(name, "w", {.buffering = 20'000, .encoding = "UTF-16LE"});
+    std::string reported;
+    std::errc failure{};
+    for (int line = 0; failure == std::errc() && reported.size() < small_disk_size; ++line) {
+        std::string const piece = std::to_string(line) + " \xe2\x82\xac\n";
+        failure = error_of([&] {
+            out.write(piece);
+            reported += piece;
+        });
+    }
+    expect(failure == std::errc::no_space_on_device, "ENOSPC: text");
+    expect(name.stat().st_size > 40'000, "there was room for some of the text");
+    for (int i = 0; i < 3; ++i)
+        expect(error_of([&] { out.flush(); }) == std::errc::no_space_on_device, "full for text");
+    filler.unlink();
+    out.flush();
+    out.write("end\n");
+    out.close();
+    expect(name.read_text({.encoding = "UTF-16LE"}) == reported + "end\n",
+           "each line that was reported is there once");
+    name.unlink();
+}
+
 void fail_to_close() {
     path const filler = path(small_disk) / "filler";
     weft::file out = weft::open_file(path(small_disk) / "file", "w");
@@ -143,6 +171,7 @@ weft::test::child_program const full_disk("full disk", [] {
     }
     weft::run([] {
         fill_with_a_file();
+        fill_with_encoded_text();
         fail_to_close();
         spool_to_a_full_disk();
         write_to_a_read_only_disk();
@@ -154,7 +183,7 @@ weft::test::child_program const full_disk("full disk", [] {
 
 TEST_SUITE_BEGIN("io.temp");
 
-TEST_CASE("AF4, NX10: a full disk is reported, and nothing is lost that was reported as written") {
+TEST_CASE("AF4, NX10: a full disk is reported; what was reported as written is there, once") {
     auto const end = weft::test::run_child("full disk");
     INFO(end.output);
     CHECK(end.exit_code == 0);
