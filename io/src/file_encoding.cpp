@@ -2,116 +2,137 @@
 
 #include "utf8.hpp"
 
-#include <weft/runtime/error.hpp>
-
 #include <algorithm>
-#include <cerrno>
 #include <stdexcept>
 #include <system_error>
 #include <utility>
-
-#include <iconv.h>
 
 namespace weft::detail {
 
 namespace {
 
-constexpr char utf8[] = "UTF-8";
 constexpr std::size_t chunk = 16384;
+constexpr std::string_view replacement = "\xEF\xBF\xBD"; // U+FFFD
 
-// "latin-1", "utf_8": iconv knows many names, but not with all of the dashes that people write.
-std::string without_dashes(std::string name) {
-    std::erase_if(name, [](char c) { return c == '-' || c == '_'; });
-    return name;
+std::string in_hex(std::string_view octets) {
+    constexpr char digits[] = "0123456789abcdef";
+    std::string result;
+    for (char const each : octets) {
+        auto const value = static_cast<unsigned char>(each);
+        result += {' ', '0', 'x', digits[value / 16], digits[value % 16]};
+    }
+    return result;
 }
 
-std::string upper(std::string name) {
-    for (char& c : name)
-        if (c >= 'a' && c <= 'z') c = char(c - 'a' + 'A');
-    return name;
-}
-
-::iconv_t open_conversion(std::string const& from, std::string const& to) {
-    auto const invalid = reinterpret_cast<::iconv_t>(-1);
-    ::iconv_t handle = ::iconv_open(to.c_str(), from.c_str());
-    if (handle == invalid)
-        handle = ::iconv_open(without_dashes(to).c_str(), without_dashes(from).c_str());
-    if (handle == invalid)
-        throw lookup_error("unknown encoding: '" + (from == utf8 ? to : from) + "'");
-    return handle;
-}
-
-std::size_t unit_of(std::string const& encoding) {
-    std::string const name = upper(without_dashes(encoding));
-    if (name.starts_with("UTF16") || name.starts_with("UCS2")) return 2;
-    if (name.starts_with("UTF32") || name.starts_with("UCS4")) return 4;
-    return 1;
+converter make_converter(encoding const& of, bool encodes) {
+    if (of.is_utf8) return {};
+    return encodes ? converter(of, of.iconv_name, "UTF-8") : converter(of, "UTF-8", of.iconv_name);
 }
 
 } // namespace
 
-bool is_utf8(std::string const& encoding) {
-    return encoding.empty() || upper(without_dashes(encoding)) == "UTF8";
+transcoder::transcoder(encoding of, way which, text_errors errors)
+    : encoding_(std::move(of)), way_(which), errors_(errors),
+      converter_(make_converter(encoding_, which == way::encodes)) {}
+
+void transcoder::begin() {
+    converter_ = make_converter(encoding_, way_ == way::encodes); // it may be of the swapped order
+    at_beginning_ = true;
 }
 
-transcoder::transcoder(std::string const& from, std::string const& to, text_errors errors)
-    : handle_(open_conversion(from, to)), encodes_(from == utf8),
-      unit_(encodes_ ? 1 : unit_of(from)), errors_(errors), name_(encodes_ ? to : from) {}
-
-transcoder::transcoder(transcoder&& other) noexcept
-    : handle_(std::exchange(other.handle_, nullptr)), encodes_(other.encodes_), unit_(other.unit_),
-      errors_(other.errors_), name_(other.name_) {}
-
-transcoder::~transcoder() {
-    if (handle_ != nullptr) ::iconv_close(handle_);
+void transcoder::go_on() {
+    std::string unwanted;
+    if (!encoding_.is_utf8) converter_.finish(unwanted);
+    at_beginning_ = false;
 }
 
-void transcoder::reset() { ::iconv(handle_, nullptr, nullptr, nullptr, nullptr); }
+// False: more is needed to know whether there is one.
+bool transcoder::pass_mark(std::string_view& input, bool at_end) {
+    for (std::string const* const mark : {&encoding_.mark, &encoding_.swapped_mark}) {
+        if (mark->empty()) continue;
+        if (!at_end && input.size() < mark->size() && mark->starts_with(input)) return false;
+        if (!input.starts_with(*mark)) continue;
+        if (mark == &encoding_.swapped_mark)
+            converter_ = converter(encoding_, "UTF-8", encoding_.swapped_name);
+        input.remove_prefix(mark->size());
+        break;
+    }
+    at_beginning_ = false;
+    return true;
+}
 
-// How much of what cannot be converted is one piece.
-std::size_t transcoder::skip_length(std::string_view rest) const {
-    std::size_t const length = encodes_ ? first_utf8_character(rest).length : unit_;
-    return std::min(length, rest.size());
+void transcoder::substitute(std::string_view& rest, std::string& out) {
+    bool const encodes = way_ == way::encodes;
+    // How much of what cannot be converted is one piece.
+    std::size_t const length =
+        encodes ? first_utf8_character(rest).length : std::min(encoding_.unit, rest.size());
+    if (errors_ == text_errors::strict)
+        throw std::invalid_argument(
+            encodes ? "the text holds a character that " + encoding_.name + " has not"
+                    : "no text in " + encoding_.name + ":" + in_hex(rest.substr(0, length)));
+    rest.remove_prefix(length);
+    if (errors_ == text_errors::ignore) return;
+    std::string_view mark = "?";
+    if (encodes)
+        converter_.convert(mark, out);
+    else
+        out += replacement;
 }
 
 std::size_t transcoder::convert(std::string_view input, bool at_end, std::string& out) {
-    char space[4096];
-    std::size_t used = 0;
-    while (used < input.size()) {
-        auto* from = const_cast<char*>(input.data()) + used; // iconv(3) changes the pointer only
-        std::size_t left = input.size() - used;
-        char* to = space;
-        std::size_t room = sizeof space;
-        std::size_t const result = ::iconv(handle_, &from, &left, &to, &room);
-        int const error = errno;
-        out.append(space, std::size_t(to - space));
-        used = input.size() - left;
-        if (result != std::size_t(-1) || error == E2BIG) continue;
-        if (error == EINVAL && !at_end) break; // an incomplete character
-        if (errors_ == text_errors::strict)
-            throw std::invalid_argument(
-                encodes_ ? "the text holds a character that " + name_ + " has not"
-                         : "the octets at " + std::to_string(used) + " are no text in " + name_);
-        used += skip_length(input.substr(used));
-        if (errors_ == text_errors::replace && encodes_)
-            convert("?", true, out);
-        else if (errors_ == text_errors::replace)
-            out += "\xEF\xBF\xBD";
+    if (input.empty()) return 0;
+    bool const encodes = way_ == way::encodes;
+    std::string_view rest = input;
+    if (at_beginning_ && encodes)
+        out += encoding_.mark;
+    else if (at_beginning_ && !pass_mark(rest, at_end))
+        return 0;
+    if (encoding_.is_utf8) {
+        out += rest;
+        at_beginning_ = false;
+        return input.size();
     }
-    return used;
+    try {
+        for (;;) {
+            converter::stopped const why = converter_.convert(rest, out);
+            if (why == converter::stopped::at_end) break;
+            if (why == converter::stopped::at_incomplete && !at_end) break;
+            bool const good_before = rest.size() < input.size();
+            if (errors_ == text_errors::strict && !encodes && good_before) break;
+            substitute(rest, out);
+        }
+    } catch (std::invalid_argument const&) {
+        std::string unwanted;
+        if (encodes) converter_.finish(unwanted); // the next text begins anew
+        throw;
+    }
+    if (encodes) converter_.finish(out);
+    at_beginning_ = false;
+    return input.size() - rest.size();
 }
 
-std::string decoded(std::string octets, std::string const& encoding, text_errors errors) {
-    if (is_utf8(encoding)) return octets;
+std::optional<encoding> parse_text_encoding(std::string const& name) {
+    if (name.empty()) return {};
+    encoding known = encoding::parse(name);
+    if (known.is_utf8 && known.mark.empty()) return {};
+    return known;
+}
+
+std::string decoded(std::string octets, std::string const& name, text_errors errors) {
+    auto known = parse_text_encoding(name);
+    if (!known) return octets;
     std::string text;
-    transcoder(encoding, utf8, errors).convert(octets, true, text);
+    transcoder decoder(*std::move(known), transcoder::way::decodes, errors);
+    for (std::string_view rest = octets; !rest.empty();)
+        rest.remove_prefix(decoder.convert(rest, true, text));
     return text;
 }
 
-std::string encoded(std::string text, std::string const& encoding, text_errors errors) {
-    if (is_utf8(encoding)) return text;
+std::string encoded(std::string text, std::string const& name, text_errors errors) {
+    auto known = parse_text_encoding(name);
+    if (!known) return text;
     std::string octets;
-    transcoder(utf8, encoding, errors).convert(text, true, octets);
+    transcoder(*std::move(known), transcoder::way::encodes, errors).convert(text, true, octets);
     return octets;
 }
 
@@ -119,10 +140,9 @@ namespace {
 
 class transcoding_device final : public file_device {
 public:
-    transcoding_device(std::unique_ptr<file_device> inner, std::string const& encoding,
-                       text_errors errors)
-        : decoder_(encoding, utf8, errors), encoder_(utf8, encoding, errors),
-          inner_(std::move(inner)) {}
+    transcoding_device(std::unique_ptr<file_device> inner, encoding const& of, text_errors errors)
+        : decoder_(of, transcoder::way::decodes, errors),
+          encoder_(of, transcoder::way::encodes, errors), inner_(std::move(inner)) {}
 
     std::size_t read(buffer target) override {
         settle();
@@ -131,8 +151,9 @@ public:
             raw_.resize(old + chunk);
             std::size_t const count = inner_->read(as_buffer(raw_).subspan(old));
             raw_.resize(old + count);
+            if (count > 0) encoder_.go_on(); // no mark behind what is there already
             raw_.erase(0, decoder_.convert(raw_, count == 0, decoded_));
-            if (count == 0 && decoded_.empty()) return 0;
+            if (count == 0 && decoded_.empty() && raw_.empty()) return 0;
         }
         std::size_t const count = std::min(target.size(), decoded_.size());
         decoded_.copy(reinterpret_cast<char*>(target.data()), count);
@@ -171,11 +192,8 @@ public:
         std::uint64_t const at = inner_->seek(offset, whence);
         raw_.clear();
         decoded_.clear();
-        decoder_.reset();
-        encoder_.reset();
-        // In the middle of a file there is no byte order mark.
-        std::string mark;
-        if (at > 0) encoder_.convert(" ", true, mark);
+        decoder_.begin();
+        at == 0 ? encoder_.begin() : encoder_.go_on();
         return at;
     }
 
@@ -203,9 +221,8 @@ private:
 } // namespace
 
 std::unique_ptr<file_device> make_transcoding_device(std::unique_ptr<file_device> inner,
-                                                     std::string const& encoding,
-                                                     text_errors errors) {
-    return std::make_unique<transcoding_device>(std::move(inner), encoding, errors);
+                                                     encoding const& of, text_errors errors) {
+    return std::make_unique<transcoding_device>(std::move(inner), of, errors);
 }
 
 } // namespace weft::detail

@@ -3,46 +3,51 @@
 #include "file_device.hpp"
 #include "file_text.hpp"
 
+#include <weft/io/detail/encoding.hpp>
+
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 
 namespace weft::detail {
 
-/// Text from one encoding into another, piece by piece, by iconv(3).
+/// Text from an encoding into UTF-8 or back, piece by piece. What is UTF-8 already, with a mark or
+/// without, is not looked at: a file's text rules do that.
 class transcoder {
 public:
-    /// Errors: lookup_error (unknown encoding)
-    transcoder(std::string const& from, std::string const& to, text_errors);
-    transcoder(transcoder&&) noexcept;
-    transcoder& operator=(transcoder&&) = delete;
-    ~transcoder();
+    enum class way : bool { decodes, encodes };
+    transcoder(encoding, way, text_errors);
 
-    /// Appends what the input means to `out` and gives how many octets of it were used; unless it
-    /// is at the end, an incomplete character is left. Errors: std::invalid_argument (strict, and
-    /// it cannot be converted)
+    /// Appends what the input means to `out` and gives how many octets of it were used. Decoding
+    /// leaves an incomplete character, unless it is at the end, and strictly what begins with an
+    /// error, until that is all there is. What is encoded is complete: it ends in the encoding's
+    /// first state. Errors: std::invalid_argument (strict, and it cannot be converted)
     std::size_t convert(std::string_view input, bool at_end, std::string& out);
-    void reset(); ///< as new
+    void begin(); ///< as new: a byte order mark comes first, or may
+    void go_on(); ///< the same, but in the middle of a text
 
 private:
-    std::size_t skip_length(std::string_view rest) const;
+    bool pass_mark(std::string_view& input, bool at_end);
+    void substitute(std::string_view& rest, std::string& out);
 
-    void* handle_; // an iconv_t
-    bool encodes_; // from UTF-8; else to it
-    std::size_t unit_ = 1;
+    encoding const encoding_;
+    way const way_;
     text_errors const errors_;
-    std::string const name_;
+    converter converter_; // none for UTF-8
+    bool at_beginning_ = true;
 };
 
-bool is_utf8(std::string const& encoding); ///< also if it is empty
+/// None: nothing but UTF-8, as the empty name, too. Errors: lookup_error
+std::optional<encoding> parse_text_encoding(std::string const& name);
 
 /// A whole text. Errors: std::invalid_argument; lookup_error (unknown encoding)
-std::string decoded(std::string octets, std::string const& encoding, text_errors);
-std::string encoded(std::string text, std::string const& encoding, text_errors);
+std::string decoded(std::string octets, std::string const& name, text_errors);
+std::string encoded(std::string text, std::string const& name, text_errors);
 
 /// A device of UTF-8 over one of another encoding. Its position can be set to both ends and not be
 /// asked for: characters of such files have none that could be computed.
-std::unique_ptr<file_device> make_transcoding_device(std::unique_ptr<file_device>,
-                                                     std::string const& encoding, text_errors);
+std::unique_ptr<file_device> make_transcoding_device(std::unique_ptr<file_device>, encoding const&,
+                                                     text_errors);
 
 } // namespace weft::detail

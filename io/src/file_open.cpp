@@ -111,11 +111,7 @@ detail::file_request detail::parse_file_mode(std::string const& mode, open_optio
     if (given.buffering == 0) throw std::invalid_argument("a text file cannot be without buffer");
     request.format.text = make_text_rules(given.errors, given.newline);
     request.format.flushes_lines = given.buffering == 1;
-    if (!is_utf8(given.encoding)) {
-        transcoder(given.encoding, "UTF-8",
-                   text_errors::strict); // known, before anything is opened
-        request.encoding = given.encoding;
-    }
+    request.encoding = parse_text_encoding(given.encoding);
     return request;
 }
 
@@ -128,8 +124,8 @@ std::unique_ptr<detail::file_state> detail::make_file_state(unique_fd opened, fi
 
 std::unique_ptr<detail::file_state> detail::make_file_state(std::unique_ptr<file_device> device,
                                                             file_request request) {
-    if (!request.encoding.empty())
-        device = make_transcoding_device(std::move(device), request.encoding,
+    if (request.encoding)
+        device = make_transcoding_device(std::move(device), *request.encoding,
                                          request.format.text->errors);
     if (request.format.at_end && device->seekable()) device->seek(0, SEEK_END);
     request.format.gather = gather_of(request.buffering);

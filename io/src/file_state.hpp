@@ -4,6 +4,7 @@
 #include "file_text.hpp"
 
 #include <weft/io/descriptor.hpp>
+#include <weft/io/detail/encoding.hpp>
 #include <weft/io/path.hpp>
 #include <weft/sync/mutex.hpp>
 
@@ -116,7 +117,7 @@ struct file_request {
     file_format format;
     int flags = 0; ///< for open(2)
     int buffering = -1;
-    std::string encoding{}; ///< empty: UTF-8, or binary
+    std::optional<detail::encoding> encoding{}; ///< none: UTF-8, or binary
 };
 file_request parse_file_mode(std::string const& mode, open_options const&);
 

@@ -3,62 +3,15 @@
 #include <weft/streams/error.hpp>
 
 #include <algorithm>
-#include <array>
-#include <bit>
-#include <cerrno>
 #include <cstdio>
 #include <stdexcept>
-#include <system_error>
+#include <utility>
 
 namespace weft::detail {
 
 namespace {
 
 constexpr std::string_view replacement = "\xef\xbf\xbd"; // U+FFFD
-constexpr bool is_little = std::endian::native == std::endian::little;
-
-// Lower case, and '_' is '-': as Python reads names.
-std::string normalize(std::string_view name) {
-    std::string result(name);
-    for (char& letter : result) {
-        if (letter == '_') letter = '-';
-        if (letter >= 'A' && letter <= 'Z') letter = char(letter - 'A' + 'a');
-    }
-    return result;
-}
-
-struct alias {
-    std::string_view name;
-    std::string_view iconv_name;
-};
-
-// Names of Python's that iconv does not know or takes for something else.
-constexpr alias aliases[] = {
-    {"ascii", "US-ASCII"},     {"latin-1", "ISO-8859-1"}, {"latin1", "ISO-8859-1"},
-    {"latin", "ISO-8859-1"},   {"l1", "ISO-8859-1"},      {"utf-16-le", "UTF-16LE"},
-    {"utf-16-be", "UTF-16BE"}, {"utf-32-le", "UTF-32LE"}, {"utf-32-be", "UTF-32BE"},
-    {"utf-16le", "UTF-16LE"},  {"utf-16be", "UTF-16BE"},  {"utf-32le", "UTF-32LE"},
-    {"utf-32be", "UTF-32BE"},  {"u16", "UTF-16"},         {"u32", "UTF-32"},
-    {"utf16", "UTF-16"},       {"utf32", "UTF-32"},       {"utf-16", "UTF-16"},
-    {"utf-32", "UTF-32"},
-};
-
-bool is_name_of_utf8(std::string_view name) {
-    return name == "utf-8" || name == "utf8" || name == "u8" || name == "utf-8-sig";
-}
-
-// iconv's UTF-16 and UTF-32 look for a mark in the first call only, however little that one has,
-// and put one out after each reset; so we do that ourselves.
-void expect_mark(encoding& of) {
-    bool const is_16 = of.iconv_name == "UTF-16";
-    std::string const little = is_16 ? std::string("\xff\xfe") : std::string("\xff\xfe\0\0", 4);
-    std::string const big = is_16 ? std::string("\xfe\xff") : std::string("\0\0\xfe\xff", 4);
-    std::string const name = of.iconv_name;
-    of.iconv_name = name + (is_little ? "LE" : "BE");
-    of.swapped_name = name + (is_little ? "BE" : "LE");
-    of.mark = is_little ? little : big;
-    of.swapped_mark = is_little ? big : little;
-}
 
 std::string describe(std::string_view octets) {
     std::string result;
@@ -82,62 +35,6 @@ on_error parse_on_error(std::string_view name) {
     if (name == "ignore") return on_error::ignore;
     throw std::invalid_argument("errors must be 'strict', 'replace' or 'ignore', not '" +
                                 std::string(name) + "'");
-}
-
-encoding encoding::parse(std::string_view name) {
-    std::string const normal = normalize(name);
-    // To iconv an empty name is the locale's, and what follows '/' is a wish of another kind.
-    if (normal.empty() || normal.find_first_of(std::string_view("/\0", 2)) != normal.npos)
-        throw lookup_error("unknown encoding: '" + std::string(name) + "'");
-    encoding result{.name = std::string(name), .iconv_name = normal};
-    if (is_name_of_utf8(normal)) {
-        result.is_utf8 = true;
-        if (normal == "utf-8-sig") result.mark = "\xef\xbb\xbf";
-        return result;
-    }
-    for (alias const& each : aliases)
-        if (each.name == normal) result.iconv_name = each.iconv_name;
-    if (result.iconv_name.starts_with("UTF-16")) result.unit = 2;
-    if (result.iconv_name.starts_with("UTF-32")) result.unit = 4;
-    if (result.iconv_name == "UTF-16" || result.iconv_name == "UTF-32") expect_mark(result);
-    return result;
-}
-
-converter::converter(encoding const& of, std::string const& to, std::string const& from)
-    : handle_(::iconv_open(to.c_str(), from.c_str())) {
-    if (handle_ != none()) return;
-    int const error = errno;
-    if (error == EINVAL) throw lookup_error("unknown encoding: '" + of.name + "'");
-    throw std::system_error(error, std::system_category(), "iconv_open");
-}
-
-converter::~converter() {
-    if (handle_ != none()) ::iconv_close(handle_);
-}
-
-converter::stopped converter::convert(std::string_view& input, std::string& output) {
-    char* from = const_cast<char*>(input.data()); // iconv() does not write there
-    std::size_t left = input.size();
-    for (;;) {
-        std::array<char, 4096> space;
-        char* to = space.data();
-        std::size_t free = space.size();
-        std::size_t const result = ::iconv(handle_, &from, &left, &to, &free);
-        int const error = errno;
-        output.append(space.data(), space.size() - free);
-        input = input.substr(input.size() - left);
-        if (result != std::size_t(-1)) return stopped::at_end;
-        if (error == EINVAL) return stopped::at_incomplete;
-        if (error != E2BIG) return stopped::at_invalid;
-    }
-}
-
-void converter::finish(std::string& output) {
-    std::array<char, 64> space; // an escape sequence has a few octets
-    char* to = space.data();
-    std::size_t free = space.size();
-    ::iconv(handle_, nullptr, nullptr, &to, &free);
-    output.append(space.data(), space.size() - free);
 }
 
 decoder::decoder(encoding of, on_error then) : encoding_(std::move(of)), on_error_(then) {

@@ -1,11 +1,10 @@
 #pragma once
 
+#include <weft/io/detail/encoding.hpp>
+
 #include <cstddef>
 #include <string>
 #include <string_view>
-#include <utility>
-
-#include <iconv.h>
 
 namespace weft::detail {
 
@@ -22,44 +21,6 @@ struct utf8_unit {
 utf8_unit look_at_utf8(std::string_view octets);
 /// How many octets at the front are complete characters.
 std::size_t valid_utf8(std::string_view octets);
-
-/// An encoding by the name that iconv knows.
-struct encoding {
-    std::string name;           ///< as the user wrote it, for messages
-    std::string iconv_name;     ///< what is without a byte order mark
-    std::string swapped_name{}; ///< with the mark of the other order
-    std::string mark{};         ///< begins a stream, or may
-    std::string swapped_mark{};
-    std::size_t unit = 1; ///< of so many octets is skipped what is wrong
-    bool is_utf8 = false;
-
-    /// Errors: lookup_error
-    static encoding parse(std::string_view name);
-};
-
-/// Owns a descriptor of iconv, or none.
-class converter {
-public:
-    converter() = default;
-    /// Errors: lookup_error, naming the encoding
-    converter(encoding const& of, std::string const& to, std::string const& from);
-    converter(converter&& other) noexcept : handle_(std::exchange(other.handle_, none())) {}
-    converter& operator=(converter&& other) noexcept {
-        std::swap(handle_, other.handle_);
-        return *this;
-    }
-    ~converter();
-
-    enum class stopped : unsigned char { at_end, at_invalid, at_incomplete };
-    /// Converts up to the end or to what cannot be converted; `input` begins there afterwards.
-    stopped convert(std::string_view& input, std::string& output);
-    /// Back to the beginning; what that takes is put out.
-    void finish(std::string& output);
-
-private:
-    static ::iconv_t none() { return ::iconv_t(-1); }
-    ::iconv_t handle_ = none();
-};
 
 /// Octets to UTF-8, piece by piece.
 class decoder {

@@ -106,7 +106,8 @@ TEST_CASE("AF2: text in other encodings, with and without byte order marks") {
     std::string const text = many_lines(3000);
     run_test({.workers = {1}, .seeds = {0}}, [&] {
         path const name = place / "encoded";
-        for (char const* const encoding : {"latin-1", "utf-16", "UTF-16LE", "utf_32", "cp1252"}) {
+        for (char const* const encoding : {"latin-1", "utf-16", "UTF-16LE", "utf_32", "cp1252",
+                                           "utf-8-sig", "gb18030"}) {
             file out = open_file(name, "w", {.encoding = encoding});
             std::size_t const half = text.find('\n', 20'000);
             out.write(text.substr(0, half));
@@ -132,6 +133,66 @@ TEST_CASE("AF2: text in other encodings, with and without byte order marks") {
         name.write_bytes("\xe9");
         check_throws<std::invalid_argument>([&] { name.read_text({.encoding = "ascii"}); },
                                             "ASCII");
+    });
+}
+
+TEST_CASE("AF2, TX2: a byte order mark is written once, at the beginning, and read over") {
+    scratch const place;
+    run_test({.seeds = {0}}, [&] {
+        path const name = place / "marked";
+        std::string const mark = "\xef\xbb\xbf";
+        weft::open_options const marked{.encoding = "utf-8-sig"};
+        auto const writes = [&](char const* mode, std::string_view text) {
+            file out = open_file(name, mode, marked);
+            out.write(text);
+            out.close();
+            return name.read_bytes();
+        };
+        check(writes("w", "a") == mark + "a", "a new file");
+        check(writes("a", "b") == mark + "ab", "not behind what is there");
+        file both = open_file(name, "r+", marked);
+        check(both.read() == "ab", "not a part of the text");
+        both.write("c");
+        both.seek(0);
+        check(both.read(2) == "ab" && both.readline() == "c", "again");
+        both.seek(0);
+        both.write("d");
+        both.close();
+        check(name.read_bytes() == mark + "dbc", "in its place");
+        name.write_bytes("");
+        check(writes("a", "x") == mark + "x", "an empty file");
+        check(name.read_text() == "\ufeffx", "to those who do not know of it a character");
+        name.write_bytes("bare");
+        check(open_file(name, "r", marked).read() == "bare", "it may be missing");
+        name.write_bytes(mark);
+        check(open_file(name, "r", marked).read().empty(), "and be alone");
+        name.write_bytes(std::string("\xfe\xff\0a\x20\xac", 6));
+        check(open_file(name, "r", {.encoding = "utf-16"}).read() == "a\u20ac", "the other order");
+    });
+}
+
+TEST_CASE("AF2, TX2: errors in other encodings take nothing that is good, and go on") {
+    scratch const place;
+    run_test({.seeds = {0}}, [&] {
+        path const name = place / "bad";
+        weft::open_options const ascii{.encoding = "ascii"};
+        name.write_bytes("good\xff");
+        file strict = open_file(name, "r", ascii);
+        check(strict.read(3) == "goo", "what is good");
+        for (int i = 0; i < 2; ++i)
+            check_throws<std::invalid_argument>([&] { strict.read(); }, "again and again");
+        check(strict.read(1) == "d", "up to the error");
+        check_throws<std::invalid_argument>([&] { strict.read(1); }, "the error");
+        check_throws<std::invalid_argument>([&] { name.read_text({.encoding = "ascii"}); }, "all");
+        name.write_bytes("\xef\xbb\xbf\xff");
+        file marked = open_file(name, "r", {.encoding = "utf-8-sig"});
+        for (int i = 0; i < 2; ++i)
+            check_throws<std::invalid_argument>([&] { marked.read(); }, "behind the mark");
+        file out = open_file(name, "w", {.buffering = 1, .encoding = "iso-2022-jp"});
+        out.write("\u3042");
+        out.flush();
+        check_throws<std::invalid_argument>([&] { out.write("\u3042\u20ac\n"); }, "no euro");
+        check(name.read_bytes() == "\x1b$B$\"\x1b(B", "complete, and nothing of what was refused");
     });
 }
 

@@ -345,6 +345,10 @@ void change_tree(answers& out) {
     act("read_text newline", [] { return p("new/v").read_text(); });
     act("write_text utf-16", [] { return p("new/w").write_text("aä\n", {.encoding = "utf-16"}); });
     act("read_text utf-16", [] { return p("new/w").read_text({.encoding = "utf-16"}); });
+    act("write_text sig",
+        [] { return p("new/sig").write_text("aä\n", {.encoding = "utf-8-sig"}); });
+    act("read_bytes sig", [] { return p("new/sig").read_bytes(); });
+    act("read_text sig", [] { return p("new/sig").read_text({.encoding = "utf-8-sig"}); });
     act("write_text ascii",
         [] { return p("new/x").write_text("ä", {.encoding = "ascii", .errors = "replace"}); });
     act("open append", [] { return written(p("new/o"), "ab", "one"); });

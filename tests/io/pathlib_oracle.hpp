@@ -161,6 +161,9 @@ do('write_text newline', lambda: P('new/v').write_text('a\nb\n', encoding='utf-8
 do('read_text newline', lambda: P('new/v').read_text(encoding='utf-8').encode())
 do('write_text utf-16', lambda: P('new/w').write_text('a\u00e4\n', encoding='utf-16'))
 do('read_text utf-16', lambda: P('new/w').read_text(encoding='utf-16').encode())
+do('write_text sig', lambda: P('new/sig').write_text('a\u00e4\n', encoding='utf-8-sig'))
+do('read_bytes sig', lambda: P('new/sig').read_bytes())
+do('read_text sig', lambda: P('new/sig').read_text(encoding='utf-8-sig').encode())
 do('write_text ascii', lambda: P('new/x').write_text('\u00e4', encoding='ascii', errors='replace'))
 def opened(p, mode, use):
     with p.open(mode) as f: return use(f)

@@ -71,7 +71,8 @@ struct walk_options {
     bool follow_symlinks = false;
 };
 
-/// encoding: as iconv knows it; empty is UTF-8. errors: "strict" (also if empty), "replace" or
+/// encoding: as text_receive_stream has them. A byte order mark is written at the beginning of a
+/// file, not behind what is there. Empty is UTF-8. errors: "strict" (also if empty), "replace" or
 /// "ignore". newline: none translates "\r\n" and "\r" to "\n" when reading and nothing when
 /// writing; "" translates nothing; when writing, "\r" and "\r\n" replace each "\n".
 struct text_options {

@@ -1,0 +1,47 @@
+#pragma once
+
+#include <cstddef>
+#include <string>
+#include <string_view>
+#include <utility>
+
+namespace weft::detail {
+
+/// An encoding of text, by Python's names and iconv's: what files and text streams know.
+struct encoding {
+    std::string name;           ///< as the user wrote it, for messages
+    std::string iconv_name;     ///< what is without a byte order mark
+    std::string swapped_name{}; ///< with the mark of the other order
+    std::string mark{};         ///< begins a text, or may
+    std::string swapped_mark{};
+    std::size_t unit = 1; ///< of so many octets is skipped what is wrong
+    bool is_utf8 = false;
+
+    /// Errors: lookup_error
+    static encoding parse(std::string_view name);
+};
+
+/// Owns a descriptor of iconv(3), or none.
+class converter {
+public:
+    converter() = default;
+    /// By iconv's names. Errors: lookup_error, naming the encoding
+    converter(encoding const& of, std::string const& to, std::string const& from);
+    converter(converter&& other) noexcept : handle_(std::exchange(other.handle_, nullptr)) {}
+    converter& operator=(converter&& other) noexcept {
+        std::swap(handle_, other.handle_);
+        return *this;
+    }
+    ~converter();
+
+    enum class stopped : unsigned char { at_end, at_invalid, at_incomplete };
+    /// Converts up to the end or to what cannot be converted; `input` begins there afterwards.
+    stopped convert(std::string_view& input, std::string& output);
+    /// Back to the beginning; what that takes is put out.
+    void finish(std::string& output);
+
+private:
+    void* handle_ = nullptr; // an iconv_t; null: none
+};
+
+} // namespace weft::detail
