@@ -1,11 +1,15 @@
 #include "tls_connection.hpp"
 #include "tls_failure.hpp"
 
+#include <weft/runtime/detail/parking.hpp>
+#include <weft/runtime/this_task.hpp>
 #include <weft/streams/tls_attribute.hpp>
 
 #include <ctime>
 #include <functional>
 #include <memory>
+#include <mutex>
+#include <optional>
 
 #include <arpa/inet.h>
 #include <openssl/x509v3.h>
@@ -135,16 +139,33 @@ std::optional<std::vector<std::string>> shared_ciphers(SSL const* ssl, bool serv
 
 } // namespace
 
+namespace {
+
+// Who asks may be an OS thread, which may wait: it holds up no worker.
+class no_waiting {
+public:
+    no_waiting() {
+        if (current_fiber() != nullptr) ban_.emplace();
+    }
+
+private:
+    std::optional<no_suspend> ban_;
+};
+
+} // namespace
+
 // What the stream underneath knows of itself, as long as it is underneath: unwrap() gives it away
-// under the same lock.
-// Asked under the lock, too: unwrap() gives the transport to somebody who may destroy it at once.
+// under the same lock, to somebody who may destroy it at once. A user's getter that waits would
+// keep the lock, and with it every worker that wants it: the ban names its call.
 attribute_map tls_connection::attributes_of_transport() const {
     std::lock_guard const guard(lock_);
+    no_waiting const ban;
     if (is_unwrapped_) return {};
     return transport_.extra_attributes().surround([this](std::function<void()> const& ask) {
         std::lock_guard const inner(lock_);
         if (is_unwrapped_)
             throw typed_attribute_lookup_error("the stream under TLS has been given away");
+        no_waiting const inner_ban;
         ask();
     });
 }

@@ -1,5 +1,6 @@
 #include <weft/streams/tls_context.hpp>
 
+#include "support/child_process.hpp"
 #include "tls_failures.hpp"
 
 #include <weft/runtime/cancel_scope.hpp>
@@ -11,7 +12,9 @@
 
 #include <atomic>
 #include <chrono>
+#include <csignal>
 #include <exception>
+#include <filesystem>
 #include <functional>
 #include <stdexcept>
 #include <string>
@@ -35,6 +38,38 @@ void run_few(std::function<void()> const& body) {
 bool was_resumed(tls_stream const& stream) {
     return ::SSL_session_reused(stream.extra(attribute::ssl_object)) == 1;
 }
+
+constexpr weft::typed_attribute<int> slow_number{"slow_number"};
+
+// Waits where nobody may.
+class slow_to_answer final : public weft::byte_stream {
+public:
+    explicit slow_to_answer(weft::memory_network_stream of) : of_(std::move(of)) {}
+    using byte_send_stream::send;
+    std::size_t receive_some(weft::buffer target) override { return of_.receive_some(target); }
+    void send(weft::bytes_view data) override { of_.send(data); }
+    void send_eof() override { of_.send_eof(); }
+    void close() override { of_.close(); }
+    weft::attribute_map extra_attributes() const override {
+        return {{slow_number, [] {
+                     weft::sleep(1ms);
+                     return 1;
+                 }}};
+    }
+
+private:
+    weft::memory_network_stream of_;
+};
+
+child_program const waits_in_a_getter("waits in a getter", [] {
+    weft::run([] {
+        memory_network network;
+        auto ends = network.make_pair();
+        tls_pair pair = shake_hands(slow_to_answer(std::move(ends.first)), std::move(ends.second));
+        std::filesystem::remove_all(certificates::get().folder()); // nobody will after what comes
+        pair.client.extra(slow_number);
+    });
+});
 
 } // namespace
 
@@ -225,6 +260,13 @@ TEST_CASE("A7: after unwrap() a getter does not ask the stream underneath, which
         check_throws<weft::typed_attribute_lookup_error>([&] { (*ask_port)(); }, "given away");
         check((*known.find(attribute::tls_version))() == "TLSv1.3", "its own are still known");
     });
+}
+
+TEST_CASE("A7: a getter under TLS that waits ends the process, and names its call") {
+    child_end const end = run_child("waits in a getter");
+    INFO(end.output);
+    CHECK(end.signal == SIGABRT);
+    CHECK(end.says("would suspend in sleep inside a no_suspend scope"));
 }
 
 TEST_CASE("A7: attributes can be asked for while unwrap() gives the stream underneath away") {

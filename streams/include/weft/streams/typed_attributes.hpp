@@ -32,13 +32,14 @@ private:
 };
 
 /// Keys and how to get their values: `{{key, getter}, ...}`. A getter is called each time it is
-/// asked.
+/// asked, by whoever asks. It must not wait for anything (suspend its task): wrappers call it with
+/// a lock held. Under TLS one that does ends the process and names the call.
 ///
 /// Threads  a value
 /// Source   AnyIO TypedAttributeProvider.extra_attributes
 class attribute_map {
 public:
-    /// Calls what it is given, or throws instead.
+    /// Calls what it is given, or throws instead. Must not wait, as getters must not.
     using surrounding = std::function<void(std::function<void()> const& ask)>;
 
     class entry {
@@ -124,7 +125,8 @@ public:
     typed_attribute_provider& operator=(typed_attribute_provider const&) = default;
     virtual ~typed_attribute_provider() = default;
 
-    /// What there is, by key. Wrappers update() the map of what they wrap.
+    /// What there is, by key. Wrappers update() the map of what they wrap. Must not wait, nor may
+    /// the getters in it.
     virtual attribute_map extra_attributes() const { return {}; }
 
     template <class T> T extra(typed_attribute<T> const& key) const {
