@@ -3,6 +3,8 @@
 #include "pipe_calls.hpp"
 
 #include <weft/io/detail/open_descriptor.hpp>
+#include <weft/io/error.hpp>
+#include <weft/runtime/cancel_scope.hpp>
 #include <weft/runtime/detail/parking.hpp>
 #include <weft/streams/detail/connected_socket.hpp>
 #include <weft/streams/pipe.hpp>
@@ -14,6 +16,7 @@
 #include <cerrno>
 #include <cstring>
 #include <memory>
+#include <mutex>
 #include <stdexcept>
 #include <string>
 #include <system_error>
@@ -163,6 +166,42 @@ private:
 
 // -- All else -------------------------------------------------------------------------------------
 
+// A wait in a thread, which nothing wakes: close() ends it as a cancellation would, and the thread
+// is left alone.
+class closable_wait {
+public:
+    template <class Body> auto run(Body body) {
+        cancel_scope own;
+        attached const in_reach(*this, own);
+        auto result = own.run(std::move(body));
+        if (!result) throw closed_resource_error();
+        return *std::move(result);
+    }
+    void close() {
+        std::lock_guard const guard(lock_);
+        closed_ = true;
+        if (waiting_ != nullptr) waiting_->cancel("the stream was closed");
+    }
+
+private:
+    struct attached {
+        closable_wait& to;
+        attached(closable_wait& wait, cancel_scope& scope) : to(wait) {
+            std::lock_guard const guard(to.lock_);
+            if (to.closed_) throw closed_resource_error();
+            to.waiting_ = &scope;
+        }
+        ~attached() {
+            std::lock_guard const guard(to.lock_);
+            to.waiting_ = nullptr;
+        }
+    };
+
+    std::mutex lock_;
+    bool closed_ = false;
+    cancel_scope* waiting_ = nullptr; // of the one who waits
+};
+
 // One read in a thread, which may take for ever. Shared with the thread; neither relies on the
 // other.
 struct thread_read {
@@ -196,24 +235,35 @@ public:
         require_room(target);
         descriptor_use use(descriptor_, access::read, "reading from");
         detail::enter_blocking_call(receive_call);
-        if (rest_.empty()) read_in_thread(use, target.size());
+        if (rest_.empty()) read_more(use, target.size());
         std::size_t const count = std::min(rest_.size(), target.size());
         if (count != 0) std::memcpy(target.data(), rest_.data(), count);
         rest_.erase(0, count);
         return count;
     }
-    void close() override { descriptor_.close(); }
+    void close() override {
+        descriptor_.close();
+        wait_.close();
+    }
 
 private:
-    void read_in_thread(descriptor_use& use, std::size_t most) {
+    void read_more(descriptor_use& use, std::size_t most) {
+        if (under_way_ == nullptr && can_wait_)
+            use.retry(receive_call, [](int fd) -> ssize_t {
+                if (is_ready(fd, POLLIN)) return 0;
+                errno = EAGAIN;
+                return -1;
+            });
+        auto const read =
+            wait_.run([this, fd = use.fd(), most] { return read_in_thread(fd, most); });
+        if (read->error == EIO) return; // a terminal whose other side is gone
+        if (read->error != 0) detail::throw_broken("read", read->error);
+        rest_ = std::move(read->data);
+    }
+
+    std::shared_ptr<thread_read> read_in_thread(int fd, std::size_t most) {
         if (under_way_ == nullptr) {
-            if (can_wait_)
-                use.retry(receive_call, [](int fd) -> ssize_t {
-                    if (is_ready(fd, POLLIN)) return 0;
-                    errno = EAGAIN;
-                    return -1;
-                });
-            under_way_ = std::make_shared<thread_read>(use.fd(), most);
+            under_way_ = std::make_shared<thread_read>(fd, most);
             try {
                 to_thread::run_sync({.abandon_on_cancel = true},
                                     [read = under_way_] { read->perform(); });
@@ -224,13 +274,11 @@ private:
         } else {
             under_way_->done.wait();
         }
-        std::shared_ptr<thread_read> const read = std::exchange(under_way_, nullptr);
-        if (read->error == EIO) return; // a terminal whose other side is gone
-        if (read->error != 0) detail::throw_broken("read", read->error);
-        rest_ = std::move(read->data);
+        return std::exchange(under_way_, nullptr);
     }
 
     open_descriptor descriptor_;
+    closable_wait wait_;
     bool const can_wait_;
     // The reader's:
     bytes rest_; // read, and not yet received
@@ -251,12 +299,16 @@ public:
                 errno = EAGAIN;
                 return -1;
             });
-            ssize_t const sent = write_in_thread(use.fd(), data);
+            ssize_t const sent =
+                wait_.run([fd = use.fd(), data] { return write_in_thread(fd, data); });
             if (sent < 0 && sent != -EINTR) detail::throw_broken("write", int(-sent));
             if (sent > 0) data = data.subview(std::size_t(sent));
         }
     }
-    void close() override { descriptor_.close(); }
+    void close() override {
+        descriptor_.close();
+        wait_.close();
+    }
 
 private:
     static ssize_t write_in_thread(int fd, bytes_view data) {
@@ -270,6 +322,7 @@ private:
     }
 
     open_descriptor descriptor_;
+    closable_wait wait_;
 };
 
 // -- Which of them --------------------------------------------------------------------------------
@@ -322,7 +375,7 @@ any_byte_send_stream send_to_shared(int fd) {
     switch (what) {
     case nature::own: return detail::pipe_maker::sending(std::move(own));
     case nature::socket: return socket_sink(std::move(own));
-    case nature::pollable: return patient_sink(std::move(own));
+    case nature::pollable: return std::make_unique<patient_sink>(std::move(own));
     default: return file_sink(std::move(own));
     }
 }

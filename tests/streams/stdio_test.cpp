@@ -7,9 +7,12 @@
 #include <weft/io/error.hpp>
 #include <weft/runtime/cancel_scope.hpp>
 #include <weft/runtime/inspect.hpp>
+#include <weft/runtime/lowlevel.hpp>
 #include <weft/runtime/task_group.hpp>
 #include <weft/streams/error.hpp>
 #include <weft/streams/pipe.hpp>
+#include <weft/sync/capacity_limiter.hpp>
+#include <weft/sync/to_thread.hpp>
 
 #include <doctest/doctest.h>
 
@@ -25,6 +28,7 @@
 
 #include <fcntl.h>
 #include <pty.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <termios.h>
@@ -195,6 +199,98 @@ TEST_CASE("devices that cannot be waited for") {
                                           "nothing");
         weft::send_to_shared(null.get()).send("gone");
         check(weft::receive_from_shared(zero.get()).receive(3) == std::string(3, '\0'), "zeros");
+    });
+}
+
+namespace {
+
+two_fds raw_terminal() {
+    two_fds sides = terminal();
+    ::termios settings{};
+    ::tcgetattr(sides.reads.get(), &settings);
+    ::cfmakeraw(&settings);
+    ::tcsetattr(sides.reads.get(), TCSANOW, &settings);
+    return sides;
+}
+
+// Until it would block.
+template <class Call> void exhaust(weft::unique_fd const& fd, Call call) {
+    int const flags = ::fcntl(fd.get(), F_GETFL);
+    ::fcntl(fd.get(), F_SETFL, flags | O_NONBLOCK);
+    char octets[64] = {};
+    while (call(fd.get(), octets, sizeof octets) > 0) {
+    }
+    ::fcntl(fd.get(), F_SETFL, flags);
+}
+
+// The kernel moves what is written on to the terminal, and has room again, until that is full, too.
+void fill(two_fds const& sides) {
+    constexpr int most_for_the_terminal = 4095;
+    int moved = 0;
+    while (moved < most_for_the_terminal) {
+        exhaust(sides.writes, ::write);
+        check(::ioctl(sides.reads.get(), FIONREAD, &moved) == 0, "a terminal");
+    }
+    exhaust(sides.writes, ::write);
+}
+
+// What is ready is taken by somebody else before the thread that uses it has begun: so it blocks.
+// Then the stream is closed.
+void close_while_a_thread_waits(weft::resource& stream, std::function<void()> const& use,
+                                std::function<void()> const& take, bool begun) {
+    weft::capacity_limiter& threads = weft::to_thread::current_default_thread_limiter();
+    threads.set_total_tokens(0);
+    bool told = false;
+    weft::with_task_group([&](weft::task_group& group) {
+        group.start_soon([&] {
+            weft::move_on_after(10s, [&] {
+                check_throws<weft::closed_resource_error>(use, "closed under it");
+                told = true;
+            });
+        });
+        weft::wait_all_tasks_blocked();
+        take();
+        if (begun) threads.set_total_tokens(1);
+        while (threads.borrowed_tokens() < double(begun))
+            weft::lowlevel::checkpoint();
+        stream.close();
+    });
+    check(told, "at once");
+    threads.set_total_tokens(1);
+}
+
+// A thread that was left behind is done once its device has something for it.
+void end_threads(std::function<void()> const& feed) {
+    while (weft::to_thread::current_default_thread_limiter().borrowed_tokens() > 0) {
+        feed();
+        weft::lowlevel::checkpoint();
+    }
+}
+
+} // namespace
+
+TEST_CASE("KS8, SP12: close() tells who waits for a thread that reads") {
+    run_with_descriptors([] {
+        for (bool const begun : {false, true}) {
+            two_fds const sides = raw_terminal(); // its controlling side is not opened again
+            auto input = weft::receive_from_shared(sides.writes.get());
+            write_to(sides.reads, "x");
+            close_while_a_thread_waits(
+                input, [&] { input.receive(); }, [&] { exhaust(sides.writes, ::read); }, begun);
+            end_threads([&] { write_to(sides.reads, "y"); });
+        }
+    });
+}
+
+TEST_CASE("KS8, SP12: close() tells who waits for a thread that writes") {
+    run_with_descriptors([] {
+        for (bool const begun : {false, true}) {
+            two_fds const sides = raw_terminal();
+            auto output = weft::send_to_shared(sides.writes.get());
+            close_while_a_thread_waits(
+                output, [&] { output.send("x"); }, [&] { fill(sides); }, begun);
+            end_threads([&] { exhaust(sides.reads, ::read); });
+        }
     });
 }
 

@@ -14,7 +14,8 @@ namespace weft {
 ///
 /// Where the system offers no way to read without blocking (a terminal of another user that other
 /// processes read as well), a thread reads; one that is cancelled leaves the thread behind, which
-/// does not delay the end of run(), and what that thread reads is received next.
+/// does not delay the end of run(), and what that thread reads is received next. A close() leaves it
+/// behind, too, and then what it reads is lost.
 ///
 /// Threads       any task; one receives and one sends at a time
 /// Cancellation  as byte_receive_stream, byte_send_stream. Regular files: a cancellation point on
