@@ -7,6 +7,31 @@
 #include <iostream>
 #include <sstream>
 #include <stdexcept>
+#include <utility>
+
+// Whose turn it is to accept, where several listeners share the places for max_connections.
+//
+//   A place is taken before a connection is, so that none is accepted which has to wait: cancelled
+//   there it would be lost (KL9), and it is better off in the kernel's queue, where the next server
+//   finds it. But who waits for a client must not keep a place meanwhile: with as many silent
+//   listeners as there are places nobody would be served. So a place is held only while it is
+//   tried, without suspension, to accept:
+//
+//     P1  wait for a place, behind those who came before
+//     P2  accept without waiting: there is a connection, it gets the place
+//     P3  there is none: give the place back, to who has waited longest, and wait for a client
+//     P4  a client: take a place if one is free and nobody waits for it, P2; else P1
+//
+//   No wake-up is lost. P3 gives back what P1 was given, so a place goes through the queue until
+//   somebody has a client for it. P4 looks for a client again after P1 and does not rely on having
+//   heard of one.
+//
+//   Rejected: to wait for a place without taking it. All have to be woken for each place then, and
+//   with one worker the same listener is the first each time.
+//
+//   A listener of somebody else's that knows no places (connection_handler::start() with a
+//   connection alone) may wait with a connection in hand. When it is cancelled there, the
+//   connection is handled beyond the limit: the server drains, and there will be no more.
 
 namespace weft::detail {
 
@@ -15,16 +40,27 @@ connection_gate::connection_gate(std::size_t most) : most_(most) {
 }
 
 void connection_gate::enter() {
+    if (!try_enter()) wait_in(queue_.waiters, "serve: a connection to end");
+}
+
+bool connection_gate::try_enter() noexcept {
     queue_.lock();
     bool const free = queue_.waiters.empty() && inside_ < most_;
     if (free) ++inside_;
     queue_.unlock();
-    if (!free) wait_in(queue_.waiters, "serve: a connection to end");
+    return free;
+}
+
+void connection_gate::enter_beyond() noexcept {
+    queue_.lock();
+    ++inside_;
+    queue_.unlock();
 }
 
 void connection_gate::leave() noexcept {
     queue_.lock();
-    wait_node* const next = queue_.claim_front(); // gets the place
+    // Gets the place, unless it was one too many.
+    wait_node* const next = inside_ <= most_ ? queue_.claim_front() : nullptr;
     if (next == nullptr && --inside_ == 0)
         while (wait_node* const node = empty_.pop_front()) {
             fiber& waiter = *node->waiter;
@@ -72,6 +108,26 @@ void connection_gate::remove_task(std::uint64_t id) noexcept {
 std::vector<std::uint64_t> connection_gate::tasks() const {
     std::lock_guard const guard(mutex_);
     return {tasks_.begin(), tasks_.end()};
+}
+
+void connection_place::wait() {
+    if (taken_) return;
+    if (gate_ != nullptr) gate_->enter();
+    taken_ = true;
+}
+
+bool connection_place::try_take() noexcept {
+    if (!taken_) taken_ = gate_ == nullptr || gate_->try_enter();
+    return taken_;
+}
+
+void connection_place::take_beyond() noexcept {
+    if (!taken_ && gate_ != nullptr) gate_->enter_beyond();
+    taken_ = true;
+}
+
+void connection_place::give_back() noexcept {
+    if (std::exchange(taken_, false) && gate_ != nullptr) gate_->leave();
 }
 
 connection_place::counted_task::counted_task(connection_gate* gate) : gate_(gate) {

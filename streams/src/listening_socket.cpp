@@ -6,10 +6,12 @@
 #include <weft/streams/detail/connected_socket.hpp>
 
 #include <array>
+#include <cerrno>
 #include <chrono>
 #include <cstdio>
 #include <string>
 #include <system_error>
+#include <utility>
 
 #include <netinet/in.h>
 #include <netinet/tcp.h>
@@ -75,18 +77,30 @@ listening_socket listening_socket::adopt(unique_fd&& fd, bool is_unix) {
     return {std::move(fd), family};
 }
 
-int listening_socket::try_accept(accepted_socket& into) {
+// The labels are those of listener.cpp. Not to wait for a place in here: who closes the listener
+// lets others run until nobody is in here any more.
+int listening_socket::try_accept(accepted_socket& into, connection_place& place) {
     static constexpr char const* call = "accept";
     descriptor_use use(descriptor_, access::read, "accepting connections from");
     raw_address remote;
     ssize_t accepted = 0;
+    bool has_place = true;
     do { // a cancellation point each time: a filter of system calls may say EPERM for ever
         enter_blocking_call(call);
-        accepted = use.retry(call, [&remote](int fd) {
+        accepted = use.retry(call, [&](int fd) {
+            has_place = place.try_take(); // P4
+            if (!has_place) return 0;
             remote.length = sizeof remote.storage;
-            return ::accept4(fd, remote.get(), &remote.length, SOCK_NONBLOCK | SOCK_CLOEXEC);
+            int const got =
+                ::accept4(fd, remote.get(), &remote.length, SOCK_NONBLOCK | SOCK_CLOEXEC); // P2
+            if (got < 0 && (errno == EAGAIN || errno == EWOULDBLOCK)) {
+                place.give_back(); // P3
+                errno = EAGAIN;
+            }
+            return got;
         });
     } while (accepted < 0 && concerns_the_connection(int(-accepted)));
+    if (!has_place) return EAGAIN;
     if (accepted < 0) return int(-accepted);
     into.fd.reset(int(accepted));
     into.family = family_;
@@ -96,17 +110,21 @@ int listening_socket::try_accept(accepted_socket& into) {
 
 accepted_socket listening_socket::accept() {
     accepted_socket accepted;
-    if (int const error = try_accept(accepted)) fail(error);
+    connection_place unlimited(nullptr);
+    if (int const error = try_accept(accepted, unlimited)) fail(error);
     return accepted;
 }
 
-accepted_socket listening_socket::accept_or_back_off() {
+accepted_socket listening_socket::accept_or_back_off(connection_place& place) {
     accepted_socket accepted;
-    for (bool told = false;; told = true) {
-        int const error = try_accept(accepted);
+    for (bool told = false;;) {
+        place.wait(); // P1
+        int const error = try_accept(accepted, place);
         if (error == 0) return accepted;
+        if (error == EAGAIN) continue;
         if (!is_shortage(error)) fail(error);
-        if (!told)
+        place.give_back();
+        if (!std::exchange(told, true))
             std::fprintf(stderr, "weft: accept: %s; trying again\n",
                          std::system_category().message(error).c_str());
         sleep(back_off);

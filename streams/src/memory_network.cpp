@@ -315,14 +315,24 @@ memory_network_listener::~memory_network_listener() {
 }
 
 memory_network_stream memory_network_listener::accept() {
+    detail::connection_place unlimited(nullptr);
+    return *try_accept(unlimited);
+}
+
+// None: there is no place. The labels are those of listener.cpp.
+std::optional<memory_network_stream>
+memory_network_listener::try_accept(detail::connection_place& place) {
     detail::network_port& port = detail::open(port_);
     auto const inside = port.accepting.enter();
     detail::enter_blocking_call("memory network accept");
     std::unique_lock lock(port.mutex);
-    while (!port.closed && port.waiting.empty())
+    while (!port.closed && port.waiting.empty()) {
+        place.give_back(); // P3
         port.changed.wait(lock);
+    }
     if (port.closed) throw closed_resource_error();
-    memory_network_stream accepted = std::move(port.waiting.front());
+    if (!place.try_take()) return {}; // P4
+    std::optional<memory_network_stream> accepted(std::move(port.waiting.front()));
     port.waiting.pop_front();
     return accepted;
 }
@@ -341,8 +351,13 @@ attribute_map memory_network_listener::extra_attributes() const {
 void memory_network_listener::serve_connections(
     connection_handler<memory_network_stream> const& handler, task_group& group) {
     for (;;) {
-        handler.wait_for_room();
-        handler.start(group, accept());
+        detail::connection_place place = handler.place();
+        std::optional<memory_network_stream> accepted;
+        while (!accepted) {
+            place.wait(); // P1
+            accepted = try_accept(place);
+        }
+        handler.start(group, *std::move(accepted), std::move(place));
     }
 }
 

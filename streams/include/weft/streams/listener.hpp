@@ -28,7 +28,8 @@ struct serve_options;
 ///     handler.start(group, std::move(accepted));
 ///
 /// Threads       a value; any task
-/// Cancellation  both are cancellation points; start() waits only where several accept at once
+/// Cancellation  both are cancellation points; start() waits only where several accept at once, and
+///               cancelled it has handled the connection all the same
 template <class Stream> class connection_handler {
 public:
     template <class Handler>
@@ -49,12 +50,27 @@ public:
 
     void operator()(Stream stream) const { handle_(std::move(stream)); }
 
-    void wait_for_room() const { detail::connection_place{gate_}; }
+    void wait_for_room() const { place().wait(); }
 
     /// Handles the connection in a task of the group.
     void start(task_group& group, Stream stream) const {
+        detail::connection_place own = place();
+        try {
+            own.wait();
+        } catch (cancelled const&) { // what was accepted is not dropped
+            own.take_beyond();
+            start(group, std::move(stream), std::move(own));
+            throw;
+        }
+        start(group, std::move(stream), std::move(own));
+    }
+
+    /// For listeners that accept with a place in hand: one that is not taken yet.
+    detail::connection_place place() const { return detail::connection_place(gate_); }
+    /// The same with a place that is taken; never waits.
+    void start(task_group& group, Stream stream, detail::connection_place own) const {
         group.start_soon(
-            [handle = handle_, own = detail::connection_place(gate_)](Stream accepted) {
+            [handle = handle_, own = std::move(own)](Stream accepted) {
                 auto const counted = own.count_this_task();
                 handle(std::move(accepted));
             },
@@ -111,7 +127,8 @@ void run_server(connection_gate&, serve_options const&,
 /// A server: accepts until it is cancelled or accepting fails, then lets the handlers finish, and
 /// when the time to drain is over names those left and cancels them.
 ///
-/// Not more than max_connections are handled at a time; the next one waits to be accepted.
+/// Not more than max_connections are handled at a time, whatever the number of listeners; the next
+/// one waits to be accepted, and is left to the next server if this one is cancelled first.
 ///
 /// Cancellation  a cancellation point; it returns only after the last handler
 /// Errors        exception_group of what accepting and handlers threw; a handler that fails cancels

@@ -9,6 +9,7 @@
 #include <cstdint>
 #include <limits>
 #include <memory>
+#include <optional>
 #include <utility>
 
 namespace weft {
@@ -82,6 +83,7 @@ protected:
 private:
     friend struct detail::network_state;
     explicit memory_network_listener(std::shared_ptr<detail::network_port> port);
+    std::optional<memory_network_stream> try_accept(detail::connection_place&);
 
     std::shared_ptr<detail::network_port> port_; // none: moved from
 };

@@ -97,8 +97,9 @@ public:
 protected:
     void serve_connections(connection_handler<Stream> const& handler, task_group& group) override {
         for (;;) {
-            handler.wait_for_room();
-            handler.start(group, Stream(socket_.accept_or_back_off()));
+            detail::connection_place place = handler.place();
+            Stream accepted(socket_.accept_or_back_off(place));
+            handler.start(group, std::move(accepted), std::move(place));
         }
     }
 

@@ -18,7 +18,9 @@ public:
     connection_gate(connection_gate const&) = delete;
     connection_gate& operator=(connection_gate const&) = delete;
 
-    void enter();            // waits for a place
+    void enter();                 // waits for a place
+    bool try_enter() noexcept;    // not past those who wait
+    void enter_beyond() noexcept; // there is one more than allowed then
     void leave() noexcept;
     void wait_until_empty();
 
@@ -40,18 +42,22 @@ private:
     std::set<std::uint64_t> tasks_;
 };
 
-/// A place behind the gate, until it is destroyed. Without a gate there is always one.
+/// A place behind the gate, taken and given back by its owner, who is one task; given back at the
+/// latest when it is destroyed. Without a gate there is always one.
 class connection_place {
 public:
-    explicit connection_place(connection_gate* gate) : gate_(gate) {
-        if (gate_ != nullptr) gate_->enter();
-    }
+    explicit connection_place(connection_gate* gate) noexcept : gate_(gate) {}
     connection_place(connection_place&& other) noexcept
-        : gate_(std::exchange(other.gate_, nullptr)) {}
+        : gate_(other.gate_), taken_(std::exchange(other.taken_, false)) {}
     connection_place& operator=(connection_place&&) = delete;
-    ~connection_place() {
-        if (gate_ != nullptr) gate_->leave();
-    }
+    ~connection_place() { give_back(); }
+
+    // Without effect if it is taken already.
+    void wait();
+    bool try_take() noexcept;
+    void take_beyond() noexcept;
+
+    void give_back() noexcept;
 
     /// Names the calling task as the one that handles the connection, while the result exists.
     class counted_task {
@@ -69,6 +75,7 @@ public:
 
 private:
     connection_gate* gate_;
+    bool taken_ = false;
 };
 
 } // namespace weft::detail

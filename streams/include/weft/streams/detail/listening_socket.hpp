@@ -2,6 +2,7 @@
 
 #include <weft/io/address.hpp>
 #include <weft/io/detail/open_descriptor.hpp>
+#include <weft/streams/detail/connection_gate.hpp>
 #include <weft/streams/typed_attributes.hpp>
 
 namespace weft::detail {
@@ -18,13 +19,14 @@ public:
     listening_socket(unique_fd, int family);
     static listening_socket adopt(unique_fd&&, bool is_unix); // Errors: std::invalid_argument
 
-    accepted_socket accept();             // Errors: std::system_error
-    accepted_socket accept_or_back_off(); // waits when there are no descriptors left
+    accepted_socket accept(); // Errors: std::system_error
+    /// Takes the place along with the connection. Waits when there are no descriptors left.
+    accepted_socket accept_or_back_off(connection_place&);
     void close() { descriptor_.close_completely(); } // KD7
     attribute_map attributes() const;
 
 private:
-    int try_accept(accepted_socket&); // 0, or the errno
+    int try_accept(accepted_socket&, connection_place&); // 0, or the errno; EAGAIN: no place
 
     open_descriptor descriptor_;
     int family_;
