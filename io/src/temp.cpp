@@ -180,12 +180,12 @@ struct named_temporary_file::opened {
         detail::file_request request = detail::parse_file_mode(how.mode, how.open);
         return detail::act_in_thread(nullptr, [&] {
             named_descriptor made = make_file(name);
-            detail::owned_name owned(made.name);
+            detail::owned_name name_of_file(made.name);
             request.format.name = made.name;
-            auto state = detail::make_file_state(std::move(made.fd), std::move(request),
-                                                 "'" + made.name.as_posix() + "'");
-            if (!how.delete_file) owned.release();
-            return opened{std::move(made.name), std::move(owned), std::move(state),
+            auto opened_file = detail::make_file_state(std::move(made.fd), std::move(request),
+                                                       "'" + made.name.as_posix() + "'");
+            if (!how.delete_file) name_of_file.release();
+            return opened{std::move(made.name), std::move(name_of_file), std::move(opened_file),
                           how.delete_on_close};
         });
     }
@@ -222,9 +222,9 @@ struct spooled_temporary_file::made {
         detail::file_request request = detail::parse_file_mode(how.mode, how.open);
         auto spooled = std::make_unique<detail::spooled_device>(max_size, [name = name_of(how)] {
             unique_fd fd = make_nameless(name);
-            auto device = detail::make_descriptor_device(fd.get(), true, "a temporary file");
+            auto rolled_over = detail::make_descriptor_device(fd.get(), true, "a temporary file");
             fd.release();
-            return device;
+            return rolled_over;
         });
         detail::spooled_device* const device = spooled.get();
         return {detail::make_file_state(std::move(spooled), std::move(request)), device};

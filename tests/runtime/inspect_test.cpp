@@ -531,11 +531,11 @@ TEST_SUITE("runtime.inspect") {
     namespace {
 
     /// Bodies are lambdas within a lambda that is a template: the demangler of libstdc++ 12 does not know these.
-    template <class... F> void all_of(task_group& group, F... f) {
+    template <class F> void all_of(task_group& group, F f) {
         [&]<std::size_t... Index>(std::index_sequence<Index...>) {
-            (group.start_soon([f] { f(std::integral_constant<std::size_t, Index>()); }), ...);
+            group.start_soon([f] { f(std::integral_constant<std::size_t, (Index + ...)>()); });
         }
-        (std::index_sequence_for<F...>());
+        (std::make_index_sequence<1>());
     }
 
     } // namespace
