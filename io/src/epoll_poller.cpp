@@ -21,15 +21,19 @@ constexpr std::uint64_t wakeup_data =
     throw std::system_error(errno, std::system_category(), call);
 }
 
+::timespec limit_of(duration at_most) noexcept {
+    auto const seconds = std::chrono::duration_cast<std::chrono::seconds>(at_most);
+    return {time_t(std::min<std::int64_t>(seconds.count(), 1'000'000'000)),
+            long((at_most - seconds).count())};
+}
+
 // epoll_pwait2 takes nanoseconds; where the kernel lacks it, rounded up: never early.
 int wait(int epoll, ::epoll_event* events, int most, duration at_most) noexcept {
     if (at_most <= duration::zero()) return ::epoll_wait(epoll, events, most, 0);
     if (at_most == duration::max()) return ::epoll_wait(epoll, events, most, -1);
     static std::atomic<bool> has_pwait2 = true;
     if (has_pwait2.load(std::memory_order_relaxed)) { // found out again at worst
-        auto const seconds = std::chrono::duration_cast<std::chrono::seconds>(at_most);
-        ::timespec const limit{time_t(std::min<std::int64_t>(seconds.count(), 1'000'000'000)),
-                               long((at_most - seconds).count())};
+        ::timespec const limit = limit_of(at_most);
         int const count = ::epoll_pwait2(epoll, events, most, &limit, nullptr);
         if (count >= 0 || errno != ENOSYS) return count;
         has_pwait2.store(false, std::memory_order_relaxed); //  "
@@ -80,6 +84,12 @@ unsigned epoll_poller::collect(duration at_most, caller who) {
     return count_;
 }
 
+void epoll_poller::await(duration at_most) {
+    ::pollfd look{epoll_, POLLIN, 0};
+    ::timespec const limit = limit_of(std::max(at_most, duration::zero()));
+    ::ppoll(&look, 1, at_most == duration::max() ? nullptr : &limit, nullptr);
+}
+
 void epoll_poller::dispatch() noexcept {
     constexpr std::uint32_t reading = EPOLLIN | EPOLLPRI | EPOLLRDHUP | EPOLLHUP | EPOLLERR;
     constexpr std::uint32_t writing = EPOLLOUT | EPOLLHUP | EPOLLERR;
@@ -126,8 +136,8 @@ void epoll_poller::add(int fd, io_state& state) {
 }
 
 void epoll_poller::remove(int fd) noexcept {
-    if (::epoll_ctl(epoll_, EPOLL_CTL_DEL, fd, nullptr) == 0)
-        registered_.fetch_sub(1, std::memory_order_relaxed); // a hint
+    ::epoll_ctl(epoll_, EPOLL_CTL_DEL, fd, nullptr); // fails if the number was closed: gone as well
+    registered_.fetch_sub(1, std::memory_order_relaxed); // a hint
 }
 
 } // namespace weft::detail

@@ -12,13 +12,14 @@
 namespace weft::detail {
 
 /// epoll behind the poller's contract: edge-triggered, each descriptor registered once, in the
-/// poller of the worker that first waited on it.
+/// poller of a worker that had time left when it was first waited for.
 class epoll_poller final : public poller {
 public:
     epoll_poller();
     ~epoll_poller() override;
 
     unsigned collect(duration at_most, caller) override;
+    void await(duration at_most) override;
     void dispatch() noexcept override;
     void interrupt() noexcept override;
     bool has_events() const noexcept override;

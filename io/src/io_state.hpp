@@ -35,7 +35,7 @@ static_assert(sizeof(io_state) == 64);
 io_state* take_io_state(int fd) noexcept;
 void release_io_state(io_state&) noexcept; // gives up one
 
-/// Registers with the poller of the calling worker, unless it is registered already. Errors:
+/// Registers with the poller of a worker that has time left, unless it is registered already. Errors:
 /// std::system_error
 void register_once(io_state&);
 void unregister(io_state&) noexcept;

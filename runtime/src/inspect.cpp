@@ -221,6 +221,8 @@ void wait_all_tasks_blocked() {
     run.quiescence.waiters.push_back(node);
     run.quiescence_waiters.fetch_add(1, std::memory_order_seq_cst); // pairs with sleep()
     run.quiescence.unlock();
+    for (auto const& each : run.workers)
+        run.wake_worker(each->index); // so that it sleeps in the way that await_events() needs
     detail::wake_reason const why = wait.suspend();
     run.quiescence.lock();
     if (node.next != nullptr) {

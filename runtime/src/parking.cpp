@@ -153,7 +153,11 @@ void schedule(fiber& runnable) noexcept {
 
 poller* poller_for_registration() noexcept {
     worker* const here = this_worker();
-    return here != nullptr ? here->run_of.with_time_left(*here).poll.get() : nullptr;
+    if (here == nullptr) return nullptr;
+    fiber const* const self = here->current;
+    if (self != nullptr && self->pinned_to.load(std::memory_order_relaxed) < fiber::first_worker) // our own
+        return here->poll.get(); // nobody else could run it
+    return here->run_of.with_time_left(*here).poll.get();
 }
 
 service_list& current_services(char const* call) {

@@ -96,6 +96,7 @@ public:
     bool const single_cpu; // spinning would only take time from who is waited for
     std::atomic<bool> stopping = false;
     std::atomic<std::size_t> quiescence_waiters = 0;
+    std::atomic<std::uint64_t> awakenings = 0; // of workers that slept while somebody waited for quiet
     std::atomic<bool> monitor_dozes = false;
 
     // waiters of wait_all_tasks_blocked()

@@ -18,7 +18,7 @@ constexpr std::uint32_t most_slot_uses_in_a_row = 3;     // else a pair of fiber
 constexpr std::int64_t poll_interval = 100'000;          // ns, while busy
 constexpr std::int64_t longest_without_poll = 1'000'000; // ns, while much is ready
 constexpr std::uint32_t much_ready = 64;                 // what comes now would run after all of it
-constexpr std::int64_t neglected_after = 1'000'000;      //  "
+constexpr std::int64_t neglected_after = 1'000'000;      // ns without a look at its events
 constexpr std::int64_t time_before_slot_is_stolen = 3'000; // ns
 constexpr std::int64_t time_before_few_are_stolen = 2'000; //  "
 constexpr std::int64_t longest_spin = 20'000;            // ns: waking a sleeping core costs 30,000
@@ -371,9 +371,10 @@ void worker::service() noexcept {
     }
     // Events collected early only wait in the ring, until it overflows: 10,000 busy connections.
     std::int64_t const interval = ready.size() < much_ready ? poll_interval : longest_without_poll;
-    if (poll->is_used() && ns(now) - last_poll > interval) {
+    if (ns(now) - last_poll > interval) {
         last_poll = ns(now);
-        poll_now(*this);
+        if (poll->is_used()) poll_now(*this);
+        poll_neglected(last_poll);
     }
 }
 
@@ -411,9 +412,16 @@ void worker::dispatch(worker& of, unsigned events) noexcept {
     of.poll->dispatch();
     dispatching = false;
     worker_counters::count(counters.events, events);
-    if (run_of.workers.size() > 1 && ready.size() > 1 &&
-        std::int64_t(ready.size()) * turn_time > worth_waking_for)
-        run_of.notify();
+    if (alone || ready.empty()) return;
+    bool const helper_is_due =
+        ready.size() > 1 && std::int64_t(ready.size()) * turn_time > worth_waking_for;
+    if (!searching) {
+        if (helper_is_due) run_of.notify();
+        return;
+    }
+    // Nothing else to be searched for. The last searcher: work that others pushed relied on it (idle_word I3).
+    searching = false;
+    if (run_of.idle.stop_searching() && (helper_is_due || has_more_than_ready())) run_of.notify();
 }
 
 bool worker::neglects_poller(std::int64_t now) const noexcept {
@@ -421,12 +429,16 @@ bool worker::neglects_poller(std::int64_t now) const noexcept {
            !run_of.idle.is_asleep(index);
 }
 
-// For fibers whose events wait for a worker that is kept busy. Gives how many events there were.
-unsigned worker::poll_neglected(std::int64_t now) noexcept {
-    for (auto const& other : run_of.workers)
-        if (other.get() != this && other->neglects_poller(now))
-            if (unsigned const events = poll_now(*other)) return events;
-    return 0;
+// For fibers whose events wait for a worker that is kept busy. True: there were some.
+bool worker::poll_neglected(std::int64_t now) noexcept {
+    auto const count = unsigned(run_of.workers.size());
+    for (unsigned step = 1; step < count; ++step) { // not the same first for everybody
+        worker& other = *run_of.workers[(index + step) % count];
+        if (!other.neglects_poller(now) || poll_now(other) == 0) continue;
+        run_of.notify(); // who stands in next, while we are busy with these
+        return true;
+    }
+    return false;
 }
 
 // A worker whose poller this one looks into again soon, instead of sleeping for long; nobody else does.
@@ -476,7 +488,7 @@ fiber* worker::find_elsewhere() noexcept {
         std::int64_t const now = ns(runtime::real_now());
         measure_turns(now);
         if (poll->is_used() && poll_now(*this) != 0) return nullptr;
-        if (poll_neglected(now) != 0) return nullptr;
+        if (poll_neglected(now)) return nullptr;
         if (has_work() || !run_of.injection.empty()) return nullptr; // the own queues again
         if (!searching) searching = run_of.idle.try_start_searching(unsigned(run_of.workers.size()));
         if (searching)
@@ -537,10 +549,18 @@ fiber* worker::take_spawns_of(worker& victim) noexcept {
 
 // What this worker could run.
 bool worker::anything_to_run() const noexcept {
-    if (!run_of.injection.empty() || has_work()) return true;
+    return !run_of.injection.empty() || has_work() || others_have_work();
+}
+
+bool worker::others_have_work() const noexcept {
     for (auto const& other : run_of.workers)
-        if (other->has_work_for_all()) return true;
+        if (other.get() != this && other->has_work_for_all()) return true;
     return false;
+}
+
+// Beside what is in the own ring.
+bool worker::has_more_than_ready() const noexcept {
+    return !run_of.injection.empty() || !spawned.empty() || !overflow.empty() || others_have_work();
 }
 
 // Worth it only where work may come without a system call of ours: from other workers, or from threads
@@ -563,19 +583,15 @@ bool worker::spin() noexcept {
 }
 
 void worker::sleep() noexcept {
-    auto const count = unsigned(run_of.workers.size());
     run_of.idle.announce_sleep(index, std::exchange(searching, false)); // W1, W2
     if (anything_to_run() || run_of.stopping.load(std::memory_order_seq_cst)) { // W3
         run_of.idle.retract(index);                                                // W4
         note_awake();
         return;
     }
-    if (run_of.quiescence_waiters.load(std::memory_order_seq_cst) != 0 && // pairs with the waiter
-        run_of.idle.retract_as_last(index, count)) {
-        note_awake();
-        if (!look_everywhere()) run_of.wake_quiescence_waiters();
-        return;
-    }
+    bool const quiet_is_awaited =
+        run_of.quiescence_waiters.load(std::memory_order_seq_cst) != 0; // pairs with the waiter
+    if (quiet_is_awaited && tell_if_quiet()) return;
     poll_lock.lock();
     duration at_most = duration::max();
     if (time_point const timer = timers.earliest(); timer != time_point::max())
@@ -583,10 +599,8 @@ void worker::sleep() noexcept {
     worker* const looked_after = stand_in();
     if (looked_after != nullptr) at_most = std::min(at_most, duration(neglected_after));
     worker_counters::count(counters.sleeps);
-    unsigned const events = poll->collect(at_most, poller::caller::owner); // W5
-    if (looked_after != nullptr) looked_after->has_stand_in.store(false, std::memory_order_relaxed); //  "
-    run_of.idle.retract(index); // I4: whoever woke us, we count as searching now
-    note_awake();
+    unsigned const events = await_events(at_most, quiet_is_awaited); // W5
+    if (looked_after != nullptr) looked_after->has_stand_in.store(false, std::memory_order_relaxed); // as above
     woken_by_injection = !run_of.injection.empty();
     if (events != 0) dispatch(*this, events);
     poll_lock.unlock();
@@ -596,6 +610,35 @@ void worker::sleep() noexcept {
     served_at.store(last_poll, std::memory_order_relaxed); // the monitor's hint
     note_time(woken);
     service_timers();
+}
+
+// I4: whoever woke us, we count as searching afterwards. While somebody waits for quiet, events must not be
+// on their way from the kernel to us while we pass for asleep: they stay with the kernel until then.
+unsigned worker::await_events(duration at_most, bool quiet_is_awaited) noexcept {
+    unsigned events = 0;
+    if (quiet_is_awaited)
+        poll->await(at_most);
+    else
+        events = poll->collect(at_most, poller::caller::owner);
+    run_of.idle.retract(index);
+    if (quiet_is_awaited) {
+        run_of.awakenings.fetch_add(1, std::memory_order_seq_cst); // pairs with tell_if_quiet()
+        events = poll->collect(duration::zero(), poller::caller::owner);
+    }
+    note_awake();
+    return events;
+}
+
+// The one that is last to fall asleep looks whether there is anything to come. False: it is not the last.
+bool worker::tell_if_quiet() noexcept {
+    auto const count = unsigned(run_of.workers.size());
+    auto const before = run_of.awakenings.load(std::memory_order_seq_cst); // pairs with await_events()
+    if (!run_of.idle.retract_as_last(index, count)) return false;
+    note_awake();
+    // What was there when all slept is still there to be seen, unless somebody woke up for it.
+    if (!look_everywhere() && run_of.awakenings.load(std::memory_order_seq_cst) == before) // await_events()
+        run_of.wake_quiescence_waiters();
+    return true;
 }
 
 // After the idle word says so: the monitor may have dozed off because all slept.

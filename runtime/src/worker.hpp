@@ -143,15 +143,19 @@ private:
     fiber* take_spawns_of(worker& victim) noexcept;
     bool spin() noexcept;
     void sleep() noexcept;
+    unsigned await_events(duration at_most, bool quiet_is_awaited) noexcept;
+    bool tell_if_quiet() noexcept;
     void note_awake() noexcept;
     void sim_idle() noexcept;                      // sim_idle.cpp
     bool sim_sleep(duration at_most) noexcept;     //  "
     void dispatch(worker& of, unsigned events) noexcept;
-    unsigned poll_neglected(std::int64_t now) noexcept;
+    bool poll_neglected(std::int64_t now) noexcept;
     worker* stand_in() noexcept;
     void begin_turns(std::int64_t now) noexcept;   // after a sleep
     void measure_turns(std::int64_t now) noexcept; // before one, and now and then
     bool anything_to_run() const noexcept;
+    bool others_have_work() const noexcept;
+    bool has_more_than_ready() const noexcept;
     bool look_everywhere() noexcept;
 
     void switch_to(fiber*) noexcept;               // null: the thread's own stack

@@ -48,6 +48,10 @@ bool has_ended(word::value seen) {
     throw std::logic_error("the current task does not hold this mutex");
 }
 
+[[noreturn, gnu::cold]] void refuse_more() {
+    throw std::length_error("the current task holds as many mutexes as it can count");
+}
+
 [[noreturn, gnu::cold]] void refuse_broken() {
     throw broken_resource_error("the task that held this mutex has ended without unlocking it");
 }
@@ -134,10 +138,25 @@ bool mutex::locked() const noexcept {
     return word_.peek() != 0; // a snapshot
 }
 
-bool mutex::take_if_free(detail::fiber& self) noexcept {
+bool mutex::take_if_free(detail::fiber& self) {
     if (!word_.take_if_free(word::of(self))) return false;
-    ++self.owned_mutexes;
+    count_owned(self);
     return true;
+}
+
+inline void mutex::let_go(detail::fiber const& self) {
+    word::value held = 0;
+    if (word_.let_go(word::of(self), held)) return;
+    if (owner_in(held) != &self) refuse_stranger();
+    hand_over(word_, queue_);
+}
+
+void mutex::count_owned(detail::fiber& self) {
+    if (++self.owned_mutexes != 0) [[likely]]
+        return;
+    --self.owned_mutexes;
+    let_go(self);
+    refuse_more();
 }
 
 void mutex::lock() {
@@ -162,8 +181,8 @@ void mutex::take_or_wait(detail::fiber& self, char const* call, detail::cancella
     word::value seen = 0;
     if (word_.take_or_mark(word::of(self), seen)) {
         queue_.unlock();
-        ++self.owned_mutexes;
         wait.withdraw(); // if a canceller was first: it finds the task at its next call (M3)
+        count_owned(self);
         return;
     }
     // Marked, under the queue's lock: from here on the owner cannot let go without that lock, so one that
@@ -177,10 +196,7 @@ void mutex::take_or_wait(detail::fiber& self, char const* call, detail::cancella
     queue_.unlock();
     report_cycle(self);
     detail::wake_reason const why = wait.suspend();
-    if (why == detail::wake_reason::event) { // U2 has made us the owner
-        ++self.owned_mutexes;
-        return;
-    }
+    if (why == detail::wake_reason::event) return count_owned(self); // U2 has made us the owner
     queue_.leave(node);
     if (why == detail::wake_reason::broken) refuse_broken();
     detail::throw_cancelled(self);
@@ -190,7 +206,7 @@ bool mutex::try_lock() {
     detail::fiber& self = detail::require_fiber("mutex.try_lock");
     word::value seen = 0;
     if (word_.take(word::of(self), seen)) {
-        ++self.owned_mutexes;
+        count_owned(self);
         return true;
     }
     if (owner_in(seen) == &self) refuse_owner();
@@ -210,14 +226,8 @@ void mutex::acquire_nowait() {
 
 void mutex::unlock() {
     detail::fiber& self = detail::require_fiber("mutex.unlock");
-    word::value held = 0;
-    if (word_.let_go(word::of(self), held)) {
-        --self.owned_mutexes;
-        return;
-    }
-    if (owner_in(held) != &self) refuse_stranger();
+    let_go(self);
     --self.owned_mutexes;
-    hand_over(word_, queue_);
 }
 
 // Waiters and word under the lock, so that they fit together (I1, M13). The owner may let go and end at any

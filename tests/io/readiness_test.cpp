@@ -236,6 +236,34 @@ TEST_CASE("KW4: a descriptor that is not open is EBADF, a regular file is always
     });
 }
 
+TEST_CASE("TI6: wait_all_tasks_blocked() waits for what an event that has come sets off") {
+    for (unsigned const workers : {1u, 2u, 4u})
+        weft::run({.workers = workers}, [] {
+            two_ends pair;
+            std::atomic<int> taken = 0;
+            constexpr int rounds = 3000;
+            weft::with_task_group([&](weft::task_group& group) {
+                group.start_soon([&] {
+                    for (int round = 0; round < rounds; ++round) {
+                        weft::wait_readable(pair.there.get());
+                        pair.receive();
+                        ++taken;
+                    }
+                });
+                int missed = 0;
+                for (int round = 1; round <= rounds; ++round) {
+                    weft::wait_all_tasks_blocked();
+                    pair.send();
+                    weft::wait_all_tasks_blocked();
+                    missed += taken != round;
+                    while (taken != round)
+                        weft::lowlevel::checkpoint();
+                }
+                CHECK(missed == 0);
+            });
+        });
+}
+
 TEST_CASE("KW1: a fiber that keeps its worker busy does not keep others from their descriptors") {
     for (int time = 0; time < 20; ++time)
         weft::run({.workers = 2}, [] {

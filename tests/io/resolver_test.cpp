@@ -32,7 +32,7 @@ TEST_CASE("KN1: numbers are answered without a thread") {
         check(weft::getnameinfo(found.front().address, NI_NUMERICHOST | NI_NUMERICSERV).service ==
                   "80",
               "back again");
-        check(weft::test::count_threads() == threads, "no thread");
+        check(weft::test::count_threads() <= threads, "no thread");
     });
 }
 

@@ -251,7 +251,7 @@ TEST_CASE("NX10: a spooled file is in memory until it is too large") {
         check(spooled.seek(2) == 2 && spooled.write("x") == 1 && spooled.tell() == 3, "in place");
         spooled.seek(0);
         check(spooled.readline() == "12x45678" && spooled.read().empty(), "whole");
-        check(weft::test::count_threads() == threads, "no thread");
+        check(weft::test::count_threads() <= threads, "no thread");
         check(error_of([&] { spooled.fileno(); }) == std::errc::operation_not_supported, "no fd");
         check(error_of([&] { spooled.seek(-1); }) == std::errc::invalid_argument, "negative");
         spooled.seek(12);

@@ -572,8 +572,7 @@ TEST_CASE("no thread and no zombie is left when calls were killed, abandoned and
         });
         CHECK(::waitpid(-1, nullptr, WNOHANG) == -1);
     }
-    while (weft::test::count_threads() != before) // a thread that was joined is listed for a moment
-        std::this_thread::yield();
+    weft::test::wait_for_threads(before);
 }
 
 TEST_CASE("P6: what a function prints goes nowhere, and it reads nothing") {

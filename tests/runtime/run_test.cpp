@@ -76,7 +76,7 @@ TEST_SUITE("runtime.run") {
                 });
             });
             CHECK(ended == 50);
-            CHECK(count_threads() == threads);
+            wait_for_threads(threads);
             CHECK(get_running_tasks().empty());
         }
     }
@@ -135,7 +135,7 @@ TEST_SUITE("runtime.run") {
         CHECK_THROWS_AS(run({.backend = "sim", .workers = ~0u}, [&] { ran = true; }),
                         std::invalid_argument);
         CHECK_FALSE(ran);
-        CHECK(count_threads() == threads);
+        CHECK(count_threads() <= threads);
         CHECK(run([] { return 1; }) == 1);
     }
 

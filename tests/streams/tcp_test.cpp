@@ -107,7 +107,7 @@ TEST_CASE("KC1: an address in numbers is tried once, and nobody is asked for it"
             }
             check(attempts == 1, host);
         }
-        check(weft::test::count_threads() == threads, "no thread that looks anything up");
+        check(weft::test::count_threads() <= threads, "no thread that looks anything up");
     });
 }
 

@@ -212,4 +212,9 @@ unsigned count_threads() {
     return count_entries("/proc/self/task");
 }
 
+void wait_for_threads(unsigned at_most) {
+    while (count_threads() > at_most)
+        std::this_thread::yield();
+}
+
 } // namespace weft::test

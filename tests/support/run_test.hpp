@@ -107,7 +107,8 @@ private:
 unsigned cancel_at_every_suspension_point(std::function<void(attempt&)> const& test);
 
 /// How many threads this process has, the calling one included.
-unsigned count_threads();
+unsigned count_threads(); // perhaps with some that were joined a moment ago
+void wait_for_threads(unsigned at_most); // for ever, if more than these stay
 
 /// How much slower than normal the build is: deadlines of tests are multiplied by it.
 #if defined(__SANITIZE_THREAD__)

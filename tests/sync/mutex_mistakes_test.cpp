@@ -145,7 +145,24 @@ TEST_CASE("LK8: a task that unlocks what it locked, also under a condition varia
     });
 }
 
-TEST_CASE("LK8: a task may hold any number of mutexes, and all of them count when it ends") {
+TEST_CASE("LK8: a task that holds as many mutexes as it can count is refused one more") {
+    run([] {
+        std::deque<mutex> locks(65'536);
+        for (std::size_t number = 0; number + 1 < locks.size(); ++number)
+            locks[number].lock();
+        mutex& last = locks.back();
+        CHECK_THROWS_AS(last.lock(), std::length_error);
+        CHECK_THROWS_AS(last.try_lock(), std::length_error);
+        CHECK_FALSE(last.locked());
+        locks.front().unlock();
+        last.lock();
+        for (std::size_t number = 1; number < locks.size(); ++number)
+            locks[number].unlock();
+        CHECK_FALSE(last.locked());
+    });
+}
+
+TEST_CASE("LK8: a task may hold many mutexes, and all of them count when it ends") {
     run([] {
         std::deque<mutex> locks(300);
         bool const reported = reported_by_its_owner([&](task_group& group) {

@@ -171,8 +171,7 @@ TEST_CASE("no thread outlives a portal of its own") {
     for (int round = 0; round < 10; ++round)
         weft::from_thread::start_blocking_portal({.workers = 2})->call(
             [] { weft::to_thread::run_sync([] {}); });
-    while (weft::test::count_threads() != before) // a thread that was joined is listed for a moment
-        std::this_thread::yield();
+    weft::test::wait_for_threads(before);
 }
 
 TEST_CASE("B2: what a task throws goes to who asked, and to nobody else") {

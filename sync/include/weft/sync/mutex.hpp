@@ -36,8 +36,8 @@ struct lock_statistics {
 ///
 /// Threads       lock(), try_lock(), acquire_nowait(), unlock(): any task; the rest: any thread
 /// Cancellation  lock() is a cancellation point, also when the mutex is free; it leaves nothing behind
-/// Errors        std::logic_error (locked by its owner; unlocked by another task); would_block
-///               (acquire_nowait); broken_resource_error (its owner has ended without unlocking it);
+/// Errors        std::logic_error (locked by its owner; unlocked by another task); std::length_error (a
+///               task holds 65,535 at most); would_block (acquire_nowait); broken_resource_error (its owner has ended without unlocking it);
 ///               no_event_loop_error
 /// Source        AnyIO Lock
 class mutex {
@@ -60,7 +60,9 @@ private:
 
     void lock_uncancellably(); // after a wait under a condition variable
     void take_or_wait(detail::fiber& self, char const* call, detail::cancellable);
-    bool take_if_free(detail::fiber& self) noexcept;
+    bool take_if_free(detail::fiber& self);
+    void count_owned(detail::fiber& self);
+    void let_go(detail::fiber const& self);
     bool is_owned_by(detail::fiber const&) const noexcept;
     bool is_orphaned();
     void break_waits() noexcept;

@@ -22,6 +22,10 @@ public:
     /// visitor leaves them for the owner.
     virtual unsigned collect(duration at_most, caller) = 0;
 
+    /// The same wait, but the events stay where they are, to be seen by has_events() until the next
+    /// collect(). Owner only.
+    virtual void await(duration at_most) = 0;
+
     /// Wakes the fibers that wait for what collect() found.
     virtual void dispatch() noexcept = 0;
 
