@@ -135,6 +135,10 @@ struct replacement {
     std::string target;    //  "
     bool done = false;     //  "
 
+    bool is_done() {
+        std::lock_guard const lock(mutex);
+        return done;
+    }
     void perform() {
         std::lock_guard const lock(mutex);
         std::string const name = std::exchange(directory, {});
@@ -170,7 +174,7 @@ void remove_what_becomes_a_link(replacement& by) {
         by.directory = dark.as_posix();
     }
     error_of([&] { going.close(); }); // it may not find what it looks for
-    check(by.done, "replaced before its mode was changed");
+    check(by.is_done(), "replaced before its mode was changed");
     auto const mode = target.stat().st_mode;
     target.chmod(0700); // to be removed
     check((mode & 0777) == 0, "what a link names keeps its mode");
