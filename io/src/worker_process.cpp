@@ -21,7 +21,7 @@
 // How a program becomes a worker process before its main() begins.
 //
 //   A worker is the same file, executed anew: functions are found by their place in it. The
-//   constructor below runs when this library is loaded, and recognises a worker by its argv[0]. At
+//   initialiser below runs when this library is loaded, and recognises a worker by its argv[0]. At
 //   that time the program's own global variables are not initialised yet, and functions use them.
 //   So it goes into the place of the last of the program's initialisers, calls that one, and then
 //   serves. main() is never reached. An ordinary process is left as it is.
@@ -159,13 +159,16 @@ void serve_after_initializers() {
     last = &initialize_and_serve;
 }
 
-[[gnu::constructor]] void become_worker_if_asked(int count, char** arguments, char**) {
+void become_worker_if_asked(int count, char** arguments, char**) {
     if (count != 2 || std::strcmp(arguments[0], worker_name) != 0) return;
     char const* const end = arguments[1] + std::strlen(arguments[1]);
     if (std::from_chars(arguments[1], end, connection).ptr != end) return;
     ::fcntl(connection, F_SETFD, FD_CLOEXEC); // no concern of programs that functions start
     serve_after_initializers();
 }
+
+// Not [[gnu::constructor]]: link-time optimisation merges those into one that has no arguments to pass on.
+[[gnu::section(".init_array"), gnu::used]] initializer entry_for_the_loader = &become_worker_if_asked;
 
 } // namespace
 
