@@ -115,6 +115,18 @@ encoding encoding::parse(std::string_view name) {
     return result;
 }
 
+encoding::mark_found encoding::take_mark(std::string_view& text, bool is_all) const {
+    for (std::string const* const each : {&mark, &swapped_mark}) {
+        if (each->empty()) continue;
+        if (!is_all && text.size() < each->size() && each->starts_with(text))
+            return mark_found::unknown;
+        if (!text.starts_with(*each)) continue;
+        text.remove_prefix(each->size());
+        return each == &mark ? mark_found::own : mark_found::swapped;
+    }
+    return mark_found::none;
+}
+
 converter::converter(encoding const& of, std::string const& to, std::string const& from)
     : handle_(open_conversion(to, from)) {
     if (handle_ == nullptr) refuse(of.name);

@@ -48,15 +48,10 @@ void transcoder::go_on() {
 
 // False: more is needed to know whether there is one.
 bool transcoder::pass_mark(std::string_view& input, bool at_end) {
-    for (std::string const* const mark : {&encoding_.mark, &encoding_.swapped_mark}) {
-        if (mark->empty()) continue;
-        if (!at_end && input.size() < mark->size() && mark->starts_with(input)) return false;
-        if (!input.starts_with(*mark)) continue;
-        if (mark == &encoding_.swapped_mark)
-            converter_ = converter(encoding_, "UTF-8", encoding_.swapped_name);
-        input.remove_prefix(mark->size());
-        break;
-    }
+    encoding::mark_found const found = encoding_.take_mark(input, at_end);
+    if (found == encoding::mark_found::unknown) return false;
+    if (found == encoding::mark_found::swapped)
+        converter_ = converter(encoding_, "UTF-8", encoding_.swapped_name);
     at_beginning_ = false;
     return true;
 }

@@ -42,8 +42,10 @@ io_state* make_state() noexcept { // under the lock
 }
 
 io_state& state_at(std::uint32_t index) noexcept { // one that was made
-    return slabs[index / states_per_slab].load(std::memory_order_acquire)[index % states_per_slab];
-} // pairs with make_state()
+    io_state* const slab =
+        slabs[index / states_per_slab].load(std::memory_order_acquire); // pairs with make_state()
+    return slab[index % states_per_slab];
+}
 
 } // namespace
 
@@ -73,8 +75,8 @@ io_state* take_io_state(int fd) noexcept {
 }
 
 void release_io_state(io_state& state) noexcept {
-    if (state.references.fetch_sub(1, std::memory_order_acq_rel) != 1)
-        return; // the other's last use
+    if (state.references.fetch_sub(1, std::memory_order_acq_rel) != 1) // the other's last use
+        return;
     state.generation.fetch_add(1,
                                std::memory_order_release); // pairs with find_io_state(); even now
     open_count.fetch_sub(1, std::memory_order_relaxed);       // only counts
@@ -90,7 +92,8 @@ void register_once(io_state& state) {
     if (here == nullptr) throw std::logic_error("this backend cannot wait for file descriptors");
     std::shared_lock const guard(registrations);
     epoll_poller* nobody = nullptr;
-    if (!state.registered_with.compare_exchange_strong(nobody, here, std::memory_order_acq_rel))
+    if (!state.registered_with.compare_exchange_strong(nobody, here,
+                                                       std::memory_order_acq_rel)) // unregister()
         return; // the other direction's waiter does it: what is ready then comes as an event
     try {
         here->add(state.fd, state);
@@ -103,8 +106,9 @@ void register_once(io_state& state) {
 
 void unregister(io_state& state) noexcept {
     std::shared_lock const guard(registrations);
-    if (epoll_poller* const at = state.registered_with.exchange(nullptr, std::memory_order_acq_rel))
-        at->remove(state.fd); // pairs with the CAS of register_once()
+    epoll_poller* const at = state.registered_with.exchange(
+        nullptr, std::memory_order_acq_rel); // pairs with the CAS of register_once()
+    if (at != nullptr) at->remove(state.fd);
 }
 
 void wake_waiters(io_state& state, wake_reason reason) noexcept {
@@ -127,7 +131,8 @@ void forget_registrations(epoll_poller& going) noexcept {
 }
 
 std::uint64_t event_data_of(io_state const& state) noexcept {
-    return std::uint64_t(state.generation.load(std::memory_order_relaxed)) << 32 | state.index;
+    std::uint64_t const generation = state.generation.load(std::memory_order_relaxed); // we hold it
+    return generation << 32 | state.index;
 }
 
 io_state* find_io_state(std::uint64_t event_data) noexcept {

@@ -119,9 +119,10 @@ slot& take_slot() {
     slot* const fresh = new slot;
     fresh->taken.store(true, std::memory_order_relaxed);     // nobody else knows it
     fresh->next = all_slots.load(std::memory_order_relaxed); // the exchange checks it
-    while (!all_slots.compare_exchange_weak(fresh->next, fresh, std::memory_order_release,
-                                            std::memory_order_relaxed)) {
-    } // pairs with on_signal()
+    while (!all_slots.compare_exchange_weak(fresh->next, fresh,
+                                            std::memory_order_release,   // pairs with on_signal()
+                                            std::memory_order_relaxed)) { // tried again
+    }
     return *fresh;
 }
 

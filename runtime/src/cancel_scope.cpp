@@ -30,7 +30,7 @@ void cancel_scope::enter() {
     self.innermost.store(this, std::memory_order_release);   // pairs with those who walk
     self.has_unarmed_scopes = true;
     // Pairs with mark(): either we see its `called`, or it sees `entered` and with it the owner.
-    std::uint32_t const before = flags_.fetch_or(entered, std::memory_order_seq_cst);
+    std::uint32_t const before = flags_.fetch_or(entered, std::memory_order_seq_cst); // mark()
     if ((before & called) != 0)
         self.attention.fetch_or(detail::attention::cancel, std::memory_order_relaxed); // ours to read
     else if ((before & in_future) == 0 && deadline() != time_point::max() &&
@@ -262,13 +262,13 @@ void scope_access::arm(cancel_scope& scope, fiber& owner, time_point when) {
 
 void scope_access::arm_all(fiber& self) {
     std::lock_guard const guard(self.scopes);
-    for (cancel_scope* scope = self.innermost.load(std::memory_order_relaxed); scope != self.base;
-         scope = scope->outer_) { // our own
+    cancel_scope* const innermost = self.innermost.load(std::memory_order_relaxed); // our own
+    for (cancel_scope* scope = innermost; scope != self.base; scope = scope->outer_) {
         if ((scope->flags_.load(std::memory_order_relaxed) & cancel_scope::armed) != 0) break; // lock
         time_point const when = scope->deadline();
         if (when != time_point::max() &&
-            (scope->flags_.load(std::memory_order_relaxed) &
-             (cancel_scope::timed | cancel_scope::called)) == 0) // under the lock
+            (scope->flags_.load(std::memory_order_relaxed) & // under the lock
+             (cancel_scope::timed | cancel_scope::called)) == 0)
             arm(*scope, self, when);
         scope->flags_.fetch_or(cancel_scope::armed, std::memory_order_relaxed); // under the lock
     }
@@ -292,8 +292,8 @@ time_point scope_access::effective_deadline(fiber& self) noexcept {
     std::lock_guard const delivery(delivery_mutex()); // the walk may pass a start() under way
     std::lock_guard const guard(self.scopes);
     time_point nearest = time_point::max();
-    for (cancel_scope* scope = self.innermost.load(std::memory_order_relaxed); scope != nullptr;
-         scope = scope->outer_) { // our own, then those around a live task
+    cancel_scope* const innermost = self.innermost.load(std::memory_order_relaxed); // our own
+    for (cancel_scope* scope = innermost; scope != nullptr; scope = scope->outer_) {
         flag const now = flags(*scope);
         if ((now & called) != 0) return time_point::min();
         if (scope->deadline() < nearest) nearest = scope->deadline();

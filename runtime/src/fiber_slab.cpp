@@ -46,7 +46,8 @@ bool add_slab() noexcept {
     if (memory == nullptr) return false;
     // Who starts many fibers saves page faults and misses of the TLB; who does not, saves memory.
     if (number != 0) ::madvise(memory, bytes_of_blocks, MADV_HUGEPAGE);
-    slabs[number].store(reinterpret_cast<fiber*>(memory), std::memory_order_relaxed);
+    slabs[number].store(reinterpret_cast<fiber*>(memory),
+                        std::memory_order_relaxed); // published by the count
     slab_count.store(number + 1, std::memory_order_release); // pairs with end_of_indices()
     used_of_last_slab = number == 0 ? fiber_slabs::first_index : 0;
     return true;
@@ -56,7 +57,8 @@ fiber* make_one() noexcept { // under the lock; null: no memory
     if (used_of_last_slab == fiber_slabs::fibers_per_slab && !add_slab()) return nullptr;
     std::uint32_t const number = slab_count.load(std::memory_order_relaxed) - 1; // under the lock
     std::uint32_t const place = used_of_last_slab++;
-    fiber* const made = new (slabs[number].load(std::memory_order_relaxed) + place) fiber;
+    fiber* const slab = slabs[number].load(std::memory_order_relaxed); // under the lock
+    fiber* const made = new (slab + place) fiber;
     made->index = number * fiber_slabs::fibers_per_slab + place;
     return made;
 }
@@ -87,8 +89,9 @@ thread_stock::~thread_stock() {
 } // namespace
 
 fiber* fiber_at(std::uint32_t index) noexcept {
-    return slabs[index / fiber_slabs::fibers_per_slab].load(std::memory_order_relaxed) +
-           index % fiber_slabs::fibers_per_slab; // whoever has the index was told after it was made
+    auto const& slab = slabs[index / fiber_slabs::fibers_per_slab];
+    // Whoever has the index was told after it was made.
+    return slab.load(std::memory_order_relaxed) + index % fiber_slabs::fibers_per_slab; // ordered by that
 }
 
 std::uint32_t fiber_slabs::end_of_indices() noexcept {

@@ -28,7 +28,7 @@ public:
     std::size_t take(fiber** out, std::size_t most) noexcept;
 
     /// False only if nothing was pushed before, in the single total order of seq_cst operations.
-    bool empty() const noexcept { return count_.load(std::memory_order_seq_cst) == 0; }
+    bool empty() const noexcept { return count_.load(std::memory_order_seq_cst) == 0; } // push()
 
 private:
     struct queue;

@@ -60,11 +60,11 @@ frames stack_of(detail::fiber& of) {
 std::vector<seen_task> look_at_tasks(detail::runtime const* of, tree_detail detail_wanted) {
     std::vector<detail::fiber*> held;
     detail::fiber_slabs::for_each([&](detail::fiber& each) {
-        if (each.state.load(std::memory_order_relaxed) == task_state::finished) return;
+        if (each.state.load(std::memory_order_relaxed) == task_state::finished) return; // a hint
         if (held.size() == held.capacity()) held.reserve(2 * held.size() + 64); // not under the lock
         std::lock_guard const guard(each.scopes);
         // Pairs with launch(): the block may have been given to another task since the first look.
-        if (each.state.load(std::memory_order_acquire) == task_state::finished) return;
+        if (each.state.load(std::memory_order_acquire) == task_state::finished) return; // launch()
         if (of != nullptr && each.runtime != of) return;
         detail::add_reference(each);
         held.push_back(&each);

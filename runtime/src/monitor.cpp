@@ -88,7 +88,8 @@ void monitor::look_after_workers() noexcept {
         if (asleep) continue;
         work_waits = work_waits || each->has_work();
         each->note_time(now);
-        auto const served = time_point(duration(each->served_at.load(std::memory_order_relaxed)));
+        auto const served =
+            time_point(duration(each->served_at.load(std::memory_order_relaxed))); // a hint
         if (now - served < neglected_after) continue;
         work_waits = work_waits || (each->poll->is_used() &&
                                     !each->has_stand_in.load(std::memory_order_relaxed)); // a hint

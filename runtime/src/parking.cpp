@@ -79,7 +79,7 @@ fiber& enter_blocking_call(char const* call) {
 
 fiber& check_cancellation(char const* call) {
     fiber& self = required(call);
-    if (self.attention.load(std::memory_order_relaxed) != 0 && nearest_cancelled(self) != nullptr)
+    if (self.attention.load(std::memory_order_relaxed) != 0 && nearest_cancelled(self) != nullptr) // a hint
         cut_short(self, call);
     return self;
 }

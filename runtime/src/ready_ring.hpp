@@ -112,8 +112,8 @@ public:
         return front == tail_.load(std::memory_order_acquire);                       // push()
     }
     std::uint32_t size() const noexcept { // a hint
-        std::uint32_t const front = front_of(head_.load(std::memory_order_relaxed));
-        return tail_.load(std::memory_order_relaxed) - front;
+        std::uint32_t const front = front_of(head_.load(std::memory_order_relaxed)); // a hint
+        return tail_.load(std::memory_order_relaxed) - front; //  "
     }
 
 private:

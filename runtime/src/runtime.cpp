@@ -200,9 +200,9 @@ void runtime::break_deadlock() noexcept {
     }
     case 1: // nothing else runs, and each chain of scopes stands still
         fiber_slabs::for_each([this](fiber& each) {
-            if (each.runtime != this || each.state.load(std::memory_order_relaxed) == task_state::finished)
-                return;
-            for (cancel_scope* scope = each.innermost.load(std::memory_order_relaxed);
+            if (each.runtime != this) return;
+            if (each.state.load(std::memory_order_relaxed) == task_state::finished) return; // stands still
+            for (cancel_scope* scope = each.innermost.load(std::memory_order_relaxed); // stands still
                  scope != each.base; scope = scope_access::outer(*scope))
                 scope_access::clear_flag(*scope, scope_access::shielding);
         });

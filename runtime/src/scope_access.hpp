@@ -76,7 +76,7 @@ struct scope_access {
         if (of.has_unarmed_scopes) arm_all(of);
     }
     static bool is_timed(cancel_scope const& of) noexcept { // under the owner's lock
-        return (of.flags_.load(std::memory_order_relaxed) & cancel_scope::timed) != 0;
+        return (of.flags_.load(std::memory_order_relaxed) & cancel_scope::timed) != 0; // lock
     }
     /// Of a scope that was left: waits for timers that are being delivered.
     static void disarm(cancel_scope&, fiber& self) noexcept;

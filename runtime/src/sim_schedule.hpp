@@ -38,7 +38,8 @@ public:
         return time_point(duration(now_.load(std::memory_order_relaxed))); // one thread writes it
     }
     void jump_to(time_point when) noexcept {
-        if (when > now()) now_.store(when.time_since_epoch().count(), std::memory_order_relaxed);
+        if (when <= now()) return;
+        now_.store(when.time_since_epoch().count(), std::memory_order_relaxed); // as above
     }
 
     /// For tests: called with each fiber that is about to let others run, on its own stack and after it

@@ -24,7 +24,7 @@ void wait_for_spinlock(std::atomic<std::uint8_t>& state) noexcept {
         for (int pause = 0; pause < pauses; ++pause)
             pause_cpu();
         if (pauses < longest_pause) pauses *= 2;
-        if (state.load(std::memory_order_relaxed) == 0 &&
+        if (state.load(std::memory_order_relaxed) == 0 && // the exchange decides
             state.exchange(1, std::memory_order_acquire) == 0) // pairs with unlock()
             return;
         if (look % looks_before_yield == 0) ::sched_yield();

@@ -149,7 +149,7 @@ private:
         static long const most = most_protected_stacks();
         if (protected_stacks.fetch_add(1, std::memory_order_relaxed) >= most || // only counts
             ::mprotect(memory_ + guarded_ * stride(), stack_classes::guard_size, PROT_NONE) != 0) {
-            protected_stacks.fetch_sub(1, std::memory_order_relaxed);
+            protected_stacks.fetch_sub(1, std::memory_order_relaxed); // only counts
             return false;
         }
         ++guarded_;
@@ -203,7 +203,7 @@ stack_slab* add_slab(unsigned size_class) noexcept {
         ::munmap(memory, bytes);
         return nullptr;
     }
-    all_slabs[number].store(made, std::memory_order_relaxed);
+    all_slabs[number].store(made, std::memory_order_relaxed); // published by the count
     all_slab_count.store(number + 1, std::memory_order_release); // pairs with is_guard()
     return made;
 }
@@ -307,7 +307,7 @@ bool stack_depot::is_guard(void const* address, std::size_t& stack_size) noexcep
     auto const* const where = static_cast<char const*>(address);
     std::uint32_t const count = all_slab_count.load(std::memory_order_acquire); // pairs with add_slab()
     for (std::uint32_t number = 0; number < count; ++number) {
-        stack_slab const& slab = *all_slabs[number].load(std::memory_order_relaxed);
+        stack_slab const& slab = *all_slabs[number].load(std::memory_order_relaxed); // by the count
         if (where < slab.memory() || where >= slab.memory() + slab.bytes()) continue;
         stack_size = slab.stride() - stack_classes::guard_size;
         return std::size_t(where - slab.memory()) % slab.stride() < stack_classes::guard_size;

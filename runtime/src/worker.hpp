@@ -28,6 +28,8 @@ enum class after_switch : std::uint8_t {
     scheduler   // the worker's own context waits for work to run out
 };
 
+inline std::int64_t ns(time_point when) noexcept { return when.time_since_epoch().count(); }
+
 /// What a worker did, for reports. Written by its owner.
 struct worker_counters {
     std::atomic<std::uint64_t> switches = 0;
@@ -38,8 +40,8 @@ struct worker_counters {
     std::atomic<std::uint64_t> spawned = 0;
 
     static void count(std::atomic<std::uint64_t>& counter, std::uint64_t more = 1) noexcept {
-        counter.store(counter.load(std::memory_order_relaxed) + more,
-                      std::memory_order_relaxed); // one writer
+        auto const before = counter.load(std::memory_order_relaxed);     // one writer
+        counter.store(before + more, std::memory_order_relaxed); //  "
     }
 };
 
@@ -52,6 +54,9 @@ struct worker_counters {
 struct alignas(128) worker {
     worker(runtime&, unsigned index, unsigned workers);
     ~worker();
+
+    /// ns of work that pay for waking another worker: a sleeper comes after 30,000.
+    static constexpr std::int64_t worth_waking_for = 250'000;
 
     // The owner's side, from any of its contexts.
     void run();                              // on the thread's own stack, until the run stops
@@ -109,7 +114,7 @@ struct alignas(128) worker {
     std::uint64_t next_id = 0;
     std::uint64_t random = 0;
     std::int64_t last_poll = 0;                    // ns
-    std::int64_t turn_time;                        // ns, of a fiber until it switches, of late
+    std::int64_t turn_time = worth_waking_for;     // ns, of a fiber until it switches, of late
     std::int64_t turns_since = 0;                  // ns, begin of what is measured next
     std::uint32_t turns_since_tick = 0;            //  "
     std::int64_t spin_time;                        // ns

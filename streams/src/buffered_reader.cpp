@@ -113,7 +113,7 @@ std::size_t buffered_reader::find(byte_receive_stream& from, bytes_view delimite
 void buffered_reader::close(resource& wrapped) {
     if (!state_) return;
     // Before the wrapped stream: whoever it wakes must not come back in. Pairs with enter().
-    state_->closed.store(true, std::memory_order_release);
+    state_->closed.store(true, std::memory_order_release); // enter()
     wrapped.close();
 }
 

@@ -37,7 +37,7 @@ bool semaphore::try_acquire() noexcept {
     std::uint64_t seen = word_.load(std::memory_order_relaxed); // the CAS decides
     while (seen >= permit)
         if (word_.compare_exchange_weak(seen, seen - permit, std::memory_order_acquire, // A1: with R1
-                                        std::memory_order_relaxed))
+                                        std::memory_order_relaxed)) // tried again
             return true;
     return false;
 }
@@ -79,7 +79,7 @@ void semaphore::release() {
         if (seen / permit >= max_) throw std::logic_error("semaphore released too many times");
         if (seen == mark) return hand_over();
         if (word_.compare_exchange_weak(seen, seen + permit, std::memory_order_release, // R1: with A1
-                                        std::memory_order_relaxed))
+                                        std::memory_order_relaxed)) // tried again
             return;
     }
 }

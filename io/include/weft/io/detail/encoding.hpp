@@ -19,6 +19,11 @@ struct encoding {
 
     /// Errors: lookup_error
     static encoding parse(std::string_view name);
+
+    enum class mark_found : unsigned char { none, own, swapped, unknown };
+    /// Takes a byte order mark off the beginning of a text. unknown: more is needed to know, unless that
+    /// is all of the text.
+    mark_found take_mark(std::string_view& text, bool is_all) const;
 };
 
 /// Owns a descriptor of iconv(3), or none.

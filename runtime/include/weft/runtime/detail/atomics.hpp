@@ -23,10 +23,10 @@ struct hardware_atomics {
     /// fences, so there a read-modify-write on the word the protocol guards takes its place.
     template <class T> static void full_fence(std::atomic<T>& word) {
 #if defined(__SANITIZE_THREAD__)
-        word.fetch_add(0, std::memory_order_seq_cst);
+        word.fetch_add(0, std::memory_order_seq_cst); // the fence's
 #else
         (void)word;
-        std::atomic_thread_fence(std::memory_order_seq_cst);
+        std::atomic_thread_fence(std::memory_order_seq_cst); // what it pairs with, the caller says
 #endif
     }
 };

@@ -48,8 +48,8 @@ public:
         for (;;) {
             if ((seen & closing) != 0) return entry::closed;
             if ((seen & direction) != 0) return entry::busy;
-            if (word_.compare_exchange_weak(seen, (seen | direction) + user, Atomics::acquire))
-                return entry::entered; // pairs with leave(): what the last user did is visible
+            if (word_.compare_exchange_weak(seen, (seen | direction) + user, Atomics::acquire)) // leave()
+                return entry::entered; // what the last user did is visible
         }
     }
 
@@ -64,8 +64,8 @@ public:
         word seen = word_.load(Atomics::relaxed); // the CAS decides
         for (;;) {
             if ((seen & closing) != 0) return false;
-            if (word_.compare_exchange_weak(seen, (seen | closing) + user, Atomics::acq_rel))
-                return true; // pairs with enter() and leave()
+            if (word_.compare_exchange_weak(seen, (seen | closing) + user, Atomics::acq_rel)) // enter(), leave()
+                return true;
         }
     }
 

@@ -50,8 +50,8 @@ public:
         for (;;) {
             if (searching(seen) != 0 || sleepers(seen) == 0) return nobody;
             unsigned const chosen = lowest(sleepers(seen));
-            if (word_.compare_exchange_weak(seen, (seen & ~bit(chosen)) + 1, Atomics::seq_cst))
-                return int(chosen); // pairs with retract()
+            if (word_.compare_exchange_weak(seen, (seen & ~bit(chosen)) + 1, Atomics::seq_cst)) // retract()
+                return int(chosen);
         }
     }
 
@@ -66,8 +66,8 @@ public:
     bool choose(unsigned worker) {
         word seen = word_.load(Atomics::relaxed); // the CAS decides
         while ((seen & bit(worker)) != 0)
-            if (word_.compare_exchange_weak(seen, (seen & ~bit(worker)) + 1, Atomics::seq_cst))
-                return true; // pairs with retract()
+            if (word_.compare_exchange_weak(seen, (seen & ~bit(worker)) + 1, Atomics::seq_cst)) // retract()
+                return true;
         return false;
     }
 
@@ -81,14 +81,14 @@ public:
 
     /// A searcher found work. True: it was the last one; if there is more, it must call notify() (I3).
     bool stop_searching() {
-        bool const last = searching(word_.fetch_sub(1, Atomics::seq_cst)) == 1;
+        bool const last = searching(word_.fetch_sub(1, Atomics::seq_cst)) == 1; // pairs with S3
         Atomics::full_fence(word_); // pairs with S2: what relied on us is visible now
         return last;
     }
 
     /// W1, W2. Afterwards the worker looks into every queue again.
     void announce_sleep(unsigned worker, bool was_searching) {
-        word_.fetch_add(bit(worker) - (was_searching ? 1 : 0), Atomics::seq_cst);
+        word_.fetch_add(bit(worker) - (was_searching ? 1 : 0), Atomics::seq_cst); // W1, pairs with S3
         Atomics::full_fence(word_); // W2, pairs with S2
     }
 
@@ -98,7 +98,7 @@ public:
 
     /// True if every one of `workers` sleeps: nothing runs, nothing is searched for.
     bool all_asleep(unsigned workers) const {
-        word const seen = word_.load(Atomics::seq_cst);
+        word const seen = word_.load(Atomics::seq_cst); // W1
         return searching(seen) == 0 && sleepers(seen) == all(workers);
     }
     bool any_asleep() const { return sleepers(word_.load(Atomics::relaxed)) != 0; } // a hint
@@ -111,7 +111,7 @@ public:
     bool retract_as_last(unsigned worker, unsigned workers) {
         word seen = word_.load(Atomics::relaxed); // the CAS decides
         if (searching(seen) != 0 || sleepers(seen) != all(workers)) return false;
-        return word_.compare_exchange_strong(seen, (seen & ~bit(worker)) + 1, Atomics::seq_cst);
+        return word_.compare_exchange_strong(seen, (seen & ~bit(worker)) + 1, Atomics::seq_cst); // W1
     }
 
 private:

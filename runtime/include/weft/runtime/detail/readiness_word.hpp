@@ -65,7 +65,7 @@ public:
     bool is_ready() const { return word_.load(Atomics::relaxed) == ready; } // a hint
 
     /// A new life of the object that holds this word; nobody else may know it yet.
-    void reset(word value) { word_.store(value, Atomics::relaxed); }
+    void reset(word value) { word_.store(value, Atomics::relaxed); } // published with the object
 
 private:
     typename Atomics::template atomic<word> word_;

@@ -40,9 +40,9 @@ public:
     }
 
     /// A hint, or enough for who asks whether it is the owner itself.
-    value peek() const noexcept { return word_.load(Atomics::relaxed); }
+    value peek() const noexcept { return word_.load(Atomics::relaxed); } // see above
     /// For a look into the owner (I5).
-    value look() const noexcept { return word_.load(Atomics::acquire); }
+    value look() const noexcept { return word_.load(Atomics::acquire); } // I5
 
     /// L1. Looks first: a read-modify-write that fails costs as much as one that does not.
     bool take_if_free(value self) noexcept {
@@ -72,8 +72,8 @@ public:
     value mark() noexcept {
         value seen = word_.load(Atomics::acquire); // I5
         while (seen != 0 && (seen & contended) == 0 &&
-               !word_.compare_exchange_weak(seen, seen | contended, Atomics::acquire)) {
-        } // L2
+               !word_.compare_exchange_weak(seen, seen | contended, Atomics::acquire)) { // L2; I5
+        }
         return seen;
     }
 
