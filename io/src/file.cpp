@@ -115,7 +115,11 @@ std::size_t file::write(bytes_view data) {
     bool const flush =
         to.format.flushes_lines && octets.find_first_of("\r\n") != std::string_view::npos;
     perform(
-        to, [&to] { to.require_writable(); },
+        to,
+        [&] {
+            to.require_writable();
+            to.device->require_expressible(octets);
+        },
         [&](wait how) { return to.write(octets, flush, how); }, kind::changes);
     return count;
 }

@@ -8,6 +8,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <string_view>
 
 namespace weft::detail {
 
@@ -22,6 +23,8 @@ public:
 
     virtual std::size_t read(buffer) = 0;      ///< 0: the end. At most one read(2)
     virtual std::size_t write(bytes_view) = 0; ///< of a part, at least one octet
+    /// Refuses what write() never could put out. Now. Errors: std::invalid_argument
+    virtual void require_expressible(std::string_view) {}
     virtual void settle() {} ///< puts out what write() has taken, but for what flush() is for
     virtual bool owes() const { return false; } ///< settle() would have something to do. Now
     virtual std::uint64_t seek(std::int64_t offset, int whence) = 0;

@@ -137,7 +137,10 @@ class transcoding_device final : public file_device {
 public:
     transcoding_device(std::unique_ptr<file_device> inner, encoding const& of, text_errors errors)
         : decoder_(of, transcoder::way::decodes, errors),
-          encoder_(of, transcoder::way::encodes, errors), inner_(std::move(inner)) {}
+          encoder_(of, transcoder::way::encodes, errors), inner_(std::move(inner)) {
+        if (errors == text_errors::strict)
+            trial_.emplace(of, transcoder::way::encodes, text_errors::strict);
+    }
 
     std::size_t read(buffer target) override {
         settle();
@@ -154,6 +157,12 @@ public:
         decoded_.copy(reinterpret_cast<char*>(target.data()), count);
         decoded_.erase(0, count);
         return count;
+    }
+
+    // What is gathered is reported as written, so write() would be too late to refuse it.
+    void require_expressible(std::string_view text) override {
+        std::string unwanted;
+        if (trial_) trial_->convert(text, true, unwanted);
     }
 
     // Takes all of it. A part of the octets cannot be expressed as a part of the text, so it is the
@@ -207,6 +216,7 @@ public:
 private:
     transcoder decoder_;
     transcoder encoder_;
+    std::optional<transcoder> trial_; // an encoder apart from what the file has come to
     std::unique_ptr<file_device> inner_;
     std::string raw_;     // no whole character yet
     std::string decoded_; // not taken

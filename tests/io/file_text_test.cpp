@@ -196,6 +196,30 @@ TEST_CASE("AF2, TX2: errors in other encodings take nothing that is good, and go
     });
 }
 
+TEST_CASE("AF2, AF3: text that the encoding has not is refused by write() itself, nothing else lost") {
+    scratch const place;
+    run_test({.seeds = {0}}, [&] {
+        path const name = place / "refused";
+        for (int const buffering : {-1, 1, 16}) {
+            std::string const label = "buffering " + std::to_string(buffering);
+            file out = open_file(name, "w", {.buffering = buffering, .encoding = "latin-1"});
+            check(out.write("caf\u00e9 ") == 5, label);
+            check_throws<std::invalid_argument>([&] { out.write("5 \u20ac"); }, label);
+            check(out.write("gratis") == 6, label);
+            out.flush();
+            check(name.read_bytes() == "caf\xe9 gratis", label);
+            check_throws<std::invalid_argument>([&] { out.write("\u20ac"); }, label);
+            out.close();
+            check(name.read_bytes() == "caf\xe9 gratis", label);
+        }
+        weft::open_options const lenient{.encoding = "latin-1", .errors = "replace"};
+        file out = open_file(name, "w", lenient);
+        out.write("5 \u20ac");
+        out.close();
+        check(name.read_bytes() == "5 ?", "replaced");
+    });
+}
+
 TEST_CASE("AF2, TX2: an unknown encoding is a lookup_error, and no file is touched") {
     scratch const place;
     run_test({.seeds = {0}}, [&] {

@@ -64,7 +64,8 @@ public:
     std::size_t readinto1(buffer target); ///< by at most one system call
 
     /// Gives the number of octets, of characters for a text file: all of them. Cancellation: see
-    /// above. A failure leaves it unknown how much of these data was written (progress).
+    /// above. A failure leaves it unknown how much of these data was written (progress). Errors:
+    /// std::invalid_argument (text that strict rules or the encoding refuse; nothing of it is taken)
     std::size_t write(bytes_view data);
     /// Everything in the range, without newlines in between.
     template <std::ranges::input_range Range>
