@@ -68,7 +68,7 @@ void open_descriptor::give_up() noexcept {
 }
 
 descriptor_use::descriptor_use(open_descriptor const& of, access how, char const* action)
-    : state_(of.state_), fd_(-1), access_(how) {
+    : state_(of.state_), of_(&of), fd_(-1), access_(how) {
     if (state_ == nullptr) throw closed_resource_error();
     switch (state_->users.enter(descriptor_word<>::word(how))) { // O1
     case descriptor_word<>::entry::closed:
@@ -103,6 +103,10 @@ void descriptor_use::wait(char const* what) {
         return;
     }
     wake_reason const why = wait.suspend(); // R4
+    // Cold after a long wait. The answer needs the one, the next wait the other, and the system call in
+    // between gives them time to come: with 10,000 connections that is 4 to 8 % of a request.
+    __builtin_prefetch(of_);
+    __builtin_prefetch(&wait.owner().index);
     word.withdraw(reference);               // R5
     if (why == wake_reason::cancelled) throw_cancelled(wait.owner());
     if (why == wake_reason::closed) throw closed_resource_error();

@@ -102,6 +102,7 @@ public:
 
 private:
     io_state* state_;
+    open_descriptor const* of_; // to be prefetched only: it may be gone
     int fd_;
     access access_;
 };
