@@ -118,7 +118,7 @@ accepted_socket listening_socket::accept() {
 accepted_socket listening_socket::accept_or_back_off(connection_place& place) {
     accepted_socket accepted;
     for (bool told = false;;) {
-        place.wait(); // P1
+        waits_.wait_for(place); // P1
         int const error = try_accept(accepted, place);
         if (error == 0) return accepted;
         if (error == EAGAIN) continue;

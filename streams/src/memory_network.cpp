@@ -213,10 +213,12 @@ struct network_port {
     std::deque<memory_network_stream> waiting;
     bool closed = false;
     resource_guard accepting{"accepting connections from"};
+    place_waits places;
 };
 
 void network_port::close() {
     std::deque<memory_network_stream> left; // nobody will take them: destroyed outside of the lock
+    places.close();
     std::lock_guard const lock(mutex);
     if (std::exchange(closed, true)) return;
     left.swap(waiting);
@@ -354,7 +356,7 @@ void memory_network_listener::serve_connections(
         detail::connection_place place = handler.place();
         std::optional<memory_network_stream> accepted;
         while (!accepted) {
-            place.wait(); // P1
+            detail::open(port_).places.wait_for(place); // P1
             accepted = try_accept(place);
         }
         handler.start(group, *std::move(accepted), std::move(place));

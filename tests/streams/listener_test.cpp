@@ -551,6 +551,29 @@ auto const leave_what_waits_to_the_next_server = [](auto& both, auto const& conn
     }
 };
 
+// The place is never given back: the client stays.
+auto const close_while_there_is_no_place = [](auto& both, auto const& connect) {
+    weft::with_task_group([&](weft::task_group& group) {
+        auto server = group.create_task([&] {
+            weft::serve_options const impatient{
+                .drain = weft::duration::zero(), .max_connections = 1, .on_stragglers = [](auto) {}};
+            try {
+                weft::serve(both, [](auto stream) { answer_all(stream); }, impatient);
+            } catch (weft::exception_group const& failures) {
+                return failures.contains<weft::closed_resource_error>();
+            }
+            return false;
+        });
+        auto inside = connect(0);
+        inside.send("x");
+        check(inside.receive() == "x", "the place is taken");
+        auto waiting = connect(0);
+        weft::wait_all_tasks_blocked();
+        both.close();
+        check(server.wait(), "over");
+    });
+};
+
 // A listener that knows no places: has some connections from the beginning, and no more come.
 class hands_out final : public weft::listener<weft::memory_network_stream> {
 public:
@@ -578,6 +601,11 @@ TEST_CASE("KL13: two listeners that share one place are both served, whichever i
 TEST_CASE("KL9: who waits for a place when the server is cancelled is served by the next one") {
     with_two_listeners<two_sockets>(leave_what_waits_to_the_next_server);
     with_two_listeners<two_in_memory>(leave_what_waits_to_the_next_server);
+}
+
+TEST_CASE("KL12, KL9: closing a listener ends serve() also while it waits for a place") {
+    with_two_listeners<two_sockets>(close_while_there_is_no_place);
+    with_two_listeners<two_in_memory>(close_while_there_is_no_place);
 }
 
 TEST_CASE("KL9: what was accepted without a place is handled although the server is cancelled") {

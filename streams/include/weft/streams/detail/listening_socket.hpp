@@ -2,7 +2,7 @@
 
 #include <weft/io/address.hpp>
 #include <weft/io/detail/open_descriptor.hpp>
-#include <weft/streams/detail/connection_gate.hpp>
+#include <weft/streams/detail/place_waits.hpp>
 #include <weft/streams/typed_attributes.hpp>
 
 namespace weft::detail {
@@ -22,13 +22,17 @@ public:
     accepted_socket accept(); // Errors: std::system_error
     /// Takes the place along with the connection. Waits when there are no descriptors left.
     accepted_socket accept_or_back_off(connection_place&);
-    void close() { descriptor_.close_completely(); } // KD7
+    void close() {
+        waits_.close();
+        descriptor_.close_completely(); // KD7
+    }
     attribute_map attributes() const;
 
 private:
     int try_accept(accepted_socket&, connection_place&); // 0, or the errno; EAGAIN: no place
 
     open_descriptor descriptor_;
+    place_waits waits_;
     int family_;
 };
 
