@@ -34,6 +34,7 @@ template <class Number> bool read_number(std::string_view text, Number& into) {
 std::uint32_t parse_scope(std::string_view scope, std::string_view text) {
     std::uint32_t number = 0;
     if (read_number(scope, number)) return number;
+    if (scope.find('\0') != scope.npos) refuse("a NUL in an address", text);
     number = ::if_nametoindex(std::string(scope).c_str());
     if (number == 0) refuse("no such network interface in an address", text);
     return number;
@@ -193,8 +194,10 @@ raw_address::raw_address(socket_address const& from) noexcept {
     case AF_UNIX: {
         bool const is_abstract = from.is_abstract();
         std::memcpy(local.sun_path + is_abstract, from.path_.data(), from.path_.size());
-        length = ::socklen_t(offsetof(::sockaddr_un, sun_path) + from.path_.size() +
-                             (from.path_.empty() ? 0 : 1)); // a leading NUL, or the one at the end
+        // A leading NUL, or the one at the end, for which there may be no room in a peer's name.
+        length = ::socklen_t(std::min(sizeof local, offsetof(::sockaddr_un, sun_path) +
+                                                        from.path_.size() +
+                                                        (from.path_.empty() ? 0 : 1)));
         break;
     }
     default:

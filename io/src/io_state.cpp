@@ -63,6 +63,7 @@ io_state* take_io_state(int fd) noexcept {
     state->write.reset(readiness_word<>::ready);
     state->registered_with.store(nullptr, std::memory_order_relaxed); // nobody else knows it
     state->hung_up.store(false, std::memory_order_relaxed);           //  "
+    state->given_back.store(false, std::memory_order_relaxed);        //  "
     state->read_was_short = false;
     state->trusts_short_reads = false;
     state->broken.store(0, std::memory_order_relaxed);     // nobody else knows it

@@ -27,6 +27,7 @@ struct alignas(64) io_state {
     std::atomic<std::uint32_t> references = 0;   // the open descriptor and the object that owns it
     std::atomic<int> broken = 0;                 // the errno that ended the use of it
     bool trusts_short_reads = false;             // see open_descriptor.cpp
+    std::atomic<bool> given_back = false;        // the number, to the kernel
     io_state* next_free = nullptr;
 };
 static_assert(sizeof(io_state) == 64);

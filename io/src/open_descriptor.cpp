@@ -33,6 +33,7 @@ void leave(io_state& state, access how) noexcept {
     if (!state.users.leave(descriptor_word<>::word(how))) return;
     unregister(state); // close(2) alone would not, if the descriptor was duplicated
     ::close(state.fd);
+    state.given_back.store(true, std::memory_order_release); // pairs with close_completely()
     release_io_state(state);
 }
 
@@ -47,17 +48,26 @@ open_descriptor::open_descriptor(unique_fd fd, bool stops_only_when_empty)
     state_->trusts_short_reads = stops_only_when_empty;
 }
 
+// Who is woken may destroy this object at once (M15): nothing of it is touched after that.
 void open_descriptor::close() noexcept {
-    if (state_ == nullptr || !state_->users.begin_close()) return; // D1
-    wake_waiters(*state_, wake_reason::closed);                    // D2
-    leave(*state_, access::look);                                  // D3
+    io_state* const state = state_;
+    if (state == nullptr || !state->users.begin_close()) return; // D1
+    wake_waiters(*state, wake_reason::closed);                   // D2
+    leave(*state, access::look);                                 // D3
 }
 
-// They have been woken, and on their way out they wait for nothing.
+// Those inside have been woken, and on their way out they wait for nothing.
 void open_descriptor::close_completely() {
+    if (state_ == nullptr || current_fiber() == nullptr) return close();
+    struct reference {
+        io_state& state;
+        explicit reference(io_state& of) : state(of) {
+            state.references.fetch_add(1, std::memory_order_relaxed); // the owner's keeps it here
+        }
+        ~reference() { release_io_state(state); }
+    } const own(*state_);
     close();
-    if (state_ == nullptr || current_fiber() == nullptr) return;
-    while (state_->references.load(std::memory_order_acquire) != 1) // pairs with leave()'s release
+    while (!own.state.given_back.load(std::memory_order_acquire)) // pairs with leave()
         lowlevel::cancel_shielded_checkpoint();
 }
 

@@ -46,6 +46,11 @@ bool is_number(std::string const& text) {
     return std::ranges::all_of(text, [](char digit) { return digit >= '0' && digit <= '9'; });
 }
 
+// glibc reads these as numbers as well, and takes their lower 16 bits.
+bool is_number_in_disguise(std::string const& text) {
+    return !text.empty() && std::string_view(" \t\n\v\f\r+-").find(text[0]) != std::string_view::npos;
+}
+
 bool is_address(std::string const& text) {
     try {
         ip_address::parse(text);
@@ -122,7 +127,8 @@ std::vector<address_info> getaddrinfo(std::string host, std::string service,
     detail::enter_blocking_call("getaddrinfo");
     if (host.find('\0') != std::string::npos || service.find('\0') != std::string::npos)
         throw std::invalid_argument("a NUL in a host name or service");
-    if (is_number(service) && is_out_of_range(service)) refuse_service(service);
+    if (is_number_in_disguise(service) || (is_number(service) && is_out_of_range(service)))
+        refuse_service(service);
     host = detail::to_ascii_host(host);
     if ((host.empty() || is_address(host)) && is_number(service)) {
         if (!host.empty()) options.flags |= AI_NUMERICHOST;

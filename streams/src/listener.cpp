@@ -72,6 +72,10 @@ void connection_gate::leave() noexcept {
 }
 
 void connection_gate::wait_until_empty() {
+    queue_.lock();
+    bool const is_empty = inside_ == 0;
+    queue_.unlock();
+    if (is_empty) return; // also when there is no time to wait
     enter_blocking_call("serve: the last connections to end");
     wait_in(empty_, "serve: the last connections to end");
 }

@@ -1,14 +1,18 @@
 #include <weft/streams/detail/listening_socket.hpp>
 
+#include <weft/io/detail/open_descriptor.hpp>
 #include <weft/io/detail/raw_address.hpp>
+#include <weft/io/error.hpp>
 #include <weft/runtime/detail/parking.hpp>
 #include <weft/runtime/time.hpp>
+#include <weft/streams/detail/closable_wait.hpp>
 #include <weft/streams/detail/connected_socket.hpp>
 
 #include <array>
 #include <cerrno>
 #include <chrono>
 #include <cstdio>
+#include <stdexcept>
 #include <string>
 #include <system_error>
 #include <utility>
@@ -55,8 +59,36 @@ bool is_shortage(int error) {
 
 } // namespace
 
+struct listening_socket::shared {
+    shared(unique_fd fd, int of) : descriptor(std::move(fd)), family(of) {}
+
+    int try_accept(accepted_socket&, connection_place&); // 0, or the errno; EAGAIN: no place
+
+    open_descriptor descriptor;
+    closable_wait for_a_place;
+    int const family;
+};
+
 listening_socket::listening_socket(unique_fd fd, int family)
-    : descriptor_(std::move(fd)), family_(family) {}
+    : own_(std::make_shared<shared>(std::move(fd), family)) {}
+
+listening_socket::~listening_socket() {
+    if (!own_) return;
+    own_->for_a_place.close();
+    own_->descriptor.close();
+}
+
+listening_socket::shared& listening_socket::own() const {
+    if (!own_) throw closed_resource_error();
+    return *own_;
+}
+
+void listening_socket::close() {
+    auto const alive = own_;
+    if (!alive) return;
+    alive->for_a_place.close();
+    alive->descriptor.close_completely(); // KD7
+}
 
 listening_socket listening_socket::adopt(unique_fd&& fd, bool is_unix) {
     static constexpr std::array ip{AF_INET, AF_INET6};
@@ -64,12 +96,14 @@ listening_socket listening_socket::adopt(unique_fd&& fd, bool is_unix) {
     check_socket(fd.get(), {.families = is_unix ? std::span<int const>(local) : ip,
                             .type = SOCK_STREAM,
                             .must_be = expected_socket::state::bound});
-    make_non_blocking(fd.get());
     int listens = 0;
     ::socklen_t length = sizeof listens;
     ::getsockopt(fd.get(), SOL_SOCKET, SO_ACCEPTCONN, &listens, &length);
-    if (listens == 0 && ::listen(fd.get(), largest_backlog) != 0)
+    if (listens == 0 && ::listen(fd.get(), largest_backlog) != 0) {
+        if (errno == EINVAL) throw std::invalid_argument("the socket is connected: it cannot listen");
         throw std::system_error(errno, std::system_category(), "listen");
+    }
+    make_non_blocking(fd.get());
     int const family = family_of(fd.get());
     int const on = 1;
     if (family != AF_UNIX) // what is accepted inherits it
@@ -79,9 +113,9 @@ listening_socket listening_socket::adopt(unique_fd&& fd, bool is_unix) {
 
 // The labels are those of listener.cpp. Not to wait for a place in here: who closes the listener
 // lets others run until nobody is in here any more.
-int listening_socket::try_accept(accepted_socket& into, connection_place& place) {
+int listening_socket::shared::try_accept(accepted_socket& into, connection_place& place) {
     static constexpr char const* call = "accept";
-    descriptor_use use(descriptor_, access::read, "accepting connections from");
+    descriptor_use use(descriptor, access::read, "accepting connections from");
     raw_address remote;
     ssize_t accepted = 0;
     bool has_place = true;
@@ -103,7 +137,7 @@ int listening_socket::try_accept(accepted_socket& into, connection_place& place)
     if (!has_place) return EAGAIN;
     if (accepted < 0) return int(-accepted);
     into.fd.reset(int(accepted));
-    into.family = family_;
+    into.family = family;
     into.remote = remote.to_address();
     return 0;
 }
@@ -111,15 +145,17 @@ int listening_socket::try_accept(accepted_socket& into, connection_place& place)
 accepted_socket listening_socket::accept() {
     accepted_socket accepted;
     connection_place unlimited(nullptr);
-    if (int const error = try_accept(accepted, unlimited)) fail(error);
+    if (int const error = own().try_accept(accepted, unlimited)) fail(error);
     return accepted;
 }
 
 accepted_socket listening_socket::accept_or_back_off(connection_place& place) {
+    own();
+    auto const alive = own_;
     accepted_socket accepted;
     for (bool told = false;;) {
-        waits_.wait_for(place); // P1
-        int const error = try_accept(accepted, place);
+        if (!place.try_take()) alive->for_a_place.run([&] { place.wait(); }); // P1
+        int const error = alive->try_accept(accepted, place);
         if (error == 0) return accepted;
         if (error == EAGAIN) continue;
         if (!is_shortage(error)) fail(error);
@@ -132,7 +168,7 @@ accepted_socket listening_socket::accept_or_back_off(connection_place& place) {
 }
 
 attribute_map listening_socket::attributes() const {
-    return socket_attributes(descriptor_, family_, nullptr);
+    return socket_attributes(own().descriptor, own().family, nullptr);
 }
 
 } // namespace weft::detail

@@ -2,6 +2,7 @@
 
 #include <weft/runtime/cancel_scope.hpp>
 #include <weft/runtime/detail/parking.hpp>
+#include <weft/streams/detail/closable_wait.hpp>
 #include <weft/sync/event.hpp>
 #include <weft/sync/resource_guard.hpp>
 
@@ -213,12 +214,12 @@ struct network_port {
     std::deque<memory_network_stream> waiting;
     bool closed = false;
     resource_guard accepting{"accepting connections from"};
-    place_waits places;
+    closable_wait for_a_place;
 };
 
 void network_port::close() {
     std::deque<memory_network_stream> left; // nobody will take them: destroyed outside of the lock
-    places.close();
+    for_a_place.close();
     std::lock_guard const lock(mutex);
     if (std::exchange(closed, true)) return;
     left.swap(waiting);
@@ -318,13 +319,14 @@ memory_network_listener::~memory_network_listener() {
 
 memory_network_stream memory_network_listener::accept() {
     detail::connection_place unlimited(nullptr);
-    return *try_accept(unlimited);
+    detail::open(port_);
+    auto const port = port_;
+    return *try_accept(*port, unlimited);
 }
 
 // None: there is no place. The labels are those of listener.cpp.
 std::optional<memory_network_stream>
-memory_network_listener::try_accept(detail::connection_place& place) {
-    detail::network_port& port = detail::open(port_);
+memory_network_listener::try_accept(detail::network_port& port, detail::connection_place& place) {
     auto const inside = port.accepting.enter();
     detail::enter_blocking_call("memory network accept");
     std::unique_lock lock(port.mutex);
@@ -340,7 +342,7 @@ memory_network_listener::try_accept(detail::connection_place& place) {
 }
 
 void memory_network_listener::close() {
-    if (port_) port_->close();
+    if (auto const port = port_) port->close(); // who is woken may destroy the listener
 }
 
 attribute_map memory_network_listener::extra_attributes() const {
@@ -352,12 +354,14 @@ attribute_map memory_network_listener::extra_attributes() const {
 
 void memory_network_listener::serve_connections(
     connection_handler<memory_network_stream> const& handler, task_group& group) {
+    detail::open(port_);
+    auto const port = port_; // who closes may destroy the listener
     for (;;) {
         detail::connection_place place = handler.place();
         std::optional<memory_network_stream> accepted;
         while (!accepted) {
-            detail::open(port_).places.wait_for(place); // P1
-            accepted = try_accept(place);
+            if (!place.try_take()) port->for_a_place.run([&] { place.wait(); }); // P1
+            accepted = try_accept(*port, place);
         }
         handler.start(group, *std::move(accepted), std::move(place));
     }

@@ -4,8 +4,8 @@
 
 #include <weft/io/detail/open_descriptor.hpp>
 #include <weft/io/error.hpp>
-#include <weft/runtime/cancel_scope.hpp>
 #include <weft/runtime/detail/parking.hpp>
+#include <weft/streams/detail/closable_wait.hpp>
 #include <weft/streams/detail/connected_socket.hpp>
 #include <weft/streams/pipe.hpp>
 #include <weft/sync/event.hpp>
@@ -166,42 +166,6 @@ private:
 
 // -- All else -------------------------------------------------------------------------------------
 
-// A wait in a thread, which nothing wakes: close() ends it as a cancellation would, and the thread
-// is left alone.
-class closable_wait {
-public:
-    template <class Body> auto run(Body body) {
-        cancel_scope own;
-        attached const in_reach(*this, own);
-        auto result = own.run(std::move(body));
-        if (!result) throw closed_resource_error();
-        return *std::move(result);
-    }
-    void close() {
-        std::lock_guard const guard(lock_);
-        closed_ = true;
-        if (waiting_ != nullptr) waiting_->cancel("the stream was closed");
-    }
-
-private:
-    struct attached {
-        closable_wait& to;
-        attached(closable_wait& wait, cancel_scope& scope) : to(wait) {
-            std::lock_guard const guard(to.lock_);
-            if (to.closed_) throw closed_resource_error();
-            to.waiting_ = &scope;
-        }
-        ~attached() {
-            std::lock_guard const guard(to.lock_);
-            to.waiting_ = nullptr;
-        }
-    };
-
-    std::mutex lock_;
-    bool closed_ = false;
-    cancel_scope* waiting_ = nullptr; // of the one who waits
-};
-
 // One read in a thread, which may take for ever. Shared with the thread; neither relies on the
 // other.
 struct thread_read {
@@ -227,71 +191,89 @@ struct thread_read {
     }
 };
 
+// What such a stream waits on. Shared, since who waits may destroy the stream once it is woken, and
+// so may who closes it. A read or write in a thread is left alone when the wait for it ends.
+struct patient_descriptor {
+    explicit patient_descriptor(unique_fd fd) : descriptor(std::move(fd)) {}
+
+    open_descriptor descriptor;
+    detail::closable_wait in_thread;
+    // The reader's:
+    bytes rest; // read, and not yet received
+    std::shared_ptr<thread_read> under_way;
+};
+
+void close_shared(std::shared_ptr<patient_descriptor> const of) {
+    of->descriptor.close();
+    of->in_thread.close();
+}
+
 class patient_source final : public byte_receive_stream {
 public:
-    patient_source(unique_fd fd, bool can_wait) : descriptor_(std::move(fd)), can_wait_(can_wait) {}
+    patient_source(unique_fd fd, bool can_wait)
+        : own_(std::make_shared<patient_descriptor>(std::move(fd))), can_wait_(can_wait) {}
+    ~patient_source() override { close_shared(own_); }
 
     std::size_t receive_some(buffer target) override {
         require_room(target);
-        descriptor_use use(descriptor_, access::read, "reading from");
+        auto const own = own_;
+        descriptor_use use(own->descriptor, access::read, "reading from");
         detail::enter_blocking_call(receive_call);
-        if (rest_.empty()) read_more(use, target.size());
-        std::size_t const count = std::min(rest_.size(), target.size());
-        if (count != 0) std::memcpy(target.data(), rest_.data(), count);
-        rest_.erase(0, count);
+        if (own->rest.empty()) read_more(*own, use, target.size(), can_wait_);
+        std::size_t const count = std::min(own->rest.size(), target.size());
+        if (count != 0) std::memcpy(target.data(), own->rest.data(), count);
+        own->rest.erase(0, count);
         return count;
     }
-    void close() override {
-        descriptor_.close();
-        wait_.close();
-    }
+    void close() override { close_shared(own_); }
 
 private:
-    void read_more(descriptor_use& use, std::size_t most) {
-        if (under_way_ == nullptr && can_wait_)
+    static void read_more(patient_descriptor& own, descriptor_use& use, std::size_t most,
+                          bool can_wait) {
+        if (own.under_way == nullptr && can_wait)
             use.retry(receive_call, [](int fd) -> ssize_t {
                 if (is_ready(fd, POLLIN)) return 0;
                 errno = EAGAIN;
                 return -1;
             });
         auto const read =
-            wait_.run([this, fd = use.fd(), most] { return read_in_thread(fd, most); });
+            own.in_thread.run([&] { return read_in_thread(own.under_way, use.fd(), most); });
         if (read->error == EIO) return; // a terminal whose other side is gone
         if (read->error != 0) detail::throw_broken("read", read->error);
-        rest_ = std::move(read->data);
+        own.rest = std::move(read->data);
     }
 
-    std::shared_ptr<thread_read> read_in_thread(int fd, std::size_t most) {
-        if (under_way_ == nullptr) {
-            under_way_ = std::make_shared<thread_read>(fd, most);
+    static std::shared_ptr<thread_read> read_in_thread(std::shared_ptr<thread_read>& under_way,
+                                                       int fd, std::size_t most) {
+        if (under_way == nullptr) {
+            under_way = std::make_shared<thread_read>(fd, most);
             try {
                 to_thread::run_sync({.abandon_on_cancel = true},
-                                    [read = under_way_] { read->perform(); });
+                                    [read = under_way] { read->perform(); });
             } catch (...) { // cancelled: what it reads is for the next one
-                if (under_way_->decide()) under_way_.reset();
+                if (under_way->decide()) under_way.reset();
                 throw;
             }
         } else {
-            under_way_->done.wait();
+            under_way->done.wait();
         }
-        return std::exchange(under_way_, nullptr);
+        return std::exchange(under_way, nullptr);
     }
 
-    open_descriptor descriptor_;
-    closable_wait wait_;
+    std::shared_ptr<patient_descriptor> const own_;
     bool const can_wait_;
-    // The reader's:
-    bytes rest_; // read, and not yet received
-    std::shared_ptr<thread_read> under_way_;
 };
 
 class patient_sink final : public byte_send_stream {
 public:
-    explicit patient_sink(unique_fd fd) : descriptor_(std::move(fd)) {}
+    explicit patient_sink(unique_fd fd)
+        : own_(std::make_shared<patient_descriptor>(std::move(fd))) {}
+    ~patient_sink() override { close_shared(own_); }
 
     using byte_send_stream::send;
     void send(bytes_view data) override {
-        descriptor_use use(descriptor_, access::write, "writing to");
+        auto const own = own_;
+        descriptor_use use(own->descriptor, access::write, "writing to");
         detail::enter_blocking_call(send_call);
         while (!data.empty()) {
             use.retry(send_call, [](int fd) -> ssize_t {
@@ -300,15 +282,12 @@ public:
                 return -1;
             });
             ssize_t const sent =
-                wait_.run([fd = use.fd(), data] { return write_in_thread(fd, data); });
+                own->in_thread.run([fd = use.fd(), data] { return write_in_thread(fd, data); });
             if (sent < 0 && sent != -EINTR) detail::throw_broken("write", int(-sent));
             if (sent > 0) data = data.subview(std::size_t(sent));
         }
     }
-    void close() override {
-        descriptor_.close();
-        wait_.close();
-    }
+    void close() override { close_shared(own_); }
 
 private:
     static ssize_t write_in_thread(int fd, bytes_view data) {
@@ -321,8 +300,7 @@ private:
                                    });
     }
 
-    open_descriptor descriptor_;
-    closable_wait wait_;
+    std::shared_ptr<patient_descriptor> const own_;
 };
 
 // -- Which of them --------------------------------------------------------------------------------

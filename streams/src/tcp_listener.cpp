@@ -68,14 +68,28 @@ std::vector<socket_address> addresses_for(tcp_listener_options const& options) {
     return result;
 }
 
+bool is_no_address_here(std::error_code error) {
+    return error == std::errc::address_not_available ||
+           error == std::errc::address_family_not_supported;
+}
+
+// A name may have addresses that this host has not: "localhost" is [::1], too, where IPv6 is off.
 std::vector<unique_fd> bind_all(std::vector<socket_address> const& addresses,
                                 tcp_listener_options const& options) {
     std::vector<unique_fd> sockets;
+    std::exception_ptr not_here;
     std::uint16_t port = options.local_port;
     for (socket_address const& each : addresses) {
-        sockets.push_back(bind_socket({each.ip(), port}, stack::single, options));
+        try {
+            sockets.push_back(bind_socket({each.ip(), port}, stack::single, options));
+        } catch (std::system_error const& failure) {
+            if (!is_no_address_here(failure.code())) throw;
+            if (!not_here) not_here = std::current_exception();
+            continue;
+        }
         if (port == 0) port = detail::local_address_of(sockets.front().get()).port();
     }
+    if (sockets.empty() && not_here) std::rethrow_exception(not_here);
     return sockets;
 }
 

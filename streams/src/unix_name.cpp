@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <chrono>
+#include <stdexcept>
 #include <string>
 #include <system_error>
 
@@ -49,6 +50,7 @@ void bind_in_this_thread(int fd, socket_address const& to, std::optional<::mode_
 
 socket_address unix_address(path const& name) {
     std::string const& text = name.as_posix();
+    if (text == ".") throw std::invalid_argument("a UNIX socket must have a name"); // or an empty one
     if (text.starts_with('\0')) return socket_address::unix_abstract(text.substr(1));
     return socket_address::unix_path(text);
 }

@@ -63,7 +63,8 @@ TEST_CASE("KN5: an address has a name and a service, an address with a scope as 
 TEST_CASE("KN4: a port out of range is an error that names it, not another port") {
     run_test({.seeds = {}}, [] {
         for (std::string const host : {"127.0.0.1", "localhost", ""})
-            for (std::string const port : {"65536", "65616", "99999999999", "-1"}) {
+            for (std::string const port : {"65536", "65616", "99999999999", "-1", "+65616",
+                                           " 65616", "-4294967216"}) {
                 bool told = false;
                 try {
                     weft::getaddrinfo(host, port, {.type = SOCK_STREAM});

@@ -603,6 +603,24 @@ TEST_CASE("KL9: who waits for a place when the server is cancelled is served by 
     with_two_listeners<two_in_memory>(leave_what_waits_to_the_next_server);
 }
 
+TEST_CASE("X11: serve() names no stragglers where there is no connection, whatever the time to drain") {
+    run_with_sockets([] {
+        for (weft::duration const drain : {weft::duration(0), weft::duration(-1)}) {
+            auto listener = listen();
+            std::atomic<bool> named = false;
+            weft::with_task_group([&](weft::task_group& group) {
+                group.start_soon([&] {
+                    weft::serve(listener, echo,
+                                {.drain = drain, .on_stragglers = [&](auto) { named = true; }});
+                });
+                weft::wait_all_tasks_blocked();
+                group.cancel();
+            });
+            check(!named, "nobody was there");
+        }
+    });
+}
+
 TEST_CASE("KL12, KL9: closing a listener ends serve() also while it waits for a place") {
     with_two_listeners<two_sockets>(close_while_there_is_no_place);
     with_two_listeners<two_in_memory>(close_while_there_is_no_place);

@@ -83,7 +83,8 @@ protected:
 private:
     friend struct detail::network_state;
     explicit memory_network_listener(std::shared_ptr<detail::network_port> port);
-    std::optional<memory_network_stream> try_accept(detail::connection_place&);
+    static std::optional<memory_network_stream> try_accept(detail::network_port&,
+                                                           detail::connection_place&);
 
     std::shared_ptr<detail::network_port> port_; // none: moved from
 };

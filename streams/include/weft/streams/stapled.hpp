@@ -3,7 +3,9 @@
 #include <weft/streams/byte_stream.hpp>
 #include <weft/streams/listener.hpp>
 
+#include <algorithm>
 #include <exception>
+#include <iterator>
 #include <memory>
 #include <span>
 #include <stdexcept>
@@ -111,19 +113,24 @@ template <class Stream> class multi_listener final : public listener<Stream> {
 public:
     explicit multi_listener(std::vector<std::unique_ptr<listener<Stream>>> listeners) {
         for (std::unique_ptr<listener<Stream>>& each : listeners) {
-            if (auto* const several = dynamic_cast<multi_listener*>(each.get()))
-                for (std::unique_ptr<listener<Stream>>& inner : several->listeners_)
-                    listeners_.push_back(std::move(inner));
-            else
-                listeners_.push_back(std::move(each));
+            if (!each) throw std::invalid_argument("multi_listener: a listener is null");
+            auto* const several = dynamic_cast<multi_listener*>(each.get());
+            if (several == nullptr)
+                listeners_->push_back(std::move(each));
+            else if (several->listeners_)
+                std::ranges::move(*several->listeners_, std::back_inserter(*listeners_));
         }
     }
 
-    std::span<std::unique_ptr<listener<Stream>> const> listeners() const { return listeners_; }
+    std::span<std::unique_ptr<listener<Stream>> const> listeners() const {
+        if (!listeners_) return {}; // moved from
+        return *listeners_;
+    }
 
     void close() override {
+        auto const alive = listeners_; // who is woken may destroy this object at once
         std::exception_ptr first;
-        for (std::unique_ptr<listener<Stream>> const& each : listeners_) {
+        for (std::unique_ptr<listener<Stream>> const& each : listeners()) {
             try {
                 each->close();
             } catch (...) { // thrown when all are closed
@@ -135,7 +142,7 @@ public:
 
     attribute_map extra_attributes() const override {
         attribute_map all;
-        for (std::unique_ptr<listener<Stream>> const& each : listeners_)
+        for (std::unique_ptr<listener<Stream>> const& each : listeners())
             all.update(each->extra_attributes());
         return all;
     }
@@ -143,14 +150,15 @@ public:
 protected:
     void serve_connections(connection_handler<Stream> const& handler, task_group& group) override {
         with_task_group([&](task_group& accepting) {
-            for (std::unique_ptr<listener<Stream>> const& each : listeners_)
+            for (std::unique_ptr<listener<Stream>> const& each : listeners())
                 accepting.start_soon(
                     [&handler, &group, &each] { each->serve_with(handler, &group); });
         });
     }
 
 private:
-    std::vector<std::unique_ptr<listener<Stream>>> listeners_;
+    using parts = std::vector<std::unique_ptr<listener<Stream>>>;
+    std::shared_ptr<parts> listeners_ = std::make_shared<parts>();
 };
 
 } // namespace weft

@@ -1,0 +1,72 @@
+#include "sockets.hpp"
+
+#include <weft/runtime/inspect.hpp>
+#include <weft/streams/listener.hpp>
+#include <weft/streams/memory_network.hpp>
+#include <weft/streams/udp.hpp>
+
+#include <doctest/doctest.h>
+
+#include <memory>
+#include <vector>
+
+#include <sys/socket.h>
+
+TEST_SUITE_BEGIN("streams.closing");
+
+namespace {
+
+using weft::socket_stream;
+using weft::test::check;
+using weft::test::run_with_sockets;
+
+auto listen() {
+    return weft::create_tcp_listener({.local_host = "127.0.0.1"});
+}
+
+// Whoever is woken by close() owns what is being closed, and destroys it while close() goes on.
+template <class Closable, class Wait> void destroy_while_closing(Closable made, Wait wait) {
+    auto owned = std::make_unique<Closable>(std::move(made));
+    Closable& closed = *owned;
+    weft::with_task_group([&](weft::task_group& group) {
+        group.start_soon([own = std::move(owned), &wait]() mutable {
+            try {
+                wait(*own);
+                check(false, "it was closed");
+            } catch (weft::closed_resource_error const&) {
+            } catch (weft::exception_group const& failures) {
+                check(failures.contains<weft::closed_resource_error>(), "closed");
+            }
+            own.reset();
+        });
+        weft::wait_all_tasks_blocked();
+        closed.close();
+    });
+}
+
+} // namespace
+
+TEST_CASE("M15, KS8: who is woken by close() may destroy what is being closed") {
+    run_with_sockets([] {
+        auto const receive = [](auto& from) { from.receive(); };
+        auto const accept = [](auto& from) { from.accept(); };
+        auto const serve = [](auto& from) { from.serve([](auto) {}); };
+        destroy_while_closing(
+            weft::create_udp_socket({.family = AF_INET, .local_host = "127.0.0.1"}), receive);
+        auto listener = listen();
+        auto client = weft::connect_tcp("127.0.0.1", weft::test::port_of(listener));
+        destroy_while_closing(std::move(client), receive);
+        destroy_while_closing(listen(), serve);
+        std::vector<std::unique_ptr<weft::listener<socket_stream>>> several;
+        for (int i = 0; i < 4; ++i)
+            several.push_back(std::make_unique<weft::multi_listener<socket_stream>>(listen()));
+        destroy_while_closing(weft::multi_listener<socket_stream>(std::move(several)), serve);
+        weft::memory_network network;
+        destroy_while_closing(network.listen(), accept);
+        destroy_while_closing(network.listen(), serve);
+        auto [here, there] = network.make_pair();
+        destroy_while_closing(std::move(here), receive);
+    });
+}
+
+TEST_SUITE_END();
