@@ -34,9 +34,12 @@ inline fiber& required(char const* call) {
     return *self;
 }
 
-// What completes at once may be called inside no_suspend; the budget waits for its end.
+// What never waits is still bound by its deadlines: they are armed where the budget ends (C24). What
+// completes at once may be called inside no_suspend; the budget waits for its end.
 void yield_if_due(fiber& self, char const* call) {
-    if (self.budget < 0 && self.suspension_bans == 0) yield_current(call);
+    if (self.budget >= 0) return;
+    scope_access::arm_deadlines(self);
+    if (self.suspension_bans == 0) yield_current(call);
 }
 
 // attention was set: a cancellation perhaps, or the budget is used up. A call that is cut short
@@ -48,8 +51,13 @@ void yield_if_due(fiber& self, char const* call) {
         throw_cancelled(self);
 }
 
-// A call that does not count when it succeeds.
-[[gnu::cold, gnu::noinline, noreturn]] void cut_short(fiber& self, char const* call) {
+// For a call that does not count when it succeeds: no budget ends, so the first one arms the deadlines.
+// Whoever runs the timers sets attention; if nobody else does, the monitor.
+[[gnu::noinline]] void attend_uncounted(fiber& self, char const* call) {
+    scope_access::arm_deadlines(self);
+    if ((self.attention.load(std::memory_order_relaxed) & attention::cancel) == 0 || // a hint
+        nearest_cancelled(self) == nullptr)
+        return;
     --self.budget;
     yield_if_due(self, call);
     throw_cancelled(self);
@@ -79,8 +87,8 @@ fiber& enter_blocking_call(char const* call) {
 
 fiber& check_cancellation(char const* call) {
     fiber& self = required(call);
-    if (self.attention.load(std::memory_order_relaxed) != 0 && nearest_cancelled(self) != nullptr) // a hint
-        cut_short(self, call);
+    if (self.attention.load(std::memory_order_relaxed) != 0 || self.has_unarmed_scopes) [[unlikely]] // a hint
+        attend_uncounted(self, call);
     return self;
 }
 
@@ -182,20 +190,15 @@ void yield_current(char const* call) noexcept {
 namespace weft::lowlevel {
 
 void checkpoint() {
-    detail::fiber& self = detail::check_cancellation("lowlevel::checkpoint");
-    detail::scope_access::arm_deadlines(self); // so that those that have passed are noticed now
-    detail::yield_current("lowlevel::checkpoint");
+    detail::fiber& self = detail::check_cancellation("lowlevel::checkpoint"); // arms the deadlines
+    detail::yield_current("lowlevel::checkpoint"); // those that have passed are noticed now
     if (self.attention.load(std::memory_order_relaxed) != 0 && // a hint
         detail::nearest_cancelled(self) != nullptr)
         detail::throw_cancelled(self);
 }
 
 void checkpoint_if_cancelled() {
-    detail::fiber& self = detail::check_cancellation("lowlevel::checkpoint_if_cancelled");
-    detail::scope_access::arm_deadlines(self); // whoever runs the timers tells us
-    if (self.attention.load(std::memory_order_relaxed) != 0 && // a hint
-        detail::nearest_cancelled(self) != nullptr)
-        detail::throw_cancelled(self);
+    detail::check_cancellation("lowlevel::checkpoint_if_cancelled");
 }
 
 void cancel_shielded_checkpoint() {

@@ -71,7 +71,7 @@ struct scope_access {
     static cancelled make_cancelled(fiber&);
 
     /// Puts the deadlines of the fiber's scopes into a timer heap, those that are not there yet. To be
-    /// called before the fiber waits, yields or lets children run. Errors: bad_alloc.
+    /// called before the fiber waits, yields or lets children run, and by what never does. Errors: bad_alloc.
     static void arm_deadlines(fiber& of) {
         if (of.has_unarmed_scopes) arm_all(of);
     }

@@ -1,9 +1,11 @@
 #include "support/run_test.hpp"
 
 #include <weft/runtime/cancel_scope.hpp>
+#include <weft/runtime/detail/parking.hpp>
 #include <weft/runtime/inspect.hpp>
 #include <weft/runtime/lowlevel.hpp>
 #include <weft/runtime/task_group.hpp>
+#include <weft/runtime/this_task.hpp>
 
 #include <doctest/doctest.h>
 
@@ -239,6 +241,22 @@ TEST_SUITE("runtime.shields_deadlines") {
                 for (;;)
                     lowlevel::checkpoint_if_cancelled();
             }));
+        });
+    }
+
+    TEST_CASE("C24: a deadline is noticed by calls that complete at once, counted or not") {
+        run_test({.workers = {1, 2}, .seeds = {}}, [] {
+            for (auto* const call : {detail::enter_blocking_call, detail::check_cancellation}) {
+                CHECK_FALSE(move_on_after(5ms, [&] {
+                    for (;;)
+                        call("a call that completes at once");
+                }));
+                CHECK_FALSE(move_on_after(5ms, [&] { // nor can it yield
+                    no_suspend const guard;
+                    for (;;)
+                        call("a call that completes at once");
+                }));
+            }
         });
     }
 
