@@ -21,23 +21,33 @@ std::string type_of_current_exception() {
     return status == 0 ? plain.get() : type->name();
 }
 
-// The text of one exception and of what is nested in it.
-std::string describe(std::exception_ptr const& failure) {
+// Appends the text of one exception, without that of its cause. Gives the cause: null for none, also when
+// there was none in flight to be nested, for which std::rethrow_if_nested would end the process.
+std::exception_ptr describe(std::exception_ptr const& failure, std::string& text) {
     try {
         std::rethrow_exception(failure);
     } catch (std::exception const& standard) {
-        std::string text = type_of_current_exception() + ": " + standard.what();
-        try {
-            std::rethrow_if_nested(standard);
-        } catch (...) { // its text is what is wanted
-            text += " (caused by " + describe(std::current_exception()) + ")";
-        }
-        return text;
+        char const* const what = standard.what();
+        text += type_of_current_exception() + ": " + (what != nullptr ? what : "(no text)");
+        auto const* const effect = dynamic_cast<std::nested_exception const*>(&standard);
+        return effect != nullptr ? effect->nested_ptr() : nullptr;
     } catch (cancelled const& cancellation) {
-        return std::string("weft::cancelled: ") + cancellation.reason();
+        text += std::string("weft::cancelled: ") + cancellation.reason();
     } catch (...) { // anything can be thrown; its type is all there is to say
-        return type_of_current_exception();
+        text += type_of_current_exception();
     }
+    return nullptr;
+}
+
+// With its cause, and the cause of that: a loop, since chains can be long and stacks small.
+std::string describe(std::exception_ptr failure) {
+    std::string text;
+    std::size_t causes = 0;
+    while ((failure = describe(failure, text)) != nullptr) {
+        text += " (caused by ";
+        ++causes;
+    }
+    return text.append(causes, ')');
 }
 
 void draw(std::string& tree, std::string const& indent, std::string const& text) {

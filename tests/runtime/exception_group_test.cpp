@@ -189,6 +189,56 @@ TEST_SUITE("runtime.exception_group") {
         }
     }
 
+    TEST_CASE("G11: what has no cause after all, or no text, is a failure like others") {
+        struct silent : std::exception {
+            char const* what() const noexcept override { return nullptr; }
+        };
+        run_test([] {
+            std::string text;
+            try {
+                with_task_group([](task_group& group) {
+                    group.start_soon([] {
+                        std::throw_with_nested(std::runtime_error("nothing was in flight"));
+                    });
+                    group.start_soon([] { throw silent(); });
+                });
+            } catch (exception_group const& errors) {
+                CHECK(errors.exceptions().size() == 2);
+                text = errors.what();
+            }
+            CHECK(text.find("nothing was in flight") != std::string::npos);
+            CHECK(text.find("silent") != std::string::npos);
+            CHECK(text.find("caused by") == std::string::npos);
+        });
+    }
+
+    TEST_CASE("G16: a long chain of causes fits on a small stack") {
+        std::exception_ptr chain = made(std::runtime_error("the root"));
+        for (int level = 0; level < 1000; ++level) {
+            try {
+                try {
+                    std::rethrow_exception(chain);
+                } catch (...) { // nested
+                    std::throw_with_nested(std::runtime_error("level"));
+                }
+            } catch (...) { // kept
+                chain = std::current_exception();
+            }
+        }
+        run_test({.workers = {1}, .seeds = {0}, .base = {.stack_size = 32 << 10}}, [&] {
+            std::string text;
+            try {
+                with_task_group([&](task_group& group) {
+                    group.start_soon([&] { std::rethrow_exception(chain); });
+                });
+            } catch (exception_group const& errors) {
+                text = errors.what();
+            }
+            CHECK(text.find("the root") != std::string::npos);
+            CHECK(text.ends_with(std::string(1000, ')')));
+        });
+    }
+
     TEST_CASE("EX6: several threads may look at one group at once") {
         exception_group const group = sample();
         std::atomic<int> good{0};
