@@ -261,7 +261,7 @@ void start_record::move_child() {
 void start_record::start(new_task& task, group_state& destination) {
     fiber& caller = require_fiber("task_group::start");
     destination_ = &destination;
-    destination.hold();
+    destination.hold(); // from here on it stays open
     bool moved = false;
     struct release {
         group_state& destination;
@@ -270,6 +270,10 @@ void start_record::start(new_task& task, group_state& destination) {
             if (!moved) destination.release_hold();
         }
     } const guard{destination, moved};
+    // The child begins under the caller and cannot go from one run's workers to another's.
+    if (&destination.run_of() != caller.runtime)
+        throw std::logic_error("task_group::start() by " + describe_caller() +
+                               " on a task group of another run: start_soon() can do that");
 
     scope_access::place(*this, caller.innermost.load(std::memory_order_relaxed), // our own
                         this_worker()->exceptions->uncaught,

@@ -11,6 +11,8 @@
 #include <atomic>
 #include <memory>
 #include <optional>
+#include <string>
+#include <thread>
 
 using namespace weft;
 using namespace weft::test;
@@ -379,6 +381,36 @@ TEST_SUITE("runtime.start") {
                 CHECK(ran);
             });
         });
+    }
+
+    TEST_CASE("E1, S4: start() on a group of another run is refused, and starts nothing") {
+        gate done;
+        std::atomic<task_group*> open{nullptr};
+        std::thread other([&] {
+            run({.workers = 1}, [&] {
+                with_task_group([&](task_group& group) {
+                    open = &group;
+                    open.notify_one();
+                    done.wait();
+                });
+            });
+        });
+        open.wait(nullptr);
+        bool ran = false;
+        run({.workers = 1}, [&] {
+            try {
+                open.load()->start([&](task_status<>& status) {
+                    ran = true;
+                    status.started();
+                });
+                CHECK(false);
+            } catch (std::logic_error const& refused) {
+                CHECK(std::string(refused.what()).find("another run") != std::string::npos);
+            }
+        });
+        CHECK_FALSE(ran);
+        done.open();
+        other.join();
     }
 
     TEST_CASE("S12: a cancellation of the destination does not reach the child before started()") {

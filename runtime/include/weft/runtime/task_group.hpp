@@ -101,10 +101,11 @@ private:
 /// Not copied, not moved, run once.
 ///
 /// Threads       run() by one task; start_soon(), create_task(), cancel() by any thread while it is open;
-///               start() by any task
+///               start() by any task of the same run
 /// Cancellation  leaving waits for the children and cannot be cut short; it always yields. start() is
 ///               not a cancellation point on entry; cancelled, it waits for the child's end
-/// Errors        std::logic_error (not open, run twice); exception_group (from run())
+/// Errors        std::logic_error (not open, run twice, start() from another run); exception_group (from
+///               run())
 /// Source        AnyIO TaskGroup
 class task_group {
 public:
@@ -162,7 +163,8 @@ public:
 
     /// Starts f(task_status<T>&, args...) and waits until it calls started(); gives that value. Until
     /// then the caller answers for the child: the caller's cancellation reaches it, and its error leaves
-    /// from here and nowhere else. Errors: std::logic_error (the child ended without started())
+    /// from here and nowhere else. Errors: std::logic_error (the child ended without started(); the group is
+    /// of another run: nothing was started)
     template <class T = void, class F, class... Args>
         requires std::invocable<std::decay_t<F>, task_status<T>&, std::decay_t<Args>...>
     [[gnu::noinline]] T start(F&& f, Args&&... args) {
