@@ -69,12 +69,15 @@ BIO_METHOD const* bio_method() {
     return method.get();
 }
 
-// Without the root's dot and a zone: neither is in certificates.
+// Without the root's dot and a zone: neither is in certificates. OpenSSL would take a name that
+// begins with a dot for any name under it.
 std::string as_in_certificates(std::string const& hostname) {
     std::string name = to_ascii_host(hostname);
     if (name.find('\0') != std::string::npos)
         throw std::invalid_argument("the host name contains a NUL");
-    if (name.size() > 1 && name.back() == '.') name.pop_back();
+    if (name.starts_with('.'))
+        throw std::invalid_argument("the host name '" + hostname + "' begins with a dot");
+    if (name.ends_with('.')) name.pop_back();
     if (name.find(':') != std::string::npos) name = name.substr(0, name.find('%'));
     return name;
 }

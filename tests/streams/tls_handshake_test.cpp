@@ -97,6 +97,25 @@ TEST_CASE("TL1: names that it does not have: another host, IDNA 2003's, half a w
     });
 }
 
+TEST_CASE("TL1: a name that begins with a dot is refused: any name under it would do") {
+    run_few([] {
+        for (char const* const name : {".example.org", ".example.org.", ".org", ".", ".."}) {
+            memory_network network;
+            auto [here, there] = network.make_pair();
+            there.close();
+            std::string why;
+            try {
+                tls_stream::wrap(here, {.hostname = name, .context = trusting_client()});
+            } catch (std::invalid_argument const& failure) {
+                why = failure.what();
+            } catch (weft::error const& failure) {
+                why = failure.what();
+            }
+            check(why == "the host name '" + std::string(name) + "' begins with a dot", why);
+        }
+    });
+}
+
 TEST_CASE("TL1: a server name is asked for, but not an address") {
     run_few([] {
         for (std::string const name : {"localhost", "127.0.0.1"}) {

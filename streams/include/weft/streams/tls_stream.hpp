@@ -46,7 +46,7 @@ public:
     /// destroyed. Cancellation: broken. Errors: tls_error, with OpenSSL's reason;
     /// broken_resource_error (standard_compatible) or end_of_stream (the peer went away);
     /// std::invalid_argument (a server without context; a client that verifies, without hostname;
-    /// no host name)
+    /// no host name, or one that begins with a dot)
     static tls_stream wrap(any_byte_stream transport, tls_options options = {});
 
     explicit tls_stream(std::unique_ptr<detail::tls_connection>);
