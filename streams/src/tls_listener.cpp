@@ -21,9 +21,17 @@ std::string peer_of(any_byte_stream const& stream) {
     }
 }
 
+// What close() throws, of a stream underneath that is broken, say, concerns this connection only.
+void drop(any_byte_stream& stream) {
+    try {
+        close_forcefully(stream);
+    } catch (std::exception const&) { // it is closed all the same (R2)
+    }
+}
+
 void report(std::exception_ptr const& failure, any_byte_stream& stream) {
     std::string const peer = peer_of(stream);
-    close_forcefully(stream);
+    drop(stream);
     try {
         std::rethrow_exception(failure);
     } catch (std::exception const& known) {
@@ -69,7 +77,7 @@ void tls_listener::secure(any_byte_stream stream,
         fail_after(handshake_timeout_, [&connection] { connection->handshake(); });
     } catch (cancelled const&) {
         any_byte_stream transport = connection->take_transport();
-        close_forcefully(transport);
+        drop(transport);
         throw;
     } catch (...) { // given to the handler of such errors
         failure = std::current_exception();

@@ -295,3 +295,97 @@ TEST_CASE("TL15: serve() lets those who have shaken hands finish, and no more co
         });
     });
 }
+
+namespace {
+
+// A connection that cannot be closed well.
+class bad_to_close final : public weft::byte_stream {
+public:
+    explicit bad_to_close(memory_network_stream of) : of_(std::move(of)) {}
+    using byte_send_stream::send;
+    std::size_t receive_some(weft::buffer target) override { return of_.receive_some(target); }
+    void send(weft::bytes_view data) override { of_.send(data); }
+    void send_eof() override { of_.send_eof(); }
+    void close() override {
+        of_.close();
+        throw weft::broken_resource_error("closed, but not well");
+    }
+
+private:
+    memory_network_stream of_;
+};
+
+class bad_listener final : public weft::listener<bad_to_close> {
+public:
+    explicit bad_listener(weft::memory_network_listener of) : of_(std::move(of)) {}
+    void close() override { of_.close(); }
+
+protected:
+    void serve_connections(weft::connection_handler<bad_to_close> const& handler,
+                           weft::task_group& group) override {
+        of_.serve_with(handler.after<memory_network_stream>(
+                           [](memory_network_stream stream, auto const& next) {
+                               next(bad_to_close(std::move(stream)));
+                           }),
+                       &group);
+    }
+
+private:
+    weft::memory_network_listener of_;
+};
+
+} // namespace
+
+TEST_CASE("TL15: a bad client whose connection cannot be closed well does no harm") {
+    run_test([] {
+        memory_network network;
+        tls_listener listener(bad_listener(network.listen(443)), trusted_server());
+        weft::with_task_group([&](weft::task_group& group) {
+            group.start_soon(
+                [&] { listener.serve([](tls_stream stream) { stream.send(stream.receive()); }); });
+            network.connect(443).close();
+            weft::wait_all_tasks_blocked();
+            tls_stream good = connect(network, trusting_client());
+            good.send("hello");
+            check(good.receive() == "hello", "the server goes on");
+            group.cancel();
+        });
+    });
+}
+
+TEST_CASE("TL15: TLS in TLS: a bad client that cuts off the outer one does no harm") {
+    run_test([] {
+        memory_network network;
+        tls_listener outer(network.listen(443), trusted_server());
+        tls_listener listener(outer, trusted_server());
+        auto const context = trusting_client();
+        weft::with_task_group([&](weft::task_group& group) {
+            group.start_soon([&] { listener.serve(echo); });
+            auto raw = network.connect(443);
+            tls_stream bad = tls_stream::wrap(raw, {.hostname = "localhost", .context = context});
+            raw.close();
+            weft::wait_all_tasks_blocked();
+            check_echo(tls_stream::wrap(connect(network, context),
+                                        {.hostname = "localhost", .context = context}));
+            group.cancel();
+        });
+    });
+}
+
+TEST_CASE("TL17: what closing throws does not take the place of the cancellation") {
+    run_test([] {
+        memory_network network;
+        tls_listener listener(bad_listener(network.listen(443)), trusted_server());
+        weft::cancel_scope scope;
+        weft::with_task_group([&](weft::task_group& group) {
+            auto silent = network.connect(443);
+            group.start_soon([&] {
+                scope.run([&] { listener.serve(echo); });
+                check(scope.cancelled_caught(), "nothing but the cancellation");
+            });
+            weft::wait_all_tasks_blocked();
+            scope.cancel();
+            check_throws<weft::end_of_stream>([&] { silent.receive(); }, "closed");
+        });
+    });
+}
