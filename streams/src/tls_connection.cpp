@@ -378,16 +378,19 @@ std::pair<any_byte_stream, bytes> tls_connection::unwrap() {
     auto const no_writer = writing_.enter();
     check_open();
     enter_blocking_call("TLS unwrap");
-    say_goodbye();
-    closed_.store(true, std::memory_order_release); // pairs with check_open()
+    unless_closed([this] { say_goodbye(); });
+    if (closed_.exchange(true, std::memory_order_acq_rel)) // pairs with close() and check_open()
+        throw closed_resource_error("the TLS stream is closed");
     std::lock_guard const guard(lock_);
     is_unwrapped_ = true;
     std::size_t const left = engine_.incoming.size();
     return {std::move(transport_), engine_.incoming.take(left)};
 }
 
+// Of close() and unwrap() the first to say that the stream is closed has the transport to itself:
+// to close it here, or to give it away.
 void tls_connection::close() {
-    if (closed_.exchange(true, std::memory_order_acq_rel)) return; // pairs with check_open()
+    if (closed_.exchange(true, std::memory_order_acq_rel)) return; // unwrap(), check_open()
     try {
         if (standard_compatible_) leave_politely();
     } catch (...) { // thrown again

@@ -456,6 +456,102 @@ TEST_CASE("TL9: what comes together with the good-bye is given back") {
     });
 }
 
+namespace {
+
+// Takes its time to close, and must be there as long.
+class slow_to_close final : public weft::byte_stream {
+public:
+    struct events {
+        weft::event go_on;
+        std::atomic<bool> is_closing = false;
+        std::atomic<bool> was_there = true;
+    };
+    slow_to_close(memory_network_stream to, events& of) : to_(std::move(to)), events_(&of) {}
+    slow_to_close(slow_to_close&& other) noexcept
+        : to_(std::move(other.to_)), events_(std::exchange(other.events_, nullptr)) {}
+    ~slow_to_close() override {
+        if (events_ != nullptr && events_->is_closing) events_->was_there = false;
+    }
+    using byte_send_stream::send;
+    std::size_t receive_some(weft::buffer target) override { return to_.receive_some(target); }
+    void send(weft::bytes_view data) override { to_.send(data); }
+    void send_eof() override { to_.send_eof(); }
+    void close() override {
+        events& of = *events_;
+        of.is_closing = true;
+        of.go_on.wait();
+        of.is_closing = false;
+        if (of.was_there) to_.close();
+    }
+
+private:
+    memory_network_stream to_;
+    events* events_;
+};
+
+} // namespace
+
+TEST_CASE("TL9, R4: unwrap() does not give away what close() is closing") {
+    run_test([] {
+        memory_network network;
+        auto ends = network.make_pair();
+        slow_to_close::events events;
+        tls_pair pair = shake_hands(slow_to_close(std::move(ends.first), events), ends.second);
+        weft::with_task_group([&](weft::task_group& group) {
+            group.start_soon([&] {
+                check_throws<weft::closed_resource_error>([&] { pair.client.unwrap(); }, "closed");
+            });
+            weft::wait_all_tasks_blocked();
+            group.start_soon([&] { pair.client.close(); });
+            weft::wait_all_tasks_blocked();
+            check(events.is_closing, "it has begun");
+            pair.server.unwrap(); // what unwrap() has waited for
+            weft::wait_all_tasks_blocked();
+            events.go_on.set();
+        });
+        check(events.was_there, "as long as close() needed it");
+        check_throws<weft::end_of_stream>([&] { ends.second.receive(); }, "closed underneath");
+    });
+}
+
+TEST_CASE("TL9, R4: unwrap() fails as closed when close() wakes it") {
+    run_test([] {
+        tls_pair pair = shake_hands();
+        weft::with_task_group([&](weft::task_group& group) {
+            group.start_soon([&] {
+                check_throws<weft::closed_resource_error>([&] { pair.client.unwrap(); }, "closed");
+            });
+            weft::wait_all_tasks_blocked();
+            pair.client.close();
+        });
+    });
+}
+
+TEST_CASE("TL9, M15: of unwrap() and close() at the same time one has the stream underneath") {
+    run_test({.workers = {2, 4}, .seeds = {0, 1, 2}, .times = 20}, [] {
+        memory_network network;
+        auto ends = network.make_pair();
+        tls_pair pair = shake_hands(std::move(ends.first), ends.second);
+        weft::with_task_group([&](weft::task_group& group) {
+            group.start_soon([&] {
+                try {
+                    pair.server.unwrap();
+                } catch (weft::error const&) { // the client was closed instead
+                }
+            });
+            group.start_soon([&] { pair.client.close(); });
+            try {
+                auto [transport, rest] = pair.client.unwrap();
+                transport.send("plain");
+                check(ends.second.receive() == "plain", "it is open");
+            } catch (weft::closed_resource_error const&) { // close() was first
+            } catch (weft::busy_resource_error const&) {   // and says good-bye
+            }
+        });
+        check_throws<weft::closed_resource_error>([&] { pair.client.receive(); }, "either way");
+    });
+}
+
 TEST_CASE("TL9: what is sent after our good-bye makes unwrap() fail") {
     run_test({.workers = {1}, .seeds = {0}}, [] {
         tls_pair pair = shake_hands();

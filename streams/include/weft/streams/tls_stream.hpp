@@ -61,7 +61,8 @@ public:
 
     /// Says good-bye, waits for the peer's, and gives back the stream underneath and what came on
     /// it afterwards. This stream is closed then. Errors: busy_resource_error (somebody receives or
-    /// sends); tls_error (the peer went on sending)
+    /// sends); closed_resource_error (also: close() came first, the stream underneath stays);
+    /// tls_error (the peer went on sending)
     std::pair<any_byte_stream, bytes> unwrap();
 
     /// Changes the key for sending, and asks the peer to do the same, with one of the next send()s.
