@@ -329,6 +329,8 @@ void tls_connection::encrypt_at_once(bytes_view data) {
         std::uint64_t feeds = 0;
         auto const write = [this, data](tls_engine& engine) {
             rethrow_if(mute_);
+            if (engine.has_shut_down()) // OpenSSL's refusal would break receiving, too
+                throw broken_resource_error("nothing can be sent after an unwrap() was begun");
             return engine.write(data);
         };
         tls_engine::outcome const after = attempt(write, feeds);

@@ -143,7 +143,7 @@ void tls_engine::verify_host(std::string const& hostname) {
 void tls_engine::put_out(bytes_view record) {
     // RFC 8446, 6.1: nothing follows a close_notify. OpenSSL still answers key updates, of a peer that
     // has perhaps gone.
-    if (has_shut_down_) return;
+    if (had_shut_down_) return;
     is_flooded_ |= outgoing.size() + record.size() > most_outgoing;
     if (!is_flooded_) outgoing.append(record);
 }
@@ -151,7 +151,7 @@ void tls_engine::put_out(bytes_view record) {
 template <class Call> tls_engine::outcome tls_engine::attempt(Call call) {
     clear_tls_errors();
     std::size_t const output = outgoing.size();
-    has_shut_down_ = (::SSL_get_shutdown(ssl_.get()) & SSL_SENT_SHUTDOWN) != 0;
+    had_shut_down_ = has_shut_down();
     int const result = call(ssl_.get());
     outcome after{.has_output = outgoing.size() != output};
     if (result <= 0) judge(result, after);
@@ -223,12 +223,16 @@ tls_engine::outcome tls_engine::shut_down() {
         return is_waiting ? 1 : result;
     };
     outcome after = attempt(shut_down);
-    if (after.is != state::done || !is_waiting) return after;
-    bool const has_output = after.has_output;
-    after = attempt(shut_down); // ours is out; now for the peer's
-    after.has_output |= has_output;
-    if (after.is == state::done && is_waiting) after.is = state::wants_input;
+    if (after.is == state::done && is_waiting) {
+        after = attempt(shut_down); // ours is out; now for the peer's
+        if (after.is == state::done && is_waiting) after.is = state::wants_input;
+    }
+    after.has_output = !outgoing.empty(); // OpenSSL says it once; a cancelled call may have left it
     return after;
+}
+
+bool tls_engine::has_shut_down() const {
+    return (::SSL_get_shutdown(ssl_.get()) & SSL_SENT_SHUTDOWN) != 0;
 }
 
 bool tls_engine::peer_has_shut_down() const {

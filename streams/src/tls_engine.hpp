@@ -53,7 +53,7 @@ public:
     outcome shut_down();
 
     bool peer_has_shut_down() const;
-    bool has_shut_down() const { return has_shut_down_; } // before this call
+    bool has_shut_down() const;
     SSL* native() const { return ssl_.get(); }
     bool server_side() const { return server_side_; }
 
@@ -71,7 +71,7 @@ private:
 
     tls_context context_; // whose data the callbacks use
     bool server_side_;
-    bool has_shut_down_ = false;
+    bool had_shut_down_ = false; // before the call that is under way
     bool is_flooded_ = false;
     std::string session_name_;
     std::unique_ptr<SSL, free_ssl> ssl_;

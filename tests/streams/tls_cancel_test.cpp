@@ -172,3 +172,34 @@ TEST_CASE("TL9: an unwrap() that is cancelled can be called again") {
         check(ends.second.receive() == "plain", "both are out of TLS");
     });
 }
+
+TEST_CASE("TL9: after an unwrap() that was cancelled sending is over, the rest goes on") {
+    for (int const version : {TLS1_2_VERSION, TLS1_3_VERSION})
+        run_test([version] {
+            memory_network network;
+            auto ends = network.make_pair();
+            tls_pair pair =
+                shake_hands(ends.first, ends.second, {.client = only(trusting_client(), version)});
+            weft::cancel_scope scope;
+            weft::with_task_group([&](weft::task_group& group) {
+                group.start_soon([&] { scope.run([&] { pair.client.unwrap(); }); });
+                weft::wait_all_tasks_blocked();
+                scope.cancel();
+            });
+            std::string const much(100'000, 'x');
+            weft::bytes_view const parts[] = {"a", much};
+            for (int time = 0; time < 2; ++time) {
+                check_throws<weft::broken_resource_error>([&] { pair.client.send("x"); }, "over");
+                check_throws<weft::broken_resource_error>([&] { pair.client.send(parts); }, "over");
+            }
+            check_throws<weft::end_of_stream>([&] { pair.server.receive(); }, "the good-bye");
+            pair.server.send("still");
+            check(pair.client.receive() == "still", "receiving goes on");
+            weft::with_task_group([&](weft::task_group& group) {
+                group.start_soon([&] { pair.server.unwrap(); });
+                pair.client.unwrap();
+            });
+            ends.first.send("plain");
+            check(ends.second.receive() == "plain", "both are out of TLS");
+        });
+}
