@@ -40,6 +40,25 @@ bool was_resumed(tls_stream const& stream) {
 }
 
 constexpr weft::typed_attribute<int> slow_number{"slow_number"};
+constexpr weft::typed_attribute<int> question{"question"};
+
+// Counts how often it is asked.
+class counts_questions final : public weft::byte_stream {
+public:
+    explicit counts_questions(weft::memory_network_stream of) : of_(std::move(of)) {}
+    using byte_send_stream::send;
+    std::size_t receive_some(weft::buffer target) override { return of_.receive_some(target); }
+    void send(weft::bytes_view data) override { of_.send(data); }
+    void send_eof() override { of_.send_eof(); }
+    void close() override { of_.close(); }
+    weft::attribute_map extra_attributes() const override {
+        return {{question, [this] { return ++questions_; }}};
+    }
+
+private:
+    weft::memory_network_stream of_;
+    mutable int questions_ = 0;
+};
 
 // Waits where nobody may.
 class slow_to_answer final : public weft::byte_stream {
@@ -241,6 +260,22 @@ TEST_CASE("TL14: before TLS 1.3 both sides know the same unique value, also when
             last = *ours;
             close_both(pair);
         }
+    });
+}
+
+TEST_CASE("A3: the stream underneath is asked each time, and only for what is wanted") {
+    run_few([] {
+        memory_network network;
+        auto ends = network.make_pair();
+        tls_pair pair =
+            shake_hands(counts_questions(std::move(ends.first)), std::move(ends.second));
+        check(pair.client.extra(attribute::tls_version) == "TLSv1.3", "its own");
+        for (int time = 1; time <= 3; ++time)
+            check(pair.client.extra(question) == time, "anew");
+        weft::attribute_map const known = pair.client.extra_attributes();
+        auto const* const ask = known.find(question);
+        check(ask != nullptr && (*ask)() == 4 && (*ask)() == 5, "by the getter, too");
+        close_both(pair);
     });
 }
 
