@@ -1,5 +1,6 @@
 #include <weft/runtime/lowlevel.hpp>
 #include <weft/streams/byte_stream.hpp>
+#include <weft/sync/resource_guard.hpp>
 
 #include <algorithm>
 #include <cstring>
@@ -9,11 +10,13 @@ namespace weft::detail {
 namespace {
 
 // The octets of objects, one after the other. An object without octets says nothing and is skipped:
-// given on, it would look like the end.
+// given on, it would look like the end. An object stream may have several receivers, but the rest
+// of an object is one's.
 class object_reader {
 public:
     std::size_t receive_some(object_receive_stream<bytes>& from, buffer target) {
         if (target.empty()) throw std::invalid_argument("there is no room in the buffer");
+        auto const inside = reading_.enter();
         while (used_ == rest_.size()) {
             try {
                 rest_ = from.receive();
@@ -30,9 +33,16 @@ public:
     }
 
 private:
+    resource_guard reading_{"reading from"};
     bytes rest_;
     std::size_t used_ = 0;
 };
+
+// No octets are no object.
+void send_as_object(object_send_stream<bytes>& to, bytes_view data) {
+    if (data.empty()) return lowlevel::checkpoint();
+    to.send(data.to_bytes());
+}
 
 template <class Stream>
 class adapter : public virtual resource, public virtual typed_attribute_provider {
@@ -60,7 +70,7 @@ class bytes_to_objects final : public byte_send_stream,
 public:
     using adapter::adapter;
     using byte_send_stream::send;
-    void send(bytes_view data) override { to_.send(data.to_bytes()); }
+    void send(bytes_view data) override { send_as_object(to_, data); }
 };
 
 class bytes_over_objects final : public byte_stream, public adapter<object_stream<bytes>> {
@@ -68,7 +78,7 @@ public:
     using adapter::adapter;
     using byte_send_stream::send;
     std::size_t receive_some(buffer target) override { return reader_.receive_some(to_, target); }
-    void send(bytes_view data) override { to_.send(data.to_bytes()); }
+    void send(bytes_view data) override { send_as_object(to_, data); }
     void send_eof() override { to_.send_eof(); }
 
 private:

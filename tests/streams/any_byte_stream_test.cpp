@@ -7,6 +7,9 @@
 
 #include "support/run_test.hpp"
 
+#include <weft/runtime/cancel_scope.hpp>
+#include <weft/runtime/inspect.hpp>
+#include <weft/runtime/task_group.hpp>
 #include <weft/streams/memory.hpp>
 #include <weft/streams/memory_network.hpp>
 #include <weft/streams/text.hpp>
@@ -14,6 +17,7 @@
 #include <doctest/doctest.h>
 
 #include <memory>
+#include <span>
 #include <stdexcept>
 #include <string>
 #include <type_traits>
@@ -98,5 +102,37 @@ TEST_CASE("X9: an object stream of octets is a byte stream, and the other way ro
         check(here.extra(weft::socket_attribute::local_port) ==
                   both.extra(weft::socket_attribute::local_port),
               "attributes pass");
+    });
+}
+
+TEST_CASE("X6: of an object stream, too, one task receives octets at a time, and none are lost") {
+    run_test([] {
+        auto pipe = weft::create_memory_object_stream<weft::bytes>(5);
+        weft::any_byte_receive_stream receiving(pipe.receive);
+        weft::with_task_group([&](weft::task_group& group) {
+            group.start_soon([&] { check(receiving.receive(1) == "a", "the first"); });
+            weft::wait_all_tasks_blocked();
+            check_throws<weft::busy_resource_error>([&] { receiving.receive(1); }, "the second");
+            pipe.send.send("abc");
+            pipe.send.send("xyz");
+        });
+        check(receiving.receive() == "bc" && receiving.receive() == "xyz", "all of it");
+    });
+}
+
+TEST_CASE("X3: where there are no octets no object is sent") {
+    run_test({.workers = {1}}, [] {
+        auto pipe = weft::create_memory_object_stream<weft::bytes>(5);
+        weft::any_byte_send_stream sending(pipe.send);
+        weft::text_send_stream text(pipe.send);
+        weft::bytes_view const parts[] = {"", "one", "", ""};
+        sending.send("");
+        text.send("");
+        sending.send(std::span<weft::bytes_view const>());
+        sending.send(parts);
+        check(pipe.receive.receive() == "one", "the octets");
+        check(pipe.receive.statistics().current_buffer_used == 0, "and nothing else");
+        check(!weft::move_on_at(weft::time_point::min(), [&] { sending.send(""); }),
+              "a cancellation point all the same");
     });
 }

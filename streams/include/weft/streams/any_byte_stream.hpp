@@ -117,7 +117,7 @@ concept held_as = fits_as<typename held_type<Given>::type, Interface> &&
 ///
 /// An lvalue is borrowed and must stay where it is; an rvalue or a unique_ptr is owned. close()
 /// reaches either; destruction only what is owned. Of an object that is longer than what was asked
-/// for, the rest is given next.
+/// for, the rest is given next; so one task receives at a time, whatever the object stream allows.
 ///
 /// Threads, cancellation, errors  as the stream that is held; closed_resource_error once moved from
 /// Source                         AnyIO AnyByteReceiveStream
@@ -133,8 +133,8 @@ public:
     }
 };
 
-/// Any stream that octets can be sent to. Holds as any_byte_receive_stream does. Source: AnyIO
-/// AnyByteSendStream
+/// Any stream that octets can be sent to. Holds as any_byte_receive_stream does; where there are no
+/// octets an object stream is sent nothing. Source: AnyIO AnyByteSendStream
 class any_byte_send_stream final : public byte_send_stream,
                                    public detail::stream_holder<byte_send_stream> {
 public:
