@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <array>
 #include <atomic>
+#include <cstdint>
 #include <stdexcept>
 
 namespace weft {
@@ -90,6 +91,10 @@ void check_small(byte_stream_ends ends) {
         });
         expect_of_stream(receive_exactly(ends.there, 8, 2) == "one two!",
                          "octets arrive in order, and nothing else does");
+    });
+    with_task_group([&](task_group& group) {
+        group.start_soon([&] { ends.here.send("x"); });
+        expect_of_stream(ends.there.receive(SIZE_MAX) == "x", "receive() takes any limit");
     });
     close_both_at_once(ends);
 }

@@ -24,6 +24,7 @@ using detail::descriptor_use;
 constexpr std::size_t most_fds = 253; // the kernel's SCM_MAX_FD
 constexpr int scm_pidfd = 4;           // a descriptor, too; glibc 2.36 has no name for it
 constexpr int largest_backlog = 65536;
+constexpr std::size_t most_octets = 1 << 20; // at once; a socket's buffer holds less
 
 // Room for control messages, aligned as they must be.
 struct control_room {
@@ -120,7 +121,7 @@ std::pair<bytes, std::vector<unique_fd>> unix_socket_stream::receive_fds(std::si
     static constexpr char const* call = "receive_fds";
     if (maxfds == 0) throw std::invalid_argument("maxfds must be a positive integer");
     std::size_t const asked = std::min(maxfds, most_fds);
-    bytes octets(msglen, '\0');
+    bytes octets(std::min(msglen, most_octets), '\0');
     std::vector<unique_fd> fds;
     fds.reserve(most_fds); // nothing may throw between the kernel's giving and our owning
 

@@ -9,6 +9,7 @@
 #include <doctest/doctest.h>
 
 #include <array>
+#include <cstdint>
 #include <cstdio>
 #include <optional>
 #include <stdexcept>
@@ -137,6 +138,15 @@ TEST_CASE("KS14: more descriptors than asked for: what fits arrives, the rest is
             for (weft::unique_fd const& fd : fds)
                 check(is_null_device(fd), "the first ones");
         }
+    });
+}
+
+TEST_CASE("KS14: who has no limit for octets asks for as many as there can be") {
+    run_with_sockets([] {
+        unix_connection pair = connect_unix_pair();
+        send_some(pair, 1);
+        auto const [message, fds] = pair.there.receive_fds(SIZE_MAX, 1);
+        check(message == "message" && fds.size() == 1, "what there is");
     });
 }
 
