@@ -47,7 +47,7 @@ any_connectable as_connectable(std::string host, port_number port) {
     return tcp_connectable(std::move(host), port);
 }
 
-any_connectable as_connectable(std::pair<std::string, std::uint16_t> host_and_port) {
+any_connectable as_connectable(std::pair<std::string, port_number> host_and_port) {
     return tcp_connectable(std::move(host_and_port.first), host_and_port.second);
 }
 

@@ -25,7 +25,8 @@ namespace detail {
 namespace {
 
 constexpr std::uint16_t first_free_port = 49152; // RFC 6335
-constexpr std::size_t most_waiting = 128;        // connections that nobody has accepted
+constexpr std::uint16_t last_free_port = 65535;
+constexpr std::size_t most_waiting = 128; // connections that nobody has accepted
 
 duration some_delay(memory_network_options const& options, std::mt19937_64& random) {
     std::uniform_int_distribution<duration::rep> between(
@@ -233,6 +234,8 @@ struct network_state {
         : options(wanted), random(wanted.seed) {}
 
     std::uint16_t free_port();
+    std::uint16_t free_port_to_listen_on();
+    bool somebody_listens_on(std::uint16_t port) const;
     std::pair<memory_network_stream, memory_network_stream> link(std::uint16_t client,
                                                                  std::uint16_t server);
     static memory_network_listener listener(std::shared_ptr<network_port> port) {
@@ -246,10 +249,27 @@ struct network_state {
     std::uint16_t last_port = first_free_port - 1;
 };
 
-// Under the lock. After the last one the first ones are free again, or taken anew: nobody looks.
+// Under the lock. After the last one the first ones are free again, or taken anew: of connections
+// nobody looks.
 std::uint16_t network_state::free_port() {
-    last_port = last_port == 65535 ? first_free_port : std::uint16_t(last_port + 1);
+    last_port = last_port == last_free_port ? first_free_port : std::uint16_t(last_port + 1);
     return last_port;
+}
+
+// Under the lock. 0: there is none.
+std::uint16_t network_state::free_port_to_listen_on() {
+    for (int left = last_free_port - first_free_port + 1; left != 0; --left)
+        if (std::uint16_t const port = free_port(); !somebody_listens_on(port)) return port;
+    return 0;
+}
+
+// Under the lock.
+bool network_state::somebody_listens_on(std::uint16_t port) const {
+    auto const found = ports.find(port);
+    auto const known = found == ports.end() ? nullptr : found->second.lock();
+    if (!known) return false;
+    std::lock_guard const look(known->mutex);
+    return !known->closed;
 }
 
 std::pair<memory_network_stream, memory_network_stream> network_state::link(std::uint16_t client,
@@ -377,22 +397,19 @@ memory_network::memory_network(memory_network_options options)
         throw std::invalid_argument("reset_probability must be from 0 to 1");
 }
 
-memory_network_listener memory_network::listen(std::uint16_t port) {
+memory_network_listener memory_network::listen(port_number wanted) {
     std::lock_guard const lock(state_->mutex);
-    if (port == 0) port = state_->free_port();
-    std::weak_ptr<detail::network_port>& known = state_->ports[port];
-    if (auto const open = known.lock()) {
-        std::lock_guard const look(open->mutex);
-        if (!open->closed)
-            throw std::system_error(EADDRINUSE, std::system_category(),
-                                    "port " + std::to_string(port) + " of the network in memory");
-    }
+    std::uint16_t port = wanted;
+    if (port == 0) port = state_->free_port_to_listen_on();
+    if (port == 0 || state_->somebody_listens_on(port))
+        throw std::system_error(EADDRINUSE, std::system_category(),
+                                "port " + std::to_string(wanted) + " of the network in memory");
     auto made = std::make_shared<detail::network_port>(port);
-    known = made;
+    state_->ports[port] = made;
     return state_->listener(std::move(made));
 }
 
-memory_network_stream memory_network::connect(std::uint16_t port) {
+memory_network_stream memory_network::connect(port_number port) {
     duration delay{};
     {
         std::lock_guard const lock(state_->mutex);

@@ -28,7 +28,7 @@ any_connectable as_connectable(std::string host, port_number port, tls_options o
     return tls_connectable(tcp_connectable(std::move(host), port), std::move(options));
 }
 
-any_connectable as_connectable(std::pair<std::string, std::uint16_t> host_and_port,
+any_connectable as_connectable(std::pair<std::string, port_number> host_and_port,
                                tls_options options) {
     return as_connectable(std::move(host_and_port.first), host_and_port.second,
                           std::move(options));

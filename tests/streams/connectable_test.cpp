@@ -65,6 +65,8 @@ TEST_CASE("NX8: what cannot be connected to is refused when it is made") {
     run_with_sockets([] {
         check_throws<std::invalid_argument>([] { weft::tcp_connectable("localhost", 0); }, "port");
         check_throws<std::invalid_argument>([] { weft::tcp_connectable("", 80); }, "host");
+        auto const no_port = std::pair("127.0.0.1", 70'000);
+        check_throws<std::invalid_argument>([&] { weft::as_connectable(no_port); }, "4464?");
         check_throws<std::invalid_argument>(
             [] { weft::as_connectable(weft::path(std::string(200, 'x'))); }, "too long");
     });

@@ -9,6 +9,7 @@
 
 #include <doctest/doctest.h>
 
+#include <cstdint>
 #include <optional>
 #include <stdexcept>
 #include <string>
@@ -140,6 +141,23 @@ TEST_CASE("nobody listens, or not any more; a port is taken once") {
         check_throws<weft::connection_failed>([&] { network.connect(80); }, "closed");
         check_throws<weft::closed_resource_error>([&] { listener.accept(); }, "closed");
         network.listen(80);
+    });
+}
+
+TEST_CASE("what is no port is refused; a free one is one that nobody listens on") {
+    run_test({.workers = {1}, .seeds = {0}}, [] {
+        weft::memory_network network;
+        check_throws<std::invalid_argument>([&] { network.listen(70'000); }, "listening");
+        check_throws<std::invalid_argument>([&] { network.connect(65'536); }, "connecting");
+        std::vector<weft::memory_network_listener> listening;
+        for (int port : {49'152, 49'153, 65'535})
+            listening.push_back(network.listen(port));
+        for (int more = 65'536 - 49'152 - 3; more != 0; --more)
+            listening.push_back(network.listen());
+        check_throws<std::system_error>([&] { network.listen(); }, "there are no more");
+        listening.back().close();
+        std::uint16_t const left = listening.back().extra(weft::socket_attribute::local_port);
+        check(network.listen().extra(weft::socket_attribute::local_port) == left, "the one left");
     });
 }
 

@@ -94,11 +94,11 @@ private:
 /// UNIX socket, or a connectable as it is; and with options, TLS over it. Errors:
 /// std::invalid_argument. Source: AnyIO as_connectable
 any_connectable as_connectable(std::string host, port_number port);
-any_connectable as_connectable(std::pair<std::string, std::uint16_t> host_and_port);
+any_connectable as_connectable(std::pair<std::string, port_number> host_and_port);
 any_connectable as_connectable(path name);
 any_connectable as_connectable(any_connectable connectable);
 any_connectable as_connectable(std::string host, port_number port, tls_options options);
-any_connectable as_connectable(std::pair<std::string, std::uint16_t> host_and_port,
+any_connectable as_connectable(std::pair<std::string, port_number> host_and_port,
                                tls_options options);
 any_connectable as_connectable(path name, tls_options options);
 any_connectable as_connectable(any_connectable connectable, tls_options options);

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <weft/io/port_number.hpp>
 #include <weft/runtime/time.hpp>
 #include <weft/streams/byte_stream.hpp>
 #include <weft/streams/listener.hpp>
@@ -104,10 +105,10 @@ public:
     /// Errors: std::invalid_argument (delays, a probability or sizes that make no sense)
     explicit memory_network(memory_network_options options = {});
 
-    /// Port 0: one that is free. Never waits. Errors: std::system_error (EADDRINUSE)
-    memory_network_listener listen(std::uint16_t port = 0);
+    /// Port 0: one that nobody listens on. Never waits. Errors: std::system_error (EADDRINUSE)
+    memory_network_listener listen(port_number port = 0);
     /// A cancellation point. Errors: connection_failed (ECONNREFUSED: nobody listens)
-    memory_network_stream connect(std::uint16_t port);
+    memory_network_stream connect(port_number port);
     /// Both ends of a connection. Never waits.
     std::pair<memory_network_stream, memory_network_stream> make_pair();
 
