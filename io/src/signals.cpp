@@ -27,12 +27,17 @@
 //
 //   handler                                     receiver that leaves
 //   H1  inside += 1               (seq_cst)     L1  slot.wanted = 0             (seq_cst)
-//   H2  slot.wanted has it?       (seq_cst)     L2  inside == 0, else look again (seq_cst)
+//       unheard |= it                           L2  inside == 0, else look again (seq_cst)
+//   H2  slot.wanted has it?       (seq_cst)         unheard &= ~it
 //   H3  slot.pending |= it, write(slot.event)   L3  close the event's descriptor
 //   H4  inside -= 1               (release)
 //
 // I1  No handler writes to a descriptor that is closed: one that saw `wanted` (H2) before L1 has
 //     counted itself (H1) before L2 looks, and L2 waits for its H4.
+//
+// I2  A signal is sent on to the restored handler if, and only if, no receiver took it: `unheard`
+//     is one for all of them. A receiver that takes a signal takes it out of `unheard`, the last
+//     one to leave sends on what is in it, whatever may be pending in its own slot.
 //
 //   Handlers are short; L2 spins. One that interrupts the very thread that spins runs to its end
 //   first.
@@ -60,6 +65,7 @@ struct slot {
 std::atomic<slot*> all_slots = nullptr;
 std::atomic<unsigned> handlers_inside = 0;
 std::atomic<std::uint64_t> arrivals = 0;
+std::atomic<std::uint64_t> unheard = 0; // signals, as bits, that have come and nobody has taken
 
 static_assert(std::atomic<std::uint64_t>::is_always_lock_free, "for a signal handler");
 
@@ -67,6 +73,7 @@ void on_signal(int number) {
     int const saved_errno = errno;
     handlers_inside.fetch_add(1, std::memory_order_seq_cst);                    // H1, pairs with L2
     std::uint64_t const now = arrivals.fetch_add(1, std::memory_order_relaxed); // a number
+    unheard.fetch_or(bit_of(number), std::memory_order_relaxed); // the slot's pending publishes it
     for (slot* each = all_slots.load(std::memory_order_acquire); // pairs with take_slot()
          each != nullptr; each = each->next) {
         if ((each->wanted.load(std::memory_order_seq_cst) & bit_of(number)) == 0) continue; // H2
@@ -92,6 +99,7 @@ std::array<disposition, most_signals + 1> dispositions;
 void begin_handling(int number) { // under the lock
     disposition& of = dispositions[std::size_t(number)];
     if (of.receivers == 0) {
+        unheard.fetch_and(~bit_of(number), std::memory_order_relaxed); // not of our time
         struct ::sigaction action {};
         action.sa_handler = on_signal;
         action.sa_flags = SA_RESTART | SA_ONSTACK; // fibers' stacks are small
@@ -158,7 +166,10 @@ int take_next(slot& place) noexcept { // 0: none
         place.pending.load(std::memory_order_acquire); // pairs with on_signal()
     if (signals == 0) return 0;
     int const number = oldest_of(place, signals);
-    place.pending.fetch_and(~bit_of(number), std::memory_order_relaxed); // one taker
+    // All that came until now is this one (SG2): `unheard` is cleared behind `pending`, so that no
+    // arrival that is coalesced with it stays there.
+    place.pending.fetch_and(~bit_of(number), std::memory_order_acquire); // pairs with on_signal()
+    unheard.fetch_and(~bit_of(number), std::memory_order_relaxed); // for leave(), by the lock
     return number;
 }
 
@@ -197,22 +208,25 @@ struct signal_receiver::state {
     }
 
     void leave() noexcept {
+        std::uint64_t const nobodys = stop();
+        descriptor = {}; // L3
+        leave_slot(place);
+        for (std::uint64_t left = nobodys; left != 0; left &= left - 1) // for the old handler (SG4)
+            ::kill(::getpid(), std::countr_zero(left) + 1);
+    }
+
+    // Gives the signals that had no other receiver left and that none has taken. All of it is under
+    // the lock: a receiver that opens now begins behind it.
+    std::uint64_t stop() noexcept {
+        std::lock_guard const guard(dispositions_lock);
         std::uint64_t restored = 0;
-        {
-            std::lock_guard const guard(dispositions_lock);
-            for (std::uint64_t left = wanted; left != 0; left &= left - 1)
-                if (int const number = std::countr_zero(left) + 1; end_handling(number))
-                    restored |= bit_of(number);
-        }
+        for (std::uint64_t left = wanted; left != 0; left &= left - 1)
+            if (int const number = std::countr_zero(left) + 1; end_handling(number))
+                restored |= bit_of(number);
         place.wanted.store(0, std::memory_order_seq_cst);            // L1
         while (handlers_inside.load(std::memory_order_seq_cst) != 0) // L2
             ::sched_yield();
-        descriptor = {};                                                                    // L3
-        std::uint64_t const unheard = place.pending.exchange(0, std::memory_order_acquire); // H3
-        leave_slot(place);
-        // Nobody else received them, so they are for whoever handles them now (SG4).
-        for (std::uint64_t left = unheard & restored; left != 0; left &= left - 1)
-            ::kill(::getpid(), std::countr_zero(left) + 1);
+        return unheard.fetch_and(~restored, std::memory_order_relaxed) & restored;
     }
 
     slot& place;

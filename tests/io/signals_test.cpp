@@ -69,6 +69,21 @@ weft::test::child_program const unreceived("unreceived", [] {
     });
 });
 
+// Whoever did not get round to receiving it leaves last, in the middle of an orderly shutdown.
+weft::test::child_program const received_by_one("received by one", [] {
+    weft::run([] {
+        auto const busy = weft::open_signal_receiver({SIGHUP, SIGTERM});
+        weft::with_task_group([](weft::task_group& group) {
+            group.start_soon([] {
+                if (weft::wait_for_shutdown_signal() != SIGTERM) std::_Exit(9);
+            });
+            weft::wait_all_tasks_blocked();
+            send(SIGTERM);
+        });
+    });
+    std::puts("orderly end");
+});
+
 // To be traced.
 constexpr int signals_to_trace = 5;
 
@@ -176,6 +191,51 @@ TEST_CASE("SG4: the previous handler returns, and gets what was not received") {
     });
     CHECK((::signal(SIGUSR1, SIG_DFL) == count_signal));
     CHECK(run_child("unreceived").signal == SIGTERM);
+}
+
+TEST_CASE("SG4, SG5: what one of several receivers took is not sent again, whoever leaves last") {
+    auto const end = run_child("received by one");
+    CHECK(end.signal == 0);
+    CHECK(end.says("orderly end"));
+}
+
+TEST_CASE("SG4, SG5: what came again after one receiver took it is sent again, once") {
+    counting const before(SIGUSR1);
+    run_with_signals(
+        [] {
+            handled = 0;
+            {
+                auto const busy = weft::open_signal_receiver({SIGUSR1});
+                auto signals = weft::open_signal_receiver({SIGUSR1});
+                send(SIGUSR1);
+                check(signals.receive() == SIGUSR1, "received");
+                send(SIGUSR1);
+            }
+            while (handled < 1) // sent to the process
+                std::this_thread::yield();
+            {
+                auto const after = weft::open_signal_receiver({SIGUSR1});
+            }
+            check(handled == 1, "no second time");
+        },
+        10);
+}
+
+TEST_CASE("SG4, SG5: a signal of which the last receiver does not know is sent again, too") {
+    counting const before(SIGUSR1);
+    run_with_signals(
+        [] {
+            handled = 0;
+            std::optional<weft::signal_receiver> first(weft::open_signal_receiver({SIGUSR1}));
+            send(SIGUSR1);
+            std::optional<weft::signal_receiver> last(weft::open_signal_receiver({SIGUSR1}));
+            first.reset();
+            check(handled == 0, "there is another receiver");
+            last.reset();
+            while (handled < 1) // sent to the process
+                std::this_thread::yield();
+        },
+        10);
 }
 
 TEST_CASE("SG4: a handler that somebody put in the place of ours stays there") {

@@ -12,8 +12,9 @@ namespace weft {
 /// While a receiver for a signal is open, in whatever run, the signal has no other effect, and
 /// every receiver for it is told. A signal that comes again before it was received is received
 /// once, as the kernel does it; different ones come in their order of arrival. With the last
-/// receiver the previous handler returns, and what has not been received is sent to it again: a
-/// second Ctrl-C while the first one is being dealt with is not lost.
+/// receiver for a signal the previous handler returns. The signal is sent to that again if it came,
+/// for the first time or again, and none of the receivers took it since: a second Ctrl-C while the
+/// first one is being dealt with is not lost, and one that somebody received is not sent again.
 ///
 ///     for (int const number : weft::open_signal_receiver({SIGHUP}))
 ///         reload();
