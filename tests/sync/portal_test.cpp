@@ -100,34 +100,59 @@ TEST_CASE("B8: sleep_until_stopped() returns when any thread stops the portal, o
     });
 }
 
-TEST_CASE("B11: a task that ends the whole run cancels the others, and the portal is left quietly") {
+TEST_CASE("B2, B11: a cancellation from elsewhere ends the task that lets it escape, and nothing else") {
     for (unsigned const workers : {1u, 2u}) {
         auto const portal = weft::from_thread::start_blocking_portal({.workers = workers});
-        std::exception_ptr foreign;
-        portal->call([&] {
+        std::exception_ptr const foreign = portal->call([] {
+            std::exception_ptr kept;
             weft::cancel_scope scope;
             scope.cancel();
             scope.run([&] {
                 try {
                     weft::lowlevel::checkpoint();
                 } catch (weft::cancelled const&) {
-                    foreign = std::current_exception();
+                    kept = std::current_exception();
                     throw;
                 }
             });
+            return kept;
         });
-        auto const endless = portal->start_task_soon([] { weft::sleep_forever(); });
-        auto const fatal = portal->start_task_soon([foreign] { std::rethrow_exception(foreign); });
-        CHECK(throws<weft::future_cancelled>([&] { fatal.get(); }));
-        CHECK(throws<weft::future_cancelled>([&] { endless.get(); }));
-        bool refused = false;
-        while (!refused) // until the first task has seen it, too
-            try {
-                portal->call([] {});
-            } catch (weft::run_finished_error const&) {
-                refused = true;
-            }
-    } // says nothing
+        auto const escape = [foreign] { std::rethrow_exception(foreign); };
+        weft::event gate;
+        auto const other = portal->start_task_soon([&] {
+            gate.wait();
+            return 4;
+        });
+        CHECK(throws<weft::future_cancelled>([&] { portal->call(escape); }));
+        CHECK(throws<weft::future_cancelled>(
+            [&] { portal->start_task([&](weft::task_status<>&) { escape(); }); }));
+        auto const started = portal->start_task([&](weft::task_status<>& status) {
+            status.started();
+            escape();
+        });
+        CHECK(throws<weft::future_cancelled>([&] { started.get(); }));
+        CHECK(throws<weft::future_cancelled>([&] { portal->wrap_scoped([&] { return escape(), 1; }); }));
+        portal->call([&] { gate.set(); });
+        CHECK(other.get() == 4);
+        CHECK(portal->call([] {
+            weft::lowlevel::checkpoint();
+            return 5;
+        }) == 5);
+    }
+}
+
+TEST_CASE("B5: a cancellation around the portal that cut a task short goes on through it") {
+    on_each_runtime([] {
+        weft::cancel_scope scope;
+        scope.run([&] {
+            weft::with_blocking_portal([&](weft::blocking_portal& portal) {
+                weft::to_thread::run_sync(
+                    [&] { portal.start_task_soon([] { weft::sleep_forever(); }); });
+                scope.cancel();
+            });
+        });
+        CHECK(scope.cancelled_caught());
+    });
 }
 
 TEST_CASE("B14: a result that cannot be moved fails its future") {

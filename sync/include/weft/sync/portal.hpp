@@ -1,6 +1,8 @@
 #pragma once
 
+#include <weft/runtime/detail/fiber.hpp>
 #include <weft/runtime/detail/outside_work.hpp>
+#include <weft/runtime/detail/swallowed.hpp>
 #include <weft/runtime/run.hpp>
 #include <weft/runtime/task_group.hpp>
 #include <weft/sync/event.hpp>
@@ -28,7 +30,8 @@ template <class R> class portal_task final : public typed_future_state<R> {
 public:
     ~portal_task() override = default;
 
-    /// The task's whole life. Nothing of what the function throws leaves, but for cancellations.
+    /// The task's whole life. Nothing of what the function throws leaves, but for the cancellation of a
+    /// scope around: another one would end the portal with it (G13).
     template <class Call> void run(Call&& call) {
         cancel_scope own;
         own.run([&] {
@@ -38,7 +41,8 @@ public:
                 perform(call);
             } catch (cancelled const&) {
                 end_unset();
-                throw;
+                if (current_effective_deadline() == time_point::min()) throw;
+                note_cancellation_handled(*current_fiber());
             } catch (...) { // goes to the future
                 if (this->begin_setting()) this->fail(std::current_exception());
             }
@@ -111,7 +115,8 @@ private:
 ///               sleep_until_stopped(): tasks of the run
 /// Cancellation  sleep_until_stopped() is a cancellation point; it leaves nothing behind
 /// Errors        std::logic_error (from a task of the portal's own run); run_finished_error (stopped);
-///               future_cancelled (the task was cancelled); what the function throws
+///               future_cancelled (the task was cancelled, or let a cancellation of its own escape);
+///               what the function throws
 /// Source        AnyIO BlockingPortal
 class blocking_portal {
 public:
