@@ -8,8 +8,10 @@
 #include <weft/runtime/time.hpp>
 #include <weft/sync/event.hpp>
 
+#include <array>
 #include <atomic>
 #include <chrono>
+#include <exception>
 #include <functional>
 #include <memory>
 #include <numeric>
@@ -19,6 +21,35 @@
 #include <vector>
 
 using namespace std::chrono_literals;
+
+namespace {
+
+// What a task was cancelled with, once its scope is gone.
+std::exception_ptr old_cancellation() {
+    std::exception_ptr kept;
+    weft::cancel_scope scope;
+    scope.cancel();
+    scope.run([&] {
+        try {
+            weft::lowlevel::checkpoint();
+        } catch (weft::cancelled const&) {
+            kept = std::current_exception();
+            throw;
+        }
+    });
+    return kept;
+}
+
+// Moved from once, it throws when it is moved again.
+struct moves_once {
+    int moves = 0;
+    moves_once() = default;
+    moves_once(moves_once&& other) : moves(other.moves + 1) {
+        if (moves > 1) throw std::domain_error("no further");
+    }
+};
+
+} // namespace
 
 TEST_SUITE_BEGIN("sync.combinators");
 
@@ -191,6 +222,76 @@ TEST_CASE("a sink that throws cancels the rest") {
         CHECK(throws<weft::exception_group>([&] {
             weft::as_completed(calls, [](auto const&) { throw std::domain_error("enough"); });
         }));
+    });
+}
+
+TEST_CASE("NX5: who lets a cancellation from elsewhere escape leaves nothing out in silence") {
+    on_each_runtime([] {
+        std::exception_ptr const foreign = old_cancellation();
+        std::array const numbers{1, 2, 3, 4, 5, 6};
+        auto const give_up_at_3 = [&](int number) {
+            if (number == 3) std::rethrow_exception(foreign);
+            return number;
+        };
+        std::vector<std::function<int()>> const calls{[&] { return give_up_at_3(3); },
+                                                      [] { return weft::sleep_forever(), 1; }};
+        auto const ignore = [](auto const&) {};
+        for (std::size_t limit : {1, 2, 6}) {
+            CHECK(throws<weft::task_cancelled>(
+                [&] { weft::for_each_concurrent(numbers, limit, give_up_at_3); }));
+            CHECK(throws<weft::task_cancelled>(
+                [&] { weft::map_concurrent(numbers, limit, give_up_at_3); }));
+        }
+        CHECK(throws<weft::task_cancelled>([&] { weft::as_completed(calls, ignore); }));
+        CHECK(throws<weft::task_cancelled>([&] {
+            weft::as_completed(std::vector{[] { return 1; }}, [&](auto const&) { give_up_at_3(3); });
+        }));
+        CHECK(throws<weft::task_cancelled>([&] { weft::gather(calls[0], calls[1]); }));
+        CHECK(throws<weft::task_cancelled>([&] { weft::race(calls[0], calls[1]); }));
+    });
+}
+
+TEST_CASE("M1: in a cancelled scope nothing is called") {
+    on_each_runtime([] {
+        std::atomic<int> calls = 0;
+        auto const call = [&] { return ++calls; };
+        auto const call_with = [&](int) { return ++calls; };
+        std::vector<int> const none, one{1};
+        auto const is_refused = [](auto&& combine) {
+            weft::cancel_scope scope;
+            scope.cancel();
+            CHECK_FALSE(scope.run(combine));
+        };
+        is_refused([&] { weft::gather(call, call); });
+        is_refused([] { weft::gather(); });
+        is_refused([&] { weft::race(call, call); });
+        is_refused([&] { weft::map_concurrent(one, 1, call_with); });
+        is_refused([&] { weft::map_concurrent(none, 1, call_with); });
+        is_refused([&] { weft::for_each_concurrent(none, 1, call_with); });
+        is_refused([&] { weft::as_completed(std::vector{call}, [](auto const&) {}); });
+        CHECK(calls == 0);
+    });
+}
+
+TEST_CASE("a winner whose result cannot be moved decides the race with that error") {
+    on_each_runtime([] {
+        auto const fails_to_move = [] { return moves_once(); };
+        auto const endless = [] { weft::sleep_forever(); };
+        CHECK(throws<std::domain_error>([&] { weft::race(fails_to_move, endless); }));
+    });
+}
+
+TEST_CASE("as_completed() takes callables that only move out of a range that is given away") {
+    on_each_runtime([] {
+        auto const make = [](int number) {
+            return [box = std::make_unique<int>(number)] { return *box; };
+        };
+        std::vector<decltype(make(1))> calls;
+        calls.push_back(make(1));
+        calls.push_back(make(2));
+        int sum = 0;
+        weft::as_completed(std::move(calls), [&](auto const& ended) { sum += ended.wait(); });
+        CHECK(sum == 3);
     });
 }
 

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <weft/runtime/detail/fiber.hpp>
+#include <weft/runtime/detail/parking.hpp>
 #include <weft/runtime/detail/swallowed.hpp>
 #include <weft/runtime/lowlevel.hpp>
 #include <weft/runtime/task_group.hpp>
@@ -18,6 +19,7 @@
 #include <optional>
 #include <ranges>
 #include <stdexcept>
+#include <string>
 #include <tuple>
 #include <type_traits>
 #include <utility>
@@ -58,12 +60,22 @@ private:
     std::conditional_t<stays, reference, std::remove_cvref_t<reference>> value_;
 };
 
+/// A task group that returns when everything in it has been done. A task that lets a cancellation of its
+/// own escape cancels the rest like one that fails, but is no error of the group's (G13).
+template <class Body> void run_to_the_end(char const* call, Body&& body) {
+    enter_blocking_call(call);
+    task_group group;
+    group.run(body);
+    if (group.cancel_scope().cancel_called())
+        throw_cut_short(("a task of " + std::string(call) + "() was cancelled").c_str());
+}
+
 /// Starts a task for each element, no more than `limit` at a time. make_call(element) gives its body.
 template <class Range, class MakeCall>
-void run_limited(Range&& range, std::size_t limit, MakeCall make_call) {
+void run_limited(char const* call, Range&& range, std::size_t limit, MakeCall make_call) {
     if (limit == 0) throw std::invalid_argument("a limit of 0 lets nothing run");
     semaphore permits(std::min(limit, std::size_t(-1) / 4));
-    with_task_group([&](task_group& group) {
+    run_to_the_end(call, [&](task_group& group) {
         for (auto&& each : range) {
             permits.acquire();
             struct permit {
@@ -84,8 +96,6 @@ void run_limited(Range&& range, std::size_t limit, MakeCall make_call) {
 
 template <class... R, std::size_t... Index>
 std::tuple<R...> take_all(std::tuple<std::optional<R>...>& slots, std::index_sequence<Index...>) {
-    if (!(std::get<Index>(slots).has_value() && ...))
-        throw_cut_short("a callable of gather() was cancelled");
     return std::tuple<R...>(*std::move(std::get<Index>(slots))...);
 }
 
@@ -95,14 +105,15 @@ public:
     using value = std::variant<gathered<F>...>;
 
     template <std::size_t Index, class Call> void run(task_group& racers, Call& call) {
+        bool decides = false;
         try {
             auto result = invoke_for_something(std::move(call));
-            if (!decide(racers)) return;
-            winner_.emplace(std::in_place_index<Index>, std::move(result));
+            decides = decide(racers);
+            if (decides) winner_.emplace(std::in_place_index<Index>, std::move(result));
         } catch (cancelled const&) {
             throw;
-        } catch (...) { // what losers throw is dropped
-            if (decide(racers))
+        } catch (...) { // what losers throw is dropped. A failed move is the winner's failure
+            if (decides || decide(racers))
                 error_ = std::current_exception();
             else
                 note_cancellation_handled(*current_fiber()); // its own may have led to this
@@ -110,7 +121,7 @@ public:
     }
     value take() {
         if (error_ != nullptr) std::rethrow_exception(error_);
-        if (!winner_) throw_cut_short("every callable of race() was cancelled");
+        if (!winner_) throw_cut_short("the callables of race() were cancelled");
         return *std::move(winner_);
     }
 
@@ -166,7 +177,7 @@ auto gather(F&&... f) -> std::tuple<detail::gathered<F>...> {
     std::tuple<std::optional<detail::gathered<F>>...> slots;
     std::apply(
         [&](auto&... slot) {
-            with_task_group([&](task_group& group) {
+            detail::run_to_the_end("gather", [&](task_group& group) {
                 (group.start_soon([&slot, call = std::decay_t<F>(std::forward<F>(f))]() mutable {
                     slot.emplace(detail::invoke_for_something(std::move(call)));
                 }),
@@ -181,11 +192,13 @@ auto gather(F&&... f) -> std::tuple<detail::gathered<F>...> {
 /// are cancelled and joined, and what they throw is dropped.
 ///
 /// Cancellation  a cancellation point; the callables are cancelled and joined
-/// Errors        what the first threw; task_cancelled (all let cancellations of their own escape)
+/// Errors        what the first threw; task_cancelled (one let a cancellation of its own escape before
+///               any had finished)
 /// Source        Trio's idiom of a nursery that is cancelled by the first result
 template <class... F>
     requires(sizeof...(F) > 0 && (std::invocable<std::decay_t<F>> && ...))
 auto race(F&&... f) -> std::variant<detail::gathered<F>...> {
+    detail::enter_blocking_call("race");
     detail::race_outcome<F...> outcome;
     [&]<std::size_t... Index>(std::index_sequence<Index...>) {
         with_task_group([&](task_group& group) {
@@ -212,17 +225,15 @@ auto map_concurrent(Range&& range, std::size_t limit, F&& f) {
     using result = std::decay_t<std::invoke_result_t<F&, std::ranges::range_reference_t<Range>>>;
     static_assert(!std::is_void_v<result>, "for_each_concurrent() is for callables without result");
     std::deque<std::optional<result>> slots; // its elements stay where they are
-    detail::run_limited(range, limit, [&] {
+    detail::run_limited("map_concurrent", range, limit, [&] {
         return [&f, &slot = slots.emplace_back()]<class Element>(Element&& each) {
             slot.emplace(std::invoke(f, std::forward<Element>(each)));
         };
     });
     std::vector<result> results;
     results.reserve(slots.size());
-    for (std::optional<result>& slot : slots) {
-        if (!slot) detail::throw_cut_short("a call of map_concurrent() was cancelled");
+    for (std::optional<result>& slot : slots)
         results.push_back(*std::move(slot));
-    }
     return results;
 }
 
@@ -230,7 +241,7 @@ auto map_concurrent(Range&& range, std::size_t limit, F&& f) {
 template <std::ranges::input_range Range, class F>
     requires std::invocable<F&, std::ranges::range_reference_t<Range>>
 void for_each_concurrent(Range&& range, std::size_t limit, F&& f) {
-    detail::run_limited(range, limit, [&f] {
+    detail::run_limited("for_each_concurrent", range, limit, [&f] {
         return [&f]<class Element>(Element&& each) {
             std::invoke(f, std::forward<Element>(each));
         };
@@ -238,23 +249,31 @@ void for_each_concurrent(Range&& range, std::size_t limit, F&& f) {
 }
 
 /// Runs the callables side by side and calls sink(task_handle<R>) here, for each as it ends. A callable
-/// that fails cancels the rest, as does a sink that throws.
+/// that fails cancels the rest, as does a sink that throws. Callables that only move are taken out of a
+/// range that is given away.
 ///
 /// Cancellation  a cancellation point; the callables are cancelled and joined
-/// Errors        exception_group with what the callables or the sink threw
+/// Errors        exception_group with what the callables or the sink threw; task_cancelled (a callable
+///               or the sink let a cancellation of its own escape)
 /// Source        AnyIO as_completed
 template <std::ranges::input_range Range, class Sink>
     requires std::invocable<std::ranges::range_value_t<Range>>
 void as_completed(Range&& callables, Sink&& sink) {
     using callable = std::ranges::range_value_t<Range>;
     using result = detail::plain_result<callable>;
+    using reference = std::ranges::range_reference_t<Range>;
+    constexpr bool moves =
+        !std::is_lvalue_reference_v<Range> && !std::constructible_from<callable, reference>;
     std::vector<callable> calls;
     for (auto&& each : callables)
-        calls.emplace_back(std::forward<decltype(each)>(each));
+        if constexpr (moves)
+            calls.emplace_back(std::move(each));
+        else
+            calls.emplace_back(std::forward<decltype(each)>(each));
     detail::completion_order order(calls.size());
     std::vector<task_handle<result>> handles;
     handles.reserve(calls.size());
-    with_task_group([&](task_group& group) {
+    detail::run_to_the_end("as_completed", [&](task_group& group) {
         for (std::size_t task = 0; task < calls.size(); ++task)
             handles.push_back(group.create_task([&order, task, call = std::move(calls[task])]() mutable {
                 struct announcement {
