@@ -14,12 +14,17 @@ void condition_variable::check_held(char const* call) const {
         throw std::logic_error(std::string(call) + ": the current task does not hold the mutex");
 }
 
+detail::fiber& condition_variable::enter_wait() const {
+    detail::fiber& self = detail::enter_blocking_call("condition_variable.wait");
+    check_held("condition_variable.wait");
+    return self;
+}
+
 // The waiter is in the queue before it lets the mutex go, so that no notification passes in between.
 // Rejected: moving notified waiters to the mutex's queue. They would have to be armed anew there, since a
 // cancellation no longer counts (CD4); each passes through once, by order, with or without that.
 void condition_variable::wait() {
-    detail::fiber& self = detail::enter_blocking_call("condition_variable.wait");
-    check_held("condition_variable.wait");
+    detail::fiber& self = enter_wait();
     detail::parking wait("condition_variable.wait");
     detail::wait_node node(wait);
     {

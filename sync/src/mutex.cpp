@@ -144,11 +144,17 @@ bool mutex::take_if_free(detail::fiber& self) {
     return true;
 }
 
-inline void mutex::let_go(detail::fiber const& self) {
+// False: it is broken, and nobody's to let go. A guard around a condition variable's wait does that when
+// the wait could not take the mutex again (CD2, LK8).
+inline bool mutex::let_go(detail::fiber const& self) {
     word::value held = 0;
-    if (word_.let_go(word::of(self), held)) return;
-    if (owner_in(held) != &self) refuse_stranger();
-    hand_over(word_, queue_);
+    if (word_.let_go(word::of(self), held)) return true;
+    if (owner_in(held) == &self) {
+        hand_over(word_, queue_);
+        return true;
+    }
+    if (is_orphaned()) return false;
+    refuse_stranger();
 }
 
 void mutex::count_owned(detail::fiber& self) {
@@ -226,8 +232,7 @@ void mutex::acquire_nowait() {
 
 void mutex::unlock() {
     detail::fiber& self = detail::require_fiber("mutex.unlock");
-    let_go(self);
-    --self.owned_mutexes;
+    if (let_go(self)) --self.owned_mutexes;
 }
 
 // Waiters and word under the lock, so that they fit together (I1, M13). The owner may let go and end at any

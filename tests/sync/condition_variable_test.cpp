@@ -161,6 +161,22 @@ TEST_CASE("CD7: the predicate is looked at under the mutex, first without waitin
     });
 }
 
+TEST_CASE("M1, CD2: with a predicate that is true at once, too, wait() needs a task, the mutex and no "
+          "cancellation") {
+    weft::condition_variable bell;
+    int looks = 0;
+    auto const look = [&] { return ++looks > 0; };
+    CHECK(throws<weft::no_event_loop_error>([&] { bell.wait(look); }));
+    on_each_runtime([&] {
+        CHECK(throws<std::logic_error>([&] { bell.wait(look); }));
+        std::unique_lock const lock(bell.lock());
+        weft::cancel_scope scope;
+        scope.cancel();
+        CHECK_FALSE(scope.run([&] { bell.wait(look); }));
+    });
+    CHECK(looks == 0);
+}
+
 TEST_CASE("CD5: a bounded queue loses nothing") {
     on_each_runtime([] {
         weft::mutex mutex;

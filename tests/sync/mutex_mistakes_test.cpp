@@ -12,6 +12,7 @@
 #include <weft/sync/event.hpp>
 #include <weft/sync/mutex.hpp>
 
+#include <atomic>
 #include <chrono>
 #include <deque>
 #include <mutex>
@@ -142,6 +143,41 @@ TEST_CASE("LK8: a task that unlocks what it locked, also under a condition varia
         check(!reported, "nothing is left locked");
         lock.lock();
         lock.unlock();
+    });
+}
+
+TEST_CASE("LK8, CD2: a wait whose mutex is left locked meanwhile is refused, and its guard unlocks nothing") {
+    on_each_runtime([] {
+        mutex lock;
+        condition_variable changed(lock);
+        std::atomic<int> refusals = 0;
+        bool const reported = reported_by_its_owner([&](task_group& group) {
+            shielded([&] {
+                with_task_group([&](task_group& waiters) {
+                    for (int waiter = 0; waiter < 2; ++waiter) {
+                        waiters.start_soon([&] {
+                            refusals += refused([&] {
+                                std::unique_lock const guard(lock);
+                                changed.wait();
+                            });
+                        });
+                        wait_all_tasks_blocked();
+                    }
+                    group.start_soon([&] {
+                        lock.lock();
+                        changed.notify(); // the other one is cut short
+                        shielded([&] {
+                            waiters.cancel();
+                            wait_all_tasks_blocked();
+                        });
+                    });
+                });
+            });
+        });
+        check(reported == finds_mistakes, "by the one that ended with it");
+        check(refusals == 2, "notified or cancelled");
+        lock.unlock(); // whose it was has ended
+        check(refused([&] { lock.lock(); }), "broken as before");
     });
 }
 

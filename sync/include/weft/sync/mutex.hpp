@@ -31,14 +31,15 @@ struct lock_statistics {
 /// Fair: unlock() hands the mutex to the task that has waited longest, so one that arrives later cannot
 /// take it first. Not recursive. It may be held while the task waits, which a std::mutex may not; works
 /// with std::unique_lock and std::scoped_lock. A cancelled waiter never comes to own it. If its owner ends
-/// without unlocking it, all who wait for it and all who come later are refused; in checked builds the
-/// task also fails with a std::logic_error, and tasks that wait for each other's mutexes are reported.
+/// without unlocking it, all who wait for it and all who come later are refused, and unlock() does nothing;
+/// in checked builds the task also fails with a std::logic_error, and tasks that wait for each other's
+/// mutexes are reported.
 ///
 /// Threads       lock(), try_lock(), acquire_nowait(), unlock(): any task; the rest: any thread
 /// Cancellation  lock() is a cancellation point, also when the mutex is free; it leaves nothing behind
 /// Errors        std::logic_error (locked by its owner; unlocked by another task); std::length_error (a
-///               task holds 65,535 at most); would_block (acquire_nowait); broken_resource_error (its owner has ended without unlocking it);
-///               no_event_loop_error
+///               task holds 65,535 at most); would_block (acquire_nowait); broken_resource_error (its
+///               owner has ended without unlocking it); no_event_loop_error
 /// Source        AnyIO Lock
 class mutex {
 public:
@@ -62,7 +63,7 @@ private:
     void take_or_wait(detail::fiber& self, char const* call, detail::cancellable);
     bool take_if_free(detail::fiber& self);
     void count_owned(detail::fiber& self);
-    void let_go(detail::fiber const& self);
+    bool let_go(detail::fiber const& self);
     bool is_owned_by(detail::fiber const&) const noexcept;
     bool is_orphaned();
     void break_waits() noexcept;
