@@ -13,7 +13,8 @@ namespace {
 
 std::shared_ptr<detail::thread_call> call_of_thread(char const* call) {
     detail::refuse_in_forked_child(call);
-    if (auto current = detail::current_thread_call()) return current;
+    if (detail::current_fiber() == nullptr) // else a task of a run in the call, that is here by chance
+        if (auto current = detail::current_thread_call()) return current;
     throw no_event_loop_error(std::string(call) +
                               " was called outside of a function that to_thread::run_sync runs");
 }

@@ -85,6 +85,30 @@ TEST_CASE("F3: elsewhere there is no way in") {
         [] { CHECK(throws<weft::no_event_loop_error>([] { weft::from_thread::run_sync([] {}); })); });
 }
 
+TEST_CASE("F3: a task of a run inside the call is not the call, whichever thread it is on") {
+    std::atomic<int> refusals = 0;
+    auto const is_refused = [&] {
+        using weft::from_thread::run, weft::from_thread::run_sync, weft::from_thread::check_cancelled;
+        refusals += throws<weft::no_event_loop_error>([] { run([] {}); });
+        refusals += throws<weft::no_event_loop_error>([] { run_sync([] {}); });
+        refusals += throws<weft::no_event_loop_error>([] { check_cancelled(); });
+    };
+    weft::run([&] {
+        weft::to_thread::run_sync([&] {
+            for (unsigned const workers : {1u, 2u})
+                weft::run({.workers = workers}, [&] {
+                    weft::with_task_group([&](weft::task_group& group) {
+                        for (int task = 0; task < 4; ++task)
+                            group.start_soon(is_refused);
+                    });
+                });
+            weft::from_thread::check_cancelled(); // here it is the call again
+            weft::from_thread::run([] {});
+        });
+    });
+    CHECK(refusals == 2 * 4 * 3);
+}
+
 TEST_CASE("F4: the function is under the scopes of the waiting task, whose scope takes the cancellation") {
     on_each_runtime([] {
         weft::cancel_scope scope;

@@ -69,8 +69,8 @@ namespace from_thread {
 ///
 /// "In the task" excludes nothing: other tasks run at the same time on other workers.
 ///
-/// Errors  what f throws; no_event_loop_error (not in a call of to_thread::run_sync);
-///         run_finished_error (the call was abandoned and the run is over)
+/// Errors  what f throws; no_event_loop_error (not in a call of to_thread::run_sync, or in a task of a
+///         run that the call has begun); run_finished_error (the call was abandoned and the run is over)
 /// Source  AnyIO from_thread.run
 template <class F, class... Args>
     requires std::invocable<std::decay_t<F>, std::decay_t<Args>...>
@@ -102,7 +102,7 @@ auto run_sync(F&& f, Args&&... args) {
 
 /// Throws `cancelled` if the task that made this call is cancelled, or has left it for that reason.
 ///
-/// Errors  no_event_loop_error (not in a call of to_thread::run_sync)
+/// Errors  no_event_loop_error (as run())
 /// Source  AnyIO from_thread.check_cancelled
 void check_cancelled();
 
