@@ -151,6 +151,22 @@ TEST_CASE("counters of arrivals name negative numbers and counts that go too far
     });
 }
 
+TEST_CASE("a promise that was moved from, and an exception that is none, are named") {
+    std::string const moved = "this promise was moved from";
+    weft::promise<int> promise;
+    auto const future = promise.get_future();
+    refuses<std::invalid_argument>("given no exception", [&] { promise.set_exception(nullptr); });
+    check(!future.done(), "unchanged");
+    weft::promise<int> const kept = std::move(promise);
+    refuses<std::logic_error>(moved, [&] { promise.set_value(1); });
+    refuses<std::logic_error>(moved, [&] { promise.set_exception(nullptr); });
+    refuses<std::logic_error>(moved, [&] { static_cast<void>(promise.get_future()); });
+    weft::promise<void> nothing;
+    weft::promise<void> const other = std::move(nothing);
+    refuses<std::logic_error>(moved, [&] { nothing.set_value(); });
+    refuses<std::logic_error>(moved, [&] { static_cast<void>(nothing.get_future()); });
+}
+
 TEST_CASE("a promise is kept once, and a limit of 0 is no limit: both are named") {
     on_each_runtime([] {
         weft::promise<int> promise;

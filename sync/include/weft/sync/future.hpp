@@ -88,12 +88,19 @@ public:
     }
 
     void set_exception(std::exception_ptr error) {
-        auto const keep = state_;
+        auto const keep = state();
+        if (error == nullptr) throw std::invalid_argument("a promise was given no exception");
         keep->begin_setting_or_throw();
         keep->fail(std::move(error));
     }
 
 protected:
+    std::shared_ptr<typed_future_state<T>> const& state() const {
+        if (state_ == nullptr) throw std::logic_error("this promise was moved from");
+        return state_;
+    }
+
+private:
     std::shared_ptr<typed_future_state<T>> state_;
 };
 
@@ -102,12 +109,13 @@ protected:
 /// The writing end of a future: a value or an exception, once. Destroyed without, it cancels the future.
 ///
 /// Threads  any thread
-/// Errors   std::logic_error (set before); future_cancelled (the future was cancelled)
+/// Errors   std::logic_error (set before, moved from); future_cancelled (the future was cancelled);
+///          std::invalid_argument (a null exception)
 /// Source   AnyIO Future
 template <class T> class promise : public detail::promise_base<T> {
 public:
     void set_value(T value) {
-        auto const keep = this->state_; // whoever sees the value may destroy the promise
+        auto const keep = this->state(); // whoever sees the value may destroy the promise
         keep->begin_setting_or_throw();
         try {
             keep->value.emplace(std::move(value));
@@ -117,17 +125,17 @@ public:
         }
         keep->finish(detail::future_state::state::value);
     }
-    future<T> get_future() const { return future<T>(this->state_); }
+    future<T> get_future() const { return future<T>(this->state()); }
 };
 
 template <> class promise<void> : public detail::promise_base<void> {
 public:
     void set_value() {
-        auto const keep = state_;
+        auto const keep = state();
         keep->begin_setting_or_throw();
         keep->finish(detail::future_state::state::value);
     }
-    future<void> get_future() const { return future<void>(state_); }
+    future<void> get_future() const { return future<void>(state()); }
 };
 
 } // namespace weft
