@@ -388,6 +388,19 @@ TEST_CASE("MS22: try_send() that sends nothing leaves the item where it is") {
     CHECK(*item == 3);
 }
 
+TEST_CASE("MS22: try_send() takes items that cannot be assigned to, and leaves them where they are") {
+    using entry = std::pair<std::string const, int>;
+    auto pipe = create_memory_object_stream<entry>(1);
+    entry first("a string that is too long for its own place", 1);
+    entry const expected = first;
+    CHECK(pipe.send.try_send(first));
+    CHECK(pipe.receive.receive_nowait() == expected);
+    entry second = expected;
+    pipe.receive.close();
+    CHECK_THROWS_AS(pipe.send.try_send(second), weft::broken_resource_error);
+    CHECK(second == expected);
+}
+
 TEST_CASE("MS23: OS threads send, receive and close") {
     run_test({.seeds = {}}, [] {
         auto [send, receive] = create_memory_object_stream<int>(infinite);

@@ -48,7 +48,7 @@ public:
         channel().sent(channel().put(end_, carried, nullptr));
     }
     bool try_send(T& item) {
-        auto&& carried = detail::carrier<T>::wrap(item);
+        auto&& carried = detail::carrier<T>::lend(item);
         auto const answer = channel().put(end_, carried, nullptr);
         if (answer == detail::channel_answer::done) return true;
         detail::carrier<T>::take_back(carried, item);
@@ -87,7 +87,8 @@ private:
 /// one is, the senders get broken_resource_error.
 ///
 /// Receivers that wait are served in order; one that is cancelled is passed over, and no object is
-/// lost. Closing a clone wakes those that wait through it.
+/// lost. One whose move constructor throws while it is given to the caller is: it had left the
+/// stream. Closing a clone wakes those that wait through it.
 ///
 /// Threads       any: receive() needs a task, the rest never waits and may come from OS threads
 /// Cancellation  receive() is a cancellation point; cancelled, it took nothing

@@ -146,13 +146,23 @@ protected:
 template <class T, bool = std::is_nothrow_move_constructible_v<T>> struct carrier {
     using item = T;
     static item&& wrap(T& value) { return std::move(value); }
+    static item&& lend(T& value) { return std::move(value); }
     static void take_back(item&, T&) {} // it never left
     static T unwrap(item&& carried) { return std::move(carried); }
 };
 template <class T> struct carrier<T, false> {
     using item = std::unique_ptr<T>;
     static item wrap(T& value) { return std::make_unique<T>(std::move(value)); }
-    static void take_back(item& carried, T& value) { value = std::move(*carried); }
+    /// So that take_back() is possible: what could not be assigned to is copied.
+    static item lend(T& value) {
+        if constexpr (std::is_move_assignable_v<T>)
+            return wrap(value);
+        else
+            return std::make_unique<T>(std::as_const(value));
+    }
+    static void take_back(item& carried, T& value) {
+        if constexpr (std::is_move_assignable_v<T>) value = std::move(*carried);
+    }
     static T unwrap(item&& carried) { return std::move(*carried); }
 };
 
