@@ -1,8 +1,12 @@
 #include <weft/runtime/blocking_region.hpp>
 
+#include "abort.hpp"
 #include "context_switch.hpp"
+#include "context_values.hpp"
 #include "runtime.hpp"
 #include "task.hpp"
+
+#include <weft/runtime/detail/fork.hpp>
 
 // How a worker goes from one thread to another and the task comes back.
 //
@@ -33,11 +37,17 @@ blocking_region::blocking_region() {
         throw;
     }
     self.waiting_on.store("blocking_region", std::memory_order_relaxed); // for reports
+    detail::swap_with_thread(self);
     task_ = &self;
 }
 
 blocking_region::~blocking_region() {
-    if (task_ != nullptr) detail::worker::leave_thread(*task_, scheduler_context_);
+    if (task_ == nullptr) return;
+    if (detail::is_forked_child()) // nobody is there who could take the task
+        detail::die("a blocking_region was left in a child of fork(), where its run did not come along: "
+                    "leave such a child by exec or _exit");
+    detail::swap_with_thread(*task_);
+    detail::worker::leave_thread(*task_, scheduler_context_);
 }
 
 } // namespace weft

@@ -5,21 +5,27 @@
 
 #include <weft/runtime/detail/kept_context.hpp>
 
+#include <atomic>
+#include <utility>
+
 namespace weft::detail {
 
 namespace {
 
-// The values of an OS thread that runs no task. Reached only by functions that do not switch.
-struct thread_context {
-    value_store const* values = nullptr;
-    ~thread_context() { release_context(values); }
+std::atomic<variable_key> variables_so_far = 0;
+
+// The values of an OS thread that runs no task. Reached only by functions that do not switch. What static
+// objects' destructors set, when the thread's variables are gone, stays.
+constinit thread_local value_store const* own_values = nullptr;
+struct end_of_thread {
+    ~end_of_thread() { release_context(std::exchange(own_values, nullptr)); }
 };
-thread_local thread_context own_context;
 
 [[gnu::noinline]] value_store const*& thread_values() noexcept {
-    thread_context* found = &own_context;
+    thread_local end_of_thread end;
+    value_store const** found = &own_values;
     asm volatile("" : "+r"(found) : : "memory");
-    return found->values;
+    return *found;
 }
 
 value_store const*& values_here() noexcept {
@@ -47,6 +53,10 @@ void release_context(value_store const* store) noexcept {
         delete store;
 }
 
+void swap_with_thread(fiber& of) noexcept {
+    std::swap(of.context_variables, thread_values());
+}
+
 kept_context::kept_context() noexcept : values_(inherit_context(current_fiber())) {}
 
 kept_context::~kept_context() {
@@ -63,14 +73,18 @@ context_in_use::~context_in_use() {
     release_context(std::exchange(values_here(), before_));
 }
 
-std::shared_ptr<void const> find_context_value(void const* variable) {
+variable_key new_variable_key() noexcept {
+    return variables_so_far.fetch_add(1, std::memory_order_relaxed) + 1; // unique is enough
+}
+
+std::shared_ptr<void const> find_context_value(variable_key variable) {
     value_store const* const store = values_here();
     if (store == nullptr) return nullptr;
     auto const place = store->values.find(variable);
     return place == store->values.end() ? nullptr : place->second;
 }
 
-void put_context_value(void const* variable, std::shared_ptr<void const> value) {
+void put_context_value(variable_key variable, std::shared_ptr<void const> value) {
     value_store const*& store = values_here();
     auto changed = std::make_unique<value_store>();
     if (store != nullptr) changed->values = store->values;
@@ -81,14 +95,14 @@ void put_context_value(void const* variable, std::shared_ptr<void const> value) 
     release_context(std::exchange(store, changed.release()));
 }
 
-std::shared_ptr<void const> find_run_value(void const* variable) {
+std::shared_ptr<void const> find_run_value(variable_key variable) {
     runtime& run = run_here();
     std::lock_guard const guard(run.values_mutex);
     auto const place = run.values.find(variable);
     return place == run.values.end() ? nullptr : place->second;
 }
 
-void put_run_value(void const* variable, std::shared_ptr<void const> value) {
+void put_run_value(variable_key variable, std::shared_ptr<void const> value) {
     runtime& run = run_here();
     std::lock_guard const guard(run.values_mutex);
     if (value != nullptr)

@@ -6,6 +6,7 @@
 #include "sim_schedule.hpp"
 #include "worker.hpp"
 
+#include <weft/runtime/context_var.hpp>
 #include <weft/runtime/detail/group_state.hpp>
 #include <weft/runtime/detail/idle_word.hpp>
 #include <weft/runtime/detail/service.hpp>
@@ -108,7 +109,7 @@ public:
     group_state root_group{root_scope};
 
     std::mutex values_mutex; // run variables
-    std::unordered_map<void const*, std::shared_ptr<void const>> values;
+    std::unordered_map<variable_key, std::shared_ptr<void const>> values;
 
     std::shared_ptr<system_tasks> const system = std::make_shared<system_tasks>(*this);
 

@@ -359,7 +359,7 @@ fiber& new_task::launch(group_state& group, cancel_scope* base) {
         made.id = here->next_id++;
     }
     made.parent_id = group.host_id();
-    fiber* const spawner = at_home ? here->current : nullptr;
+    fiber* const spawner = here != nullptr ? here->current : nullptr;
     made.context_variables = inherit_context(spawner);
     made.state.store(task_state::ready, std::memory_order_release); // pairs with reports
     try {

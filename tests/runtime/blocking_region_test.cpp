@@ -6,6 +6,7 @@
 #include <weft/runtime/this_task.hpp>
 #include <weft/runtime/time.hpp>
 
+#include "support/child_process.hpp"
 #include "support/gate.hpp"
 #include "support/run_test.hpp"
 
@@ -13,11 +14,16 @@
 
 #include <atomic>
 #include <cerrno>
+#include <csignal>
+#include <cstdio>
 #include <filesystem>
 #include <latch>
 #include <semaphore>
 #include <stdexcept>
 #include <thread>
+
+#include <sys/wait.h>
+#include <unistd.h>
 
 using namespace weft;
 using namespace weft::test;
@@ -33,6 +39,17 @@ std::size_t threads_of_process() {
 }
 
 run_test_options const on_threads{.seeds = {}};
+
+child_program const left_in_fork("a region in a fork", [] {
+    run({.workers = 2}, [] {
+        blocking_region const region;
+        ::pid_t const child = ::fork();
+        if (child == 0) return; // as it must not
+        int status = 0;
+        ::waitpid(child, &status, 0);
+        if (WIFSIGNALED(status) && WTERMSIG(status) == SIGABRT) std::puts("aborted");
+    });
+});
 
 } // namespace
 
@@ -181,6 +198,12 @@ TEST_SUITE("runtime.blocking_region") {
                     });
             });
         });
+    }
+
+    TEST_CASE("A region that is left in a child of fork() ends that process and says why") {
+        child_end const end = run_child("a region in a fork");
+        CHECK(end.says("was left in a child of fork()"));
+        CHECK(end.says("aborted"));
     }
 
     TEST_CASE("Regions, wakes, cancellation and timers in any order") {

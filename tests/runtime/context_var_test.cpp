@@ -1,5 +1,7 @@
+#include "support/gate.hpp"
 #include "support/run_test.hpp"
 
+#include <weft/runtime/blocking_region.hpp>
 #include <weft/runtime/context_var.hpp>
 #include <weft/runtime/lowlevel.hpp>
 #include <weft/runtime/task_group.hpp>
@@ -7,7 +9,9 @@
 #include <doctest/doctest.h>
 
 #include <atomic>
+#include <cstddef>
 #include <memory>
+#include <new>
 #include <string>
 #include <thread>
 
@@ -46,6 +50,55 @@ TEST_SUITE("runtime.context_var") {
                 });
             });
         });
+    }
+
+    TEST_CASE("G26: a task may start another one in a group of another run, which has its values") {
+        context_var<int> number("number", 1);
+        gate done;
+        std::atomic<task_group*> open{nullptr};
+        std::thread other([&] {
+            run({.workers = 1}, [&] {
+                with_task_group([&](task_group& group) {
+                    open = &group;
+                    open.notify_one();
+                    done.wait();
+                });
+            });
+        });
+        open.wait(nullptr);
+        int seen = 0;
+        run({.workers = 1}, [&] {
+            number.set(5);
+            open.load()->start_soon([&] {
+                seen = number.get();
+                number.set(6);
+                done.open();
+            });
+            CHECK(number.get() == 5);
+        });
+        other.join();
+        CHECK(seen == 5);
+    }
+
+    TEST_CASE("G26: a blocking_region has the task's values, and keeps what is set there") {
+        context_var<int> number("number", 1);
+        run_test([&] {
+            number.set(5);
+            with_task_group([&](task_group& group) {
+                for (int task = 0; task < 4; ++task)
+                    group.start_soon([&, task] {
+                        number.set(10 + task);
+                        {
+                            blocking_region const region;
+                            CHECK(number.get() == 10 + task);
+                            number.set(20 + task);
+                        }
+                        CHECK(number.get() == 20 + task);
+                    });
+            });
+            CHECK(number.get() == 5);
+        });
+        CHECK(number.get() == 1);
     }
 
     TEST_CASE("G26: the first task starts with the values of the thread that calls run") {
@@ -92,6 +145,27 @@ TEST_SUITE("runtime.context_var") {
                 CHECK(shared.get() == 5);
                 CHECK(other.get() == 0);
             });
+    }
+
+    TEST_CASE("RV1: a variable that is made where another one was has none of its values") {
+        run_test([] {
+            alignas(run_var<long>) std::byte place[sizeof(run_var<long>)];
+            auto* const before = new (place) run_var<long>("before");
+            before->set(7);
+            before->~run_var();
+            auto* const after = new (place) run_var<int>("after");
+            CHECK_THROWS_AS(after->get(), lookup_error);
+            after->~run_var();
+
+            alignas(context_var<long>) std::byte own_place[sizeof(context_var<long>)];
+            auto* const own_before = new (own_place) context_var<long>("before");
+            auto was = own_before->set(7);
+            own_before->~context_var();
+            auto* const own_after = new (own_place) context_var<long>("after");
+            CHECK_THROWS_AS(own_after->get(), lookup_error);
+            CHECK_THROWS_AS(own_after->reset(std::move(was)), std::invalid_argument);
+            own_after->~context_var();
+        });
     }
 
     TEST_CASE("RV3: a token restores what was there before, once, and only its own variable") {

@@ -14,13 +14,14 @@ struct fiber;
 ///     ::flock(file, LOCK_EX);
 ///
 /// Inside, the task is outside of its run: what needs a task throws no_event_loop_error, what any thread
-/// may call works. Leaving suspends, and the task goes on on any worker. Where the thread has to stay with
-/// the worker, since tasks are pinned to it, and under "sim", the task blocks its worker after all; other
-/// workers still take over what is ready there.
+/// may call works. Its context variables come along. Leaving suspends, and the task goes on on any worker.
+/// Where the thread has to stay with the worker, since tasks are pinned to it, and under "sim", the task
+/// blocks its worker after all; other workers still take over what is ready there.
 ///
 /// Threads       created and destroyed by the same task
 /// Cancellation  neither entering nor leaving is a cancellation point
-/// Errors        no_event_loop_error outside of a task; std::system_error if there can be no thread
+/// Errors        no_event_loop_error outside of a task; std::system_error if there can be no thread.
+///               Left in a child of fork(), it ends that process and says why
 class [[nodiscard]] blocking_region {
 public:
     blocking_region();

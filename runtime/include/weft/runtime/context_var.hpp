@@ -16,11 +16,15 @@ namespace detail {
 /// Values by variable, immutable once shared: what a child inherits is a pointer.
 class value_store;
 
+/// Names a variable for ever: another one may later be where it was. Never 0.
+using variable_key = std::uint64_t;
+variable_key new_variable_key() noexcept;
+
 /// The value that the variable has where the caller stands, or null.
-std::shared_ptr<void const> find_context_value(void const* variable);
-void put_context_value(void const* variable, std::shared_ptr<void const>);
-std::shared_ptr<void const> find_run_value(void const* variable);
-void put_run_value(void const* variable, std::shared_ptr<void const>);
+std::shared_ptr<void const> find_context_value(variable_key);
+void put_context_value(variable_key, std::shared_ptr<void const>);
+std::shared_ptr<void const> find_run_value(variable_key);
+void put_run_value(variable_key, std::shared_ptr<void const>);
 
 [[noreturn]] void throw_no_value(char const* kind, std::string const& name);
 [[noreturn]] void throw_bad_token(bool used);
@@ -32,18 +36,18 @@ public:
     class token {
     public:
         token(token&& other) noexcept
-            : variable_(std::exchange(other.variable_, nullptr)), before_(std::move(other.before_)) {}
+            : variable_(std::exchange(other.variable_, 0)), before_(std::move(other.before_)) {}
         token& operator=(token&& other) noexcept {
-            variable_ = std::exchange(other.variable_, nullptr);
+            variable_ = std::exchange(other.variable_, 0);
             before_ = std::move(other.before_);
             return *this;
         }
 
     private:
         friend class scoped_variable;
-        token(scoped_variable const* variable, std::shared_ptr<void const> before)
+        token(variable_key variable, std::shared_ptr<void const> before)
             : variable_(variable), before_(std::move(before)) {}
-        scoped_variable const* variable_;
+        variable_key variable_; // 0: used
         std::shared_ptr<void const> before_;
     };
 
@@ -53,26 +57,27 @@ public:
     scoped_variable& operator=(scoped_variable const&) = delete;
 
     T get() const {
-        if (auto const value = Find(this)) return *static_cast<T const*>(value.get());
+        if (auto const value = Find(key_)) return *static_cast<T const*>(value.get());
         if (default_) return *default_;
         throw_no_value("variable", name_);
     }
     T get(T fallback) const {
-        if (auto const value = Find(this)) return *static_cast<T const*>(value.get());
+        if (auto const value = Find(key_)) return *static_cast<T const*>(value.get());
         return fallback;
     }
     token set(T value) {
-        std::shared_ptr<void const> before = Find(this);
-        Put(this, std::make_shared<T const>(std::move(value)));
-        return token(this, std::move(before));
+        std::shared_ptr<void const> before = Find(key_);
+        Put(key_, std::make_shared<T const>(std::move(value)));
+        return token(key_, std::move(before));
     }
     void reset(token was) {
-        if (was.variable_ != this) throw_bad_token(was.variable_ == nullptr);
-        Put(this, std::move(was.before_));
+        if (was.variable_ != key_) throw_bad_token(was.variable_ == 0);
+        Put(key_, std::move(was.before_));
     }
     std::string const& name() const { return name_; }
 
 private:
+    variable_key const key_ = new_variable_key();
     std::string name_;
     std::optional<T> default_;
 };
