@@ -210,8 +210,9 @@ bool scope_access::mark(cancel_scope& of, bool by_deadline, std::string reason) 
             pause_cpu();
         return false;
     }
-    static std::shared_ptr<cancel_cause const> const deadline_passed =
-        std::make_shared<cancel_cause const>(cancel_cause{{}, "cancelled: the deadline has passed"});
+    // Never destroyed: destructors of static objects may call run().
+    static auto const& deadline_passed = *new std::shared_ptr<cancel_cause const>(
+        new cancel_cause{{}, "cancelled: the deadline has passed"});
     if (by_deadline) {
         of.cause_ = deadline_passed;
     } else {
@@ -303,8 +304,8 @@ time_point scope_access::effective_deadline(fiber& self) noexcept {
 }
 
 cancelled scope_access::make_cancelled(fiber& self) {
-    static std::shared_ptr<std::string const> const unknown =
-        std::make_shared<std::string const>("cancelled");
+    static auto const& unknown = *new std::shared_ptr<std::string const>( // never destroyed, as in mark()
+        new std::string("cancelled"));
     cancel_scope const* const scope = nearest_cancelled(self);
     if (scope == nullptr || scope->cause_ == nullptr)
         return cancelled(note_cancellation_thrown(self, scope, unknown));

@@ -109,11 +109,15 @@ void on_fault(int signal, siginfo_t* info, void* context) noexcept {
 struct alternate_stack {
     std::unique_ptr<char[]> memory;
     stack_t before{};
-    ~alternate_stack() {
-        if (memory != nullptr) ::sigaltstack(&before, nullptr);
-    }
+    ~alternate_stack();
 };
+constinit thread_local bool own_is_gone = false; // it can still be read then
 thread_local alternate_stack own_alternate_stack;
+
+alternate_stack::~alternate_stack() {
+    if (memory != nullptr) ::sigaltstack(&before, nullptr);
+    own_is_gone = true;
+}
 
 } // namespace
 
@@ -130,6 +134,7 @@ void report_overflows() {
 }
 
 void prepare_thread_for_overflow() noexcept {
+    if (own_is_gone) return; // a run() in a static destructor: an overflow ends the process silently
     stack_t existing{};
     if (::sigaltstack(nullptr, &existing) == 0 && (existing.ss_flags & SS_DISABLE) == 0) return;
     alternate_stack& own = own_alternate_stack; // no fiber runs here

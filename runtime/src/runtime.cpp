@@ -3,6 +3,7 @@
 #include "abort.hpp"
 #include "context_switch.hpp"
 #include "cpu_count.hpp"
+#include "kept_for_ever.hpp"
 #include "overflow_report.hpp"
 #include "scope_access.hpp"
 #include "task.hpp"
@@ -28,7 +29,8 @@ constexpr std::size_t worker_limit = idle_word<>::max_workers;
 constexpr std::size_t few_woken = 8; // the last of them runs next, as if it were the only one
 
 std::mutex runs_mutex;
-std::vector<runtime*> runs;
+kept_for_ever<std::vector<runtime*>> kept_runs;
+std::vector<runtime*>& runs = kept_runs.value;
 std::atomic<std::uint64_t> runs_so_far = 0;
 
 unsigned count_of_workers(run_options const& options) {

@@ -1,6 +1,7 @@
 #include "stack_pool.hpp"
 
 #include "context_switch.hpp"
+#include "kept_for_ever.hpp"
 
 #include <algorithm>
 #include <atomic>
@@ -175,7 +176,8 @@ struct slab_list {
 };
 
 std::mutex depot_lock; // held over system calls: not a spinlock
-slab_list lists[stack_classes::count];
+kept_for_ever<slab_list[stack_classes::count]> kept_lists;
+slab_list (&lists)[stack_classes::count] = kept_lists.value;
 std::atomic<std::size_t> in_use = 0;
 
 // For the fault handler: filled from the front, never shrunk.

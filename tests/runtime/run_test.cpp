@@ -1,8 +1,10 @@
 #include "support/run_test.hpp"
 
+#include "support/child_process.hpp"
 #include "support/gate.hpp"
 
 #include <weft/runtime/cancel_scope.hpp>
+#include <weft/runtime/context_var.hpp>
 #include <weft/runtime/detail/service.hpp>
 #include <weft/runtime/exception_group.hpp>
 #include <weft/runtime/inspect.hpp>
@@ -12,6 +14,7 @@
 #include <doctest/doctest.h>
 
 #include <algorithm>
+#include <cstdio>
 #include <memory>
 #include <string>
 #include <thread>
@@ -26,9 +29,49 @@ struct ordinary : std::runtime_error {
     ordinary() : std::runtime_error("ordinary") {}
 };
 int twice(int number) { return 2 * number; }
+
+context_var<int> kept("kept");
+
+// Times out, with a value of the thread: what the library keeps for the process is used.
+void run_a_timeout(char const* when) {
+    kept.set(7);
+    run({.workers = 2}, [&] {
+        move_on_after(1ns, [&] {
+            try {
+                lowlevel::checkpoint();
+            } catch (cancelled const& cut_short) {
+                std::printf("%s: %d, %s\n", when, kept.get(), cut_short.reason());
+                throw;
+            }
+        });
+        with_task_group([](task_group& group) { group.start_soon({.stack_size = 1 << 20}, [] {}); });
+    });
+}
+
+struct runs_at_the_end {
+    bool wanted = false;
+    ~runs_at_the_end() {
+        if (!wanted) return;
+        run_a_timeout("at the end");
+        run_a_timeout("and again");
+        std::fflush(stdout);
+    }
+} at_the_end;
+
+child_program const run_in_destructor("a run in a static destructor", [] {
+    at_the_end.wanted = true;
+    run_a_timeout("before");
+});
 } // namespace
 
 TEST_SUITE("runtime.run") {
+    TEST_CASE("E1: a static object's destructor may use run(), whatever is gone before it") {
+        child_end const end = run_child("a run in a static destructor");
+        CHECK(end.exit_code == 0);
+        CHECK(end.says("and again: 7, cancelled: the deadline has passed"));
+        CHECK(end.says("at the end: 7, cancelled: the deadline has passed"));
+    }
+
     TEST_CASE("E1: run gives what its function returns, by value") {
         CHECK(run([] { return 7; }) == 7);
         CHECK(run(twice, 4) == 8);
