@@ -1,11 +1,11 @@
 #include <weft/runtime/exception_group.hpp>
 
+#include "demangle.hpp"
+
 #include <weft/runtime/cancel_scope.hpp>
 
-#include <memory>
 #include <typeinfo>
 
-#include <cstdlib>
 #include <cxxabi.h>
 
 namespace weft {
@@ -15,10 +15,7 @@ namespace {
 std::string type_of_current_exception() {
     std::type_info const* const type = abi::__cxa_current_exception_type();
     if (type == nullptr) return "an unknown exception";
-    int status = 0;
-    std::unique_ptr<char, void (*)(void*)> const plain(
-        abi::__cxa_demangle(type->name(), nullptr, nullptr, &status), std::free);
-    return status == 0 ? plain.get() : type->name();
+    return detail::demangled(type->name());
 }
 
 // Appends the text of one exception, without that of its cause. Gives the cause: null for none, also when

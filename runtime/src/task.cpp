@@ -2,6 +2,7 @@
 
 #include "abort.hpp"
 #include "context_values.hpp"
+#include "demangle.hpp"
 #include "mutex_wait.hpp"
 #include "runtime.hpp"
 #include "scope_access.hpp"
@@ -115,33 +116,6 @@ outcome run_in_own_scope(fiber& self) {
         self.operations->run(self, self.body);
     });
     return finished ? outcome::value : outcome::cancelled;
-}
-
-// "weft::race" out of ZZZN4weft4raceIJ...: what encloses it, without template arguments.
-std::string enclosing_name(char const* mangled) {
-    if (std::strncmp(mangled, "_Z", 2) == 0) mangled += 2;
-    mangled += std::strspn(mangled, "ZNKVRO");
-    std::string path;
-    while (*mangled >= '1' && *mangled <= '9') {
-        char* name = nullptr;
-        std::size_t const length = std::strtoul(mangled, &name, 10);
-        if (std::strlen(name) < length) break;
-        if (!path.empty()) path += "::";
-        bool const unnamed = std::strncmp(name, "_GLOBAL__N_", 11) == 0;
-        path += unnamed ? "(anonymous namespace)" : std::string(name, length);
-        mangled = name + length;
-    }
-    return path;
-}
-
-// Of a symbol or a type. That of libstdc++ 12 does not know lambdas within lambdas that are templates.
-std::string demangled(char const* name) {
-    int status = 0;
-    std::unique_ptr<char, void (*)(void*)> const plain(
-        abi::__cxa_demangle(name, nullptr, nullptr, &status), std::free);
-    if (status == 0) return plain.get();
-    std::string const around = enclosing_name(name); // none of what is not C++
-    return around.empty() ? name : "a lambda in " + around;
 }
 
 } // namespace

@@ -18,7 +18,13 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <functional>
+#include <map>
+#include <stdexcept>
+#include <string>
 #include <system_error>
+#include <utility>
+#include <vector>
 
 #include <sys/resource.h>
 #include <unistd.h>
@@ -47,6 +53,36 @@ void overflow_in_task(unsigned workers) {
         });
     });
 }
+
+template <class... Parts> struct long_name {
+    void operator()() const { throw std::runtime_error("the failure"); }
+};
+template <int> struct a_part_of_the_name_of_the_type {};
+template <int First> using part = std::map<std::function<int(a_part_of_the_name_of_the_type<First>)>,
+                                           std::vector<std::pair<std::string, long>>>;
+
+child_program const long_names("a small stack and a long name", [] {
+    using name = long_name<part<1>, part<2>, part<3>, part<4>, part<5>, part<6>, part<7>, part<8>>;
+    run({.workers = 1}, [] {
+        with_task_group([](task_group& group) {
+            group.start_soon({.stack_size = detail::stack_classes::smallest},
+                             [](task_group* own, name) { own->cancel("wanted"); }, &group, name());
+            try {
+                sleep_forever();
+            } catch (cancelled const& cut_short) {
+                std::puts(cut_short.reason());
+                throw;
+            }
+        });
+        try {
+            with_task_group([](task_group& group) {
+                group.start_soon({.stack_size = detail::stack_classes::smallest}, name());
+            });
+        } catch (exception_group const& errors) {
+            std::puts(errors.what());
+        }
+    });
+});
 
 child_program const overflow("overflow", [] { overflow_in_task(2); });
 child_program const overflow_in_sim("overflow_in_sim", [] {
@@ -191,6 +227,13 @@ TEST_SUITE("runtime.stacks") {
         CHECK(stack_classes::of(stack_classes::largest + 1) == stack_classes::count);
         for (unsigned number = 0; number < stack_classes::count; ++number)
             CHECK(stack_classes::of(stack_classes::bytes_of(number)) == number);
+    }
+
+    TEST_CASE("TR85: a task with a small stack and a long name may cancel and fail") {
+        child_end const end = run_child("a small stack and a long name");
+        CHECK(end.exit_code == 0);
+        CHECK(end.says("cancelled"));
+        CHECK(end.says("the failure"));
     }
 
     TEST_CASE("TR85: every stack has a guard below it, and nothing else is one") {
