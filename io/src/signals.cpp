@@ -169,7 +169,7 @@ int take_next(slot& place) noexcept { // 0: none
     // All that came until now is this one (SG2): `unheard` is cleared behind `pending`, so that no
     // arrival that is coalesced with it stays there.
     place.pending.fetch_and(~bit_of(number), std::memory_order_acquire); // pairs with on_signal()
-    unheard.fetch_and(~bit_of(number), std::memory_order_relaxed); // for leave(), by the lock
+    unheard.fetch_and(~bit_of(number), std::memory_order_relaxed); // for stop(), by the lock
     return number;
 }
 

@@ -213,9 +213,8 @@ TEST_CASE("SG4, SG5: what came again after one receiver took it is sent again, o
             }
             while (handled < 1) // sent to the process
                 std::this_thread::yield();
-            {
-                auto const after = weft::open_signal_receiver({SIGUSR1});
-            }
+            std::optional<weft::signal_receiver> after(weft::open_signal_receiver({SIGUSR1}));
+            after.reset();
             check(handled == 1, "no second time");
         },
         10);

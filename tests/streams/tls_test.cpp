@@ -528,7 +528,7 @@ TEST_CASE("TL9, R4: unwrap() fails as closed when close() wakes it") {
 }
 
 TEST_CASE("TL9, M15: of unwrap() and close() at the same time one has the stream underneath") {
-    run_test({.workers = {2, 4}, .seeds = {0, 1, 2}, .times = 20}, [] {
+    run_test({.workers = {2, 4}, .seeds = {0, 1, 2}, .times = 5}, [] {
         memory_network network;
         auto ends = network.make_pair();
         tls_pair pair = shake_hands(std::move(ends.first), ends.second);
