@@ -4,6 +4,7 @@
 #include "context_switch.hpp"
 #include "context_values.hpp"
 #include "runtime.hpp"
+#include "scope_access.hpp"
 #include "task.hpp"
 
 #include <weft/runtime/detail/fork.hpp>
@@ -25,6 +26,7 @@ blocking_region::blocking_region() {
     detail::fiber& self = detail::require_fiber("blocking_region");
     detail::check_may_suspend(self, "blocking_region");
     detail::worker& here = *detail::this_worker();
+    detail::scope_access::arm_deadlines(self); // as before any wait
     if (here.simulated || here.pinned_tasks != 0) return;
     scheduler_context_ = here.scheduler_context;
     here.current = nullptr;

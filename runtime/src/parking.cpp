@@ -202,7 +202,8 @@ void checkpoint_if_cancelled() {
 }
 
 void cancel_shielded_checkpoint() {
-    detail::require_fiber("lowlevel::cancel_shielded_checkpoint");
+    // Others notice what passes, and the budget begins anew: no later call might arm them.
+    detail::scope_access::arm_deadlines(detail::require_fiber("lowlevel::cancel_shielded_checkpoint"));
     detail::yield_current("lowlevel::cancel_shielded_checkpoint");
 }
 

@@ -1,5 +1,6 @@
 #include "support/run_test.hpp"
 
+#include <weft/runtime/blocking_region.hpp>
 #include <weft/runtime/cancel_scope.hpp>
 #include <weft/runtime/detail/parking.hpp>
 #include <weft/runtime/inspect.hpp>
@@ -257,6 +258,23 @@ TEST_SUITE("runtime.shields_deadlines") {
                         call("a call that completes at once");
                 }));
             }
+        });
+    }
+
+    TEST_CASE("C24: a deadline is noticed although each yield begins the budget anew") {
+        run_test({.workers = {1, 2}, .seeds = {}}, [] {
+            CHECK_FALSE(move_on_after(5ms, [] {
+                for (;;) {
+                    lowlevel::cancel_shielded_checkpoint();
+                    detail::enter_blocking_call("a call that completes at once");
+                }
+            }));
+            CHECK_FALSE(move_on_after(5ms, [] {
+                for (;;) {
+                    { blocking_region const region; }
+                    detail::enter_blocking_call("a call that completes at once");
+                }
+            }));
         });
     }
 
