@@ -24,6 +24,7 @@ void spooled_device::rollover() {
         done += made->write(std::string_view(memory_).substr(done));
     made->seek(std::int64_t(at_), SEEK_SET);
     file_ = std::move(made);
+    fd_.store(file_->fd(), std::memory_order_release); // pairs with fd()
     memory_ = {};
 }
 
