@@ -86,7 +86,9 @@ detail::file_format format_of_flags(int flags) {
     format.readable = access != O_WRONLY;
     format.writable = access != O_RDONLY;
     format.at_end = (flags & O_APPEND) != 0;
-    format.mode = access == O_RDONLY ? "rb" : access == O_RDWR ? "rb+" : "wb";
+    if (access == O_RDONLY) format.mode = "rb";
+    if (access == O_WRONLY) format.mode = format.at_end ? "ab" : "wb";
+    if (access == O_RDWR) format.mode = format.at_end ? "ab+" : "rb+";
     return format;
 }
 

@@ -445,6 +445,11 @@ TEST_CASE(
         check_throws<std::invalid_argument>([] { wrap_file(static_cast<std::FILE*>(nullptr)); },
                                             "null");
         check(error_of([] { wrap_file(-1); }) == std::errc::bad_file_descriptor, "none");
+        auto const mode_of = [&](int flags) {
+            return wrap_file(::open(name.c_str(), flags | O_CLOEXEC)).mode();
+        };
+        check(mode_of(O_WRONLY) == "wb" && mode_of(O_RDWR) == "rb+", "modes");
+        check(mode_of(O_WRONLY | O_APPEND) == "ab" && mode_of(O_RDWR | O_APPEND) == "ab+", "AF3");
     });
 }
 

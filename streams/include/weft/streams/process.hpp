@@ -49,7 +49,8 @@ class standard_stream {
 public:
     constexpr standard_stream(stdio kind) : kind_(kind) {}
     constexpr standard_stream(int fd) : fd_(fd) {}
-    /// A file, or whatever has a fileno().
+    /// A file, or whatever has a fileno(). Nobody looks at its buffers: flush() what was written
+    /// to it before, and what was read ahead of it the process does not get.
     template <class File>
     requires requires(File const& file) {
         { file.fileno() } -> std::convertible_to<int>;
