@@ -118,7 +118,7 @@ std::size_t file::write(bytes_view data) {
         to,
         [&] {
             to.require_writable();
-            to.device->require_expressible(octets);
+            to.device->require_acceptable(octets);
         },
         [&](wait how) { return to.write(octets, flush, how); }, kind::changes);
     return count;

@@ -23,8 +23,9 @@ public:
 
     virtual std::size_t read(buffer) = 0;      ///< 0: the end. At most one read(2)
     virtual std::size_t write(bytes_view) = 0; ///< of a part, at least one octet
-    /// Refuses what write() never could put out. Now. Errors: std::invalid_argument
-    virtual void require_expressible(std::string_view) {}
+    /// Refuses what write() never could put out, or not in its place. Now. Errors:
+    /// std::invalid_argument; operation_not_supported
+    virtual void require_acceptable(std::string_view) {}
     virtual void settle() {} ///< puts out what write() has taken, but for what flush() is for
     virtual bool owes() const { return false; } ///< settle() would have something to do. Now
     virtual std::uint64_t seek(std::int64_t offset, int whence) = 0;
@@ -43,9 +44,10 @@ public:
     virtual int fd() const = 0; ///< -1: there is none
     virtual std::FILE* stream() const { return nullptr; }
     virtual bool seekable() const = 0;
-    virtual bool lent() const { return false; }         ///< somebody goes on with it after close()
-    virtual bool has_positions() const { return true; } ///< false: it knows its ends only
-    virtual bool may_gather() const { return false; }   ///< whether writing may be put off
+    virtual bool lent() const { return false; } ///< somebody goes on with it after close()
+    /// False: what was read has no position, only where the device stands with nothing read ahead.
+    virtual bool has_positions() const { return true; }
+    virtual bool may_gather() const { return false; } ///< whether writing may be put off
     /// How much a reader may find. Blocks.
     virtual std::uint64_t size_hint() const { return 0; }
 };

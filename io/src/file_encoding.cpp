@@ -75,8 +75,8 @@ void transcoder::substitute(std::string_view& rest, std::string& out) {
 }
 
 std::size_t transcoder::convert(std::string_view input, bool at_end, std::string& out) {
-    if (input.empty()) return 0;
     bool const encodes = way_ == way::encodes;
+    if (input.empty() && !encodes) return 0;
     std::string_view rest = input;
     if (at_beginning_ && encodes)
         out += encoding_.mark;
@@ -133,6 +133,11 @@ std::string encoded(std::string text, std::string const& name, text_errors error
 
 namespace {
 
+[[noreturn]] void refuse_position() {
+    throw std::system_error(std::make_error_code(std::errc::operation_not_supported),
+                            "a position inside of a text in another encoding than UTF-8");
+}
+
 class transcoding_device final : public file_device {
 public:
     transcoding_device(std::unique_ptr<file_device> inner, encoding const& of, text_errors errors)
@@ -147,7 +152,13 @@ public:
         while (decoded_.empty()) {
             std::size_t const old = raw_.size();
             raw_.resize(old + chunk);
-            std::size_t const count = inner_->read(as_buffer(raw_).subspan(old));
+            std::size_t count = 0;
+            try {
+                count = inner_->read(as_buffer(raw_).subspan(old));
+            } catch (...) {
+                raw_.resize(old); // what was made room for is no text
+                throw;
+            }
             raw_.resize(old + count);
             if (count > 0) encoder_.go_on(); // no mark behind what is there already
             raw_.erase(0, decoder_.convert(raw_, count == 0, decoded_));
@@ -159,8 +170,10 @@ public:
         return count;
     }
 
-    // What is gathered is reported as written, so write() would be too late to refuse it.
-    void require_expressible(std::string_view text) override {
+    // What is gathered is reported as written, so write() would be too late to refuse it. In the
+    // middle of what was decoded it would get behind all of that.
+    void require_acceptable(std::string_view text) override {
+        if (holds_text() && inner_->seekable()) refuse_position();
         std::string unwanted;
         if (trial_) trial_->convert(text, true, unwanted);
     }
@@ -169,10 +182,17 @@ public:
     // octets that are kept when the device fails in the middle of them.
     std::size_t write(bytes_view data) override {
         settle();
-        std::string octets;
-        encoder_.convert(data.text(), true, octets);
-        owed_ = std::move(octets);
+        owed_ = octets_of(data);
         return data.size();
+    }
+
+    // All or nothing, as memory has it; then nothing was said, no mark either.
+    std::optional<std::size_t> write_now(bytes_view data) override {
+        if (!in_memory()) return {};
+        bool const began = encoder_.is_at_beginning();
+        if (inner_->write_now(octets_of(data))) return data.size();
+        if (began) encoder_.begin();
+        return {};
     }
 
     void settle() override {
@@ -189,11 +209,11 @@ public:
     bool owes() const override { return !owed_.empty(); }
 
     std::uint64_t seek(std::int64_t offset, int whence) override {
-        if (offset != 0 || (whence != SEEK_SET && whence != SEEK_END))
-            throw std::system_error(std::make_error_code(std::errc::operation_not_supported),
-                                    "a position inside of a text in another encoding than UTF-8");
+        if (offset != 0 || whence > SEEK_END) refuse_position();
+        if (whence == SEEK_CUR && holds_text()) refuse_position();
         settle();
         std::uint64_t const at = inner_->seek(offset, whence);
+        if (whence == SEEK_CUR) return at; // in the middle of what it was doing
         raw_.clear();
         decoded_.clear();
         decoder_.begin();
@@ -211,9 +231,18 @@ public:
     std::FILE* stream() const override { return inner_->stream(); }
     bool seekable() const override { return inner_->seekable(); }
     bool may_gather() const override { return inner_->may_gather(); }
+    bool in_memory() const override { return inner_->in_memory() && !owes(); }
     bool has_positions() const override { return false; }
 
 private:
+    bool holds_text() const { return !decoded_.empty() || !raw_.empty(); }
+
+    std::string octets_of(bytes_view text) {
+        std::string octets;
+        encoder_.convert(text.text(), true, octets);
+        return octets;
+    }
+
     transcoder decoder_;
     transcoder encoder_;
     std::optional<transcoder> trial_; // an encoder apart from what the file has come to

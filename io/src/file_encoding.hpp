@@ -26,6 +26,7 @@ public:
     std::size_t convert(std::string_view input, bool at_end, std::string& out);
     void begin(); ///< as new: a byte order mark comes first, or may
     void go_on(); ///< the same, but in the middle of a text
+    bool is_at_beginning() const { return at_beginning_; }
 
 private:
     bool pass_mark(std::string_view& input, bool at_end);
@@ -45,8 +46,8 @@ std::optional<encoding> parse_text_encoding(std::string const& name);
 std::string decoded(std::string octets, std::string const& name, text_errors);
 std::string encoded(std::string text, std::string const& name, text_errors);
 
-/// A device of UTF-8 over one of another encoding. Its position can be set to both ends and not be
-/// asked for: characters of such files have none that could be computed.
+/// A device of UTF-8 over one of another encoding. Its position can be set to both ends, and asked
+/// for while nothing is decoded that was not taken: characters have none that could be computed.
 std::unique_ptr<file_device> make_transcoding_device(std::unique_ptr<file_device>, encoding const&,
                                                      text_errors);
 

@@ -240,15 +240,22 @@ void file_state::write_out() {
         while (done < gathered_.size()) {
             std::size_t const count = device->write(std::string_view(gathered_).substr(done));
             done += count;
-            if (device_at_) *device_at_ += count;
+            note_written(count);
         }
         device->settle();
     } catch (...) {
         gathered_.erase(0, done);
         throw;
     }
-    if (format.at_end && done > 0) device_at_.reset();
     gathered_.clear();
+}
+
+// At once: what comes next may fail.
+void file_state::note_written(std::size_t count) {
+    if (format.at_end)
+        device_at_.reset();
+    else if (device_at_)
+        *device_at_ += count;
 }
 
 // The device back to where reading has come to. False: it takes a thread.
@@ -270,7 +277,7 @@ std::optional<std::size_t> file_state::write(std::string_view data, bool flush, 
     if (how == wait::no) {
         std::optional<std::size_t> const done =
             gathered_.empty() ? device->write_now(data) : std::nullopt;
-        if (done && device_at_) *device_at_ += *done;
+        if (done) note_written(*done);
         return done;
     }
     write_out();
@@ -281,10 +288,9 @@ std::optional<std::size_t> file_state::write(std::string_view data, bool flush, 
     for (std::size_t done = 0; done < data.size();) {
         std::size_t const count = device->write(data.substr(done));
         done += count;
-        if (device_at_) *device_at_ += count;
+        note_written(count);
     }
     device->settle();
-    if (format.at_end) device_at_.reset();
     return data.size();
 }
 
@@ -302,7 +308,8 @@ std::optional<std::uint64_t> file_state::truncate(std::optional<std::uint64_t> s
     if (how == wait::no) return {};
     write_out();
     std::uint64_t const target = size ? *size : *tell(how);
-    if (device->seekable()) drop_ahead(how);
+    // What cannot be read again, as it has no position, stays ahead.
+    if (device->seekable() && device->has_positions()) drop_ahead(how);
     device->truncate(target);
     return target;
 }
@@ -348,6 +355,7 @@ std::optional<std::uint64_t> file_state::seek(std::int64_t offset, int whence, w
 }
 
 std::optional<std::uint64_t> file_state::tell(wait how) {
+    if (!device_at_ && !device->has_positions()) return seek(0, SEEK_CUR, how); // it may refuse
     if (format.at_end && !gathered_.empty()) {
         if (how == wait::no) return {};
         write_out();

@@ -99,6 +99,7 @@ private:
     filled fill(std::size_t wanted, wait);
     bytes read_all();
     void write_out();
+    void note_written(std::size_t count);
     bool drop_ahead(wait);
     std::optional<std::uint64_t> position() const;
     std::optional<std::uint64_t> place_device(std::int64_t offset, int whence, wait);

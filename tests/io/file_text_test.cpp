@@ -162,12 +162,67 @@ TEST_CASE("AF2, TX2: a byte order mark is written once, at the beginning, and re
         name.write_bytes("");
         check(writes("a", "x") == mark + "x", "an empty file");
         check(name.read_text() == "\ufeffx", "to those who do not know of it a character");
+        name.write_text("", {.encoding = "utf-8-sig"});
+        check(name.read_bytes() == mark, "also of an empty text");
         name.write_bytes("bare");
         check(open_file(name, "r", marked).read() == "bare", "it may be missing");
         name.write_bytes(mark);
         check(open_file(name, "r", marked).read().empty(), "and be alone");
         name.write_bytes(std::string("\xfe\xff\0a\x20\xac", 6));
         check(open_file(name, "r", {.encoding = "utf-16"}).read() == "a\u20ac", "the other order");
+    });
+}
+
+TEST_CASE("AF3: tell() and truncate() work between texts in any encoding, as Python has it") {
+    scratch const place;
+    run_test({.workers = {1}, .seeds = {0}}, [&] {
+        path const name = place / "cut";
+        auto const size = [&] { return std::uint64_t(name.stat().st_size); };
+        for (char const* const encoding : {"", "latin-1", "utf-16", "UTF-16LE", "utf-8-sig"}) {
+            weft::open_options const how{.encoding = encoding};
+            file out = open_file(name, "w", how);
+            out.write("one\ntwo\nthree\n");
+            check(out.truncate() == size() && out.tell() == size(), encoding);
+            out.close();
+            std::uint64_t const all = size();
+            file both = open_file(name, "r+", how);
+            check(both.tell() == 0 && both.seek(0, SEEK_CUR) == 0, encoding);
+            check(both.read() == "one\ntwo\nthree\n" && both.tell() == all, encoding);
+            both.seek(0);
+            both.write("new\n");
+            std::uint64_t const rest = both.truncate();
+            check(rest < all && rest == both.tell(), encoding);
+            both.write("end\n");
+            both.close();
+            check(name.read_text({.encoding = encoding}) == "new\nend\n", encoding);
+            file more = open_file(name, "a+", how);
+            check(more.tell() == size(), encoding);
+            more.write("more\n");
+            check(more.tell() == size(), encoding);
+            more.seek(0);
+            check(more.readline() == "new\n" && more.truncate(0) == 0 && size() == 0, encoding);
+        }
+    });
+}
+
+TEST_CASE("AF3: in the middle of what was read in another encoding there is no position") {
+    scratch const place;
+    run_test({.seeds = {0}}, [&] {
+        path const name = place / "inside";
+        weft::open_options const latin{.encoding = "latin-1"};
+        std::string const before(20'000, '\xe9');
+        for (int const taken : {8192, 1, 10'000}) { // 8192: all that was handed on is taken
+            name.write_bytes(before);
+            file both = open_file(name, "r+", latin);
+            check(both.read(taken).size() == 2 * std::size_t(taken), "taken");
+            check(is_unsupported([&] { both.write("X"); }), "write()");
+            check(is_unsupported([&] { both.tell(); }), "tell()");
+            check(is_unsupported([&] { both.truncate(); }), "truncate()");
+            both.read();
+            check(both.tell() == 20'000 && both.write("X") == 1, "at the end");
+            both.close();
+            check(name.read_bytes() == before + "X", "there");
+        }
     });
 }
 

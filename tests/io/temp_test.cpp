@@ -7,7 +7,11 @@
 #include <weft/io/path.hpp>
 #include <weft/runtime/cancel_scope.hpp>
 #include <weft/runtime/error.hpp>
+#include <weft/runtime/inspect.hpp>
+#include <weft/runtime/lowlevel.hpp>
 #include <weft/runtime/run.hpp>
+#include <weft/runtime/task_group.hpp>
+#include <weft/sync/capacity_limiter.hpp>
 
 #include <doctest/doctest.h>
 
@@ -84,6 +88,25 @@ void fill_with_a_file() {
     out.close();
     expect(name.stat().st_size == ::off_t(reported),
            "what was reported is there, and nothing else");
+    name.unlink();
+}
+
+// What got through of a write that failed counts for the position.
+void fail_to_append() {
+    path const filler = path(small_disk) / "filler";
+    path const name = path(small_disk) / "log";
+    filler.write_bytes(std::string(100'000, 'f'));
+    name.write_bytes(std::string(100, 'o'));
+    weft::file log = weft::open_file(name, "a+b", {.buffering = 16});
+    log.seek(10);
+    expect(error_of([&] { log.write(std::string(200'000, 'n')); }) ==
+               std::errc::no_space_on_device,
+           "ENOSPC: at the end");
+    auto const size = std::uint64_t(name.stat().st_size);
+    expect(size > 100, "there was room for some of it");
+    expect(log.tell() == size && log.seek(60) == 60 && log.read(3) == "ooo", "AF3: at the end");
+    log.close();
+    filler.unlink();
     name.unlink();
 }
 
@@ -171,6 +194,7 @@ weft::test::child_program const full_disk("full disk", [] {
     }
     weft::run([] {
         fill_with_a_file();
+        fail_to_append();
         fill_with_encoded_text();
         fail_to_close();
         spool_to_a_full_disk();
@@ -183,7 +207,7 @@ weft::test::child_program const full_disk("full disk", [] {
 
 TEST_SUITE_BEGIN("io.temp");
 
-TEST_CASE("AF4, NX10: a full disk is reported; what was reported as written is there, once") {
+TEST_CASE("AF3, AF4, NX10: a full disk is reported; what was reported as written is there, once") {
     auto const end = weft::test::run_child("full disk");
     INFO(end.output);
     CHECK(end.exit_code == 0);
@@ -271,6 +295,68 @@ TEST_CASE("NX10: a spooled file is in memory until it is too large") {
         text.seek(0);
         check(text.readline().size() == 100'001 && text.read(1) == "\xc3\xa4", "text");
         check(entries(place) == 0, "no name");
+    });
+}
+
+TEST_CASE("NX10: in memory text in any encoding waits for no thread either") {
+    scratch const place;
+    run_test({.workers = {1}, .seeds = {0}}, [&] {
+        for (char const* const encoding : {"", "latin-1", "utf-16", "utf-8-sig"}) {
+            weft::capacity_limiter none(0);
+            weft::spooled_temporary_file spooled(
+                100, {.mode = "w+",
+                      .directory = place / "",
+                      .open = {.encoding = encoding, .limiter = &none}});
+            bool done = false;
+            weft::with_task_group([&](weft::task_group& group) {
+                group.start_soon([&] {
+                    spooled.write("a\n");
+                    spooled.write("\xc3\xa4");
+                    spooled.seek(0);
+                    check(spooled.readline() == "a\n" && spooled.read() == "\xc3\xa4", encoding);
+                    done = true;
+                });
+                weft::wait_all_tasks_blocked();
+                group.cancel();
+            });
+            check(done && !spooled.rolled(), encoding);
+            none.set_total_tokens(1);
+            spooled.close();
+        }
+    });
+}
+
+TEST_CASE("NX10, TX2: a write that is too much for memory has its byte order mark once") {
+    scratch const place;
+    run_test({.workers = {1}, .seeds = {0}}, [&] {
+        for (std::string const first : {"", "a"}) {
+            weft::spooled_temporary_file spooled(
+                4, {.mode = "w+", .directory = place / "", .open = {.encoding = "utf-16"}});
+            spooled.write(first);
+            check(!spooled.rolled(), "a mark and a character fit");
+            spooled.write("bcd");
+            spooled.flush();
+            check(spooled.rolled(), "more does not");
+            struct ::stat status {};
+            ::fstat(spooled.fileno(), &status);
+            check(status.st_size == ::off_t(2 + 2 * (first.size() + 3)), "one mark");
+            spooled.seek(0);
+            check(spooled.read() == first + "bcd", "the same text");
+        }
+    });
+}
+
+TEST_CASE("AF8, NX10: whether a file is on disk may be asked while another task writes it there") {
+    scratch const place;
+    run_test({.workers = {2}, .seeds = {0}, .times = 20}, [&] {
+        weft::spooled_temporary_file spooled(10, {.directory = place / ""});
+        weft::with_task_group([&](weft::task_group& group) {
+            group.start_soon([&] { spooled.write(std::string(100'000, 'x')); });
+            while (!spooled.rolled())
+                weft::lowlevel::checkpoint();
+            struct ::stat status {};
+            check(::fstat(spooled.fileno(), &status) == 0, "it is open");
+        });
     });
 }
 

@@ -83,7 +83,9 @@ public:
     /// stays. Gives the size.
     std::uint64_t truncate(std::optional<std::uint64_t> size = {});
     /// Gives the new position. Positions are octets of the file, also of text files; those take
-    /// none of CUR and END but the offset 0.
+    /// none of CUR and END but the offset 0. In another encoding than UTF-8 seek() goes to both ends
+    /// only, and a place in what was read has no position: there, before the end or the next seek(),
+    /// tell(), truncate() without a size and write() are operation_not_supported.
     std::uint64_t seek(std::int64_t offset, int whence = SEEK_SET);
     std::uint64_t tell();
     void flush(); ///< hands to the system what is gathered; says nothing about the disk
@@ -156,8 +158,8 @@ private:
 file open_file(path const& name, std::string mode = "r", open_options const& how = {});
 
 /// A file of what is open already, binary, with the mode that the descriptor has. With close_fd it
-/// is closed at the end, else left open, at the position where reading has come to. `limiter`: as
-/// open_options has it.
+/// is closed at the end, else left open, at the position where reading has come to; what cannot
+/// seek, as a pipe, has lost what was read ahead. `limiter`: as open_options has it.
 ///
 /// Threads  any; it never waits
 /// Errors   std::system_error (no open descriptor): it is not closed then
