@@ -226,7 +226,7 @@ struct signal_receiver::state {
         place.wanted.store(0, std::memory_order_seq_cst);            // L1
         while (handlers_inside.load(std::memory_order_seq_cst) != 0) // L2
             ::sched_yield();
-        return unheard.fetch_and(~restored, std::memory_order_relaxed) & restored;
+        return unheard.fetch_and(~restored, std::memory_order_relaxed) & restored; // behind L2
     }
 
     slot& place;

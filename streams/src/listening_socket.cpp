@@ -143,9 +143,11 @@ int listening_socket::shared::try_accept(accepted_socket& into, connection_place
 }
 
 accepted_socket listening_socket::accept() {
+    own();
+    auto const alive = own_; // who closes may destroy this object
     accepted_socket accepted;
     connection_place unlimited(nullptr);
-    if (int const error = own().try_accept(accepted, unlimited)) fail(error);
+    if (int const error = alive->try_accept(accepted, unlimited)) fail(error);
     return accepted;
 }
 

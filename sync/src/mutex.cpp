@@ -232,7 +232,8 @@ void mutex::acquire_nowait() {
 
 void mutex::unlock() {
     detail::fiber& self = detail::require_fiber("mutex.unlock");
-    if (let_go(self)) --self.owned_mutexes;
+    if (let_go(self)) [[likely]]
+        --self.owned_mutexes;
 }
 
 // Waiters and word under the lock, so that they fit together (I1, M13). The owner may let go and end at any
