@@ -11,6 +11,7 @@
 #include <doctest/doctest.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <filesystem>
 #include <optional>
 #include <system_error>
@@ -88,6 +89,16 @@ TEST_CASE("KC5: a name that resolves to nothing usable") {
             refused = std::string(failure.what()).find("unusable.test") != std::string::npos;
         }
         check(refused, "it names the host");
+    });
+}
+
+TEST_CASE("KL1: of a name's addresses those are listened on that this host has") {
+    run_over_network([] {
+        auto const listener = weft::create_tcp_listener({.local_host = "partly.test"});
+        check(listener.listeners().size() == 1, "one of two");
+        check(error_of([] { weft::create_tcp_listener({.local_host = "elsewhere.test"}); }) ==
+                  std::error_code(EADDRNOTAVAIL, std::system_category()),
+              "none");
     });
 }
 

@@ -1,3 +1,4 @@
+#include "support/another_run.hpp"
 #include "support/gate.hpp"
 #include "support/run_test.hpp"
 
@@ -54,29 +55,17 @@ TEST_SUITE("runtime.context_var") {
 
     TEST_CASE("G26: a task may start another one in a group of another run, which has its values") {
         context_var<int> number("number", 1);
-        gate done;
-        std::atomic<task_group*> open{nullptr};
-        std::thread other([&] {
-            run({.workers = 1}, [&] {
-                with_task_group([&](task_group& group) {
-                    open = &group;
-                    open.notify_one();
-                    done.wait();
-                });
-            });
-        });
-        open.wait(nullptr);
+        group_of_another_run other;
         int seen = 0;
         run({.workers = 1}, [&] {
             number.set(5);
-            open.load()->start_soon([&] {
+            (*other).start_soon([&] {
                 seen = number.get();
                 number.set(6);
-                done.open();
             });
             CHECK(number.get() == 5);
         });
-        other.join();
+        other.close();
         CHECK(seen == 5);
     }
 

@@ -1,3 +1,4 @@
+#include "support/another_run.hpp"
 #include "support/gate.hpp"
 #include "support/run_test.hpp"
 
@@ -12,7 +13,6 @@
 #include <memory>
 #include <optional>
 #include <string>
-#include <thread>
 
 using namespace weft;
 using namespace weft::test;
@@ -384,22 +384,11 @@ TEST_SUITE("runtime.start") {
     }
 
     TEST_CASE("E1, S4: start() on a group of another run is refused, and starts nothing") {
-        gate done;
-        std::atomic<task_group*> open{nullptr};
-        std::thread other([&] {
-            run({.workers = 1}, [&] {
-                with_task_group([&](task_group& group) {
-                    open = &group;
-                    open.notify_one();
-                    done.wait();
-                });
-            });
-        });
-        open.wait(nullptr);
+        group_of_another_run const other;
         bool ran = false;
         run({.workers = 1}, [&] {
             try {
-                open.load()->start([&](task_status<>& status) {
+                (*other).start([&](task_status<>& status) {
                     ran = true;
                     status.started();
                 });
@@ -409,8 +398,6 @@ TEST_SUITE("runtime.start") {
             }
         });
         CHECK_FALSE(ran);
-        done.open();
-        other.join();
     }
 
     TEST_CASE("S12: a cancellation of the destination does not reach the child before started()") {

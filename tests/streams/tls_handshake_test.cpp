@@ -42,42 +42,41 @@ bool was_resumed(tls_stream const& stream) {
 constexpr weft::typed_attribute<int> slow_number{"slow_number"};
 constexpr weft::typed_attribute<int> question{"question"};
 
-// Counts how often it is asked.
-class counts_questions final : public weft::byte_stream {
+class passes_on : public weft::byte_stream {
 public:
-    explicit counts_questions(weft::memory_network_stream of) : of_(std::move(of)) {}
+    explicit passes_on(weft::memory_network_stream of) : of_(std::move(of)) {}
     using byte_send_stream::send;
     std::size_t receive_some(weft::buffer target) override { return of_.receive_some(target); }
     void send(weft::bytes_view data) override { of_.send(data); }
     void send_eof() override { of_.send_eof(); }
     void close() override { of_.close(); }
+
+private:
+    weft::memory_network_stream of_;
+};
+
+// Counts how often it is asked.
+class counts_questions final : public passes_on {
+public:
+    using passes_on::passes_on;
     weft::attribute_map extra_attributes() const override {
         return {{question, [this] { return ++questions_; }}};
     }
 
 private:
-    weft::memory_network_stream of_;
     mutable int questions_ = 0;
 };
 
 // Waits where nobody may.
-class slow_to_answer final : public weft::byte_stream {
+class slow_to_answer final : public passes_on {
 public:
-    explicit slow_to_answer(weft::memory_network_stream of) : of_(std::move(of)) {}
-    using byte_send_stream::send;
-    std::size_t receive_some(weft::buffer target) override { return of_.receive_some(target); }
-    void send(weft::bytes_view data) override { of_.send(data); }
-    void send_eof() override { of_.send_eof(); }
-    void close() override { of_.close(); }
+    using passes_on::passes_on;
     weft::attribute_map extra_attributes() const override {
         return {{slow_number, [] {
                      weft::sleep(1ms);
                      return 1;
                  }}};
     }
-
-private:
-    weft::memory_network_stream of_;
 };
 
 child_program const waits_in_a_getter("waits in a getter", [] {

@@ -1,6 +1,7 @@
 #include <weft/sync/combinators.hpp>
 
 #include "each_runtime.hpp"
+#include "support/old_cancellation.hpp"
 
 #include <weft/runtime/cancel_scope.hpp>
 #include <weft/runtime/exception_group.hpp>
@@ -23,22 +24,6 @@
 using namespace std::chrono_literals;
 
 namespace {
-
-// What a task was cancelled with, once its scope is gone.
-std::exception_ptr old_cancellation() {
-    std::exception_ptr kept;
-    weft::cancel_scope scope;
-    scope.cancel();
-    scope.run([&] {
-        try {
-            weft::lowlevel::checkpoint();
-        } catch (weft::cancelled const&) {
-            kept = std::current_exception();
-            throw;
-        }
-    });
-    return kept;
-}
 
 // Moved from once, it throws when it is moved again.
 struct moves_once {
@@ -227,7 +212,7 @@ TEST_CASE("a sink that throws cancels the rest") {
 
 TEST_CASE("NX5: who lets a cancellation from elsewhere escape leaves nothing out in silence") {
     on_each_runtime([] {
-        std::exception_ptr const foreign = old_cancellation();
+        std::exception_ptr const foreign = weft::test::old_cancellation();
         std::array const numbers{1, 2, 3, 4, 5, 6};
         auto const give_up_at_3 = [&](int number) {
             if (number == 3) std::rethrow_exception(foreign);

@@ -1,6 +1,7 @@
 #include <weft/sync/portal.hpp>
 
 #include "each_runtime.hpp"
+#include "support/old_cancellation.hpp"
 
 #include <weft/runtime/cancel_scope.hpp>
 #include <weft/runtime/error.hpp>
@@ -103,20 +104,7 @@ TEST_CASE("B8: sleep_until_stopped() returns when any thread stops the portal, o
 TEST_CASE("B2, B11: a cancellation from elsewhere ends the task that lets it escape, and nothing else") {
     for (unsigned const workers : {1u, 2u}) {
         auto const portal = weft::from_thread::start_blocking_portal({.workers = workers});
-        std::exception_ptr const foreign = portal->call([] {
-            std::exception_ptr kept;
-            weft::cancel_scope scope;
-            scope.cancel();
-            scope.run([&] {
-                try {
-                    weft::lowlevel::checkpoint();
-                } catch (weft::cancelled const&) {
-                    kept = std::current_exception();
-                    throw;
-                }
-            });
-            return kept;
-        });
+        std::exception_ptr const foreign = portal->call(weft::test::old_cancellation);
         auto const escape = [foreign] { std::rethrow_exception(foreign); };
         weft::event gate;
         auto const other = portal->start_task_soon([&] {

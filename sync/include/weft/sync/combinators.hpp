@@ -262,8 +262,9 @@ void as_completed(Range&& callables, Sink&& sink) {
     using callable = std::ranges::range_value_t<Range>;
     using result = detail::plain_result<callable>;
     using reference = std::ranges::range_reference_t<Range>;
-    constexpr bool moves =
-        !std::is_lvalue_reference_v<Range> && !std::constructible_from<callable, reference>;
+    constexpr bool is_given_away =
+        !std::is_lvalue_reference_v<Range> && !std::ranges::view<std::remove_cvref_t<Range>>;
+    constexpr bool moves = is_given_away && !std::constructible_from<callable, reference>;
     std::vector<callable> calls;
     for (auto&& each : callables)
         if constexpr (moves)
