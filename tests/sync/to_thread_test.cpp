@@ -32,6 +32,16 @@ struct not_a_std_exception {
     int number;
 };
 
+// How many there are, those that were moved from included.
+struct counted {
+    explicit counted(std::atomic<int>& of) : there(&of) { ++*there; }
+    counted(counted const& other) : there(other.there) { ++*there; }
+    counted& operator=(counted const&) = default;
+    ~counted() { --*there; }
+
+    std::atomic<int>* there;
+};
+
 // Opened by the test, waited for by a pool thread.
 class door {
 public:
@@ -59,6 +69,18 @@ TEST_CASE("T1: the call runs in another thread, and its value comes back") {
         auto const box = weft::to_thread::run_sync([] { return std::make_unique<int>(3); });
         CHECK(*box == 3);
         weft::to_thread::run_sync([] {});
+    });
+}
+
+TEST_CASE("T1: nothing of the value stays with the thread") {
+    on_each_runtime([] {
+        std::atomic<int> there = 0;
+        int left = 0;
+        for (int round = 0; round < 300; ++round) {
+            counted const value = weft::to_thread::run_sync([&] { return counted(there); });
+            left += there - 1;
+        }
+        CHECK(left == 0);
     });
 }
 

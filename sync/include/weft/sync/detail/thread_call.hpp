@@ -92,8 +92,13 @@ public:
     }
     void discard() noexcept override { call_.reset(); }
 
+    /// Leaves nothing for the thread, which lets the call go at some time later.
     R take() {
-        if constexpr (!std::is_void_v<R>) return *std::move(value_);
+        if constexpr (!std::is_void_v<R>) {
+            R taken = *std::move(value_);
+            value_.reset();
+            return taken;
+        }
     }
 
 private:
