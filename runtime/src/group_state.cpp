@@ -307,7 +307,12 @@ void start_record::start(new_task& task, group_state& destination) {
     moved = phase_.load(std::memory_order_acquire) == phase::moved; // pairs with started()
     if (moved) return;
     if (auto const error = group.first_error()) std::rethrow_exception(error); // S5
-    if (cut_short || group.cancellation_escaped()) throw_cancelled(caller);
+    if (cut_short || (group.cancellation_escaped() && nearest_cancelled(caller) != nullptr))
+        throw_cancelled(caller);
+    if (group.cancellation_escaped()) // one of its own, which is nobody's here
+        throw_cut_short(("task '" + task_name(*child_) +
+                         "' let a cancellation escape before task_status::started()")
+                            .c_str());
     throw std::logic_error("task '" + task_name(*child_) +
                            "' ended without calling task_status::started()");
 }

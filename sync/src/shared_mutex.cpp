@@ -78,12 +78,24 @@ void shared_mutex::enter_or_wait(access how, char const* call) {
     detail::throw_cancelled(wait.owner());
 }
 
+// What a task owns counts when it ends (LK8).
+void shared_mutex::count_owned() {
+    detail::fiber& self = *detail::current_fiber();
+    if (++self.owned_mutexes != 0) return;
+    --self.owned_mutexes;
+    leave_as_writer(self);
+    throw std::length_error("the current task holds as many mutexes as it can count");
+}
+
 void shared_mutex::lock() {
     enter_or_wait(access::exclusive, "shared_mutex.lock");
+    count_owned();
 }
 
 bool shared_mutex::try_lock() {
-    return try_enter(access::exclusive, "shared_mutex.try_lock");
+    if (!try_enter(access::exclusive, "shared_mutex.try_lock")) return false;
+    count_owned();
+    return true;
 }
 
 void shared_mutex::lock_shared() {
@@ -96,6 +108,11 @@ bool shared_mutex::try_lock_shared() {
 
 void shared_mutex::unlock() {
     detail::fiber& self = detail::require_fiber("shared_mutex.unlock");
+    if (!leave_as_writer(self)) throw std::logic_error("the current task does not hold this shared_mutex");
+    --self.owned_mutexes;
+}
+
+bool shared_mutex::leave_as_writer(detail::fiber const& self) {
     detail::claimed_waiters admitted;
     bool held = false;
     {
@@ -107,7 +124,7 @@ void shared_mutex::unlock() {
         }
     }
     admitted.deliver_all();
-    if (!held) throw std::logic_error("the current task does not hold this shared_mutex");
+    return held;
 }
 
 void shared_mutex::unlock_shared() {

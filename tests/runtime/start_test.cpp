@@ -1,5 +1,6 @@
 #include "support/another_run.hpp"
 #include "support/gate.hpp"
+#include "support/old_cancellation.hpp"
 #include "support/run_test.hpp"
 
 #include <weft/runtime/cancel_scope.hpp>
@@ -236,6 +237,39 @@ TEST_SUITE("runtime.start") {
                     CHECK(static_cast<void const*>(&error) == thrown);
                 }
                 lowlevel::checkpoint();
+            });
+            CHECK_FALSE(group.cancel_scope().cancel_called());
+        });
+    }
+
+    TEST_CASE("S5: a cancellation that is nobody's here leaves from start as task_cancelled, and from nowhere else") {
+        run_test([] {
+            task_group group;
+            group.run([&] {
+                check_throws<task_cancelled>(
+                    [&] {
+                        group.start(task_options{.name = "child"},
+                                    [](task_status<>&) { std::rethrow_exception(old_cancellation()); });
+                    },
+                    "task 'child'");
+                lowlevel::checkpoint();
+            });
+            CHECK_FALSE(group.cancel_scope().cancel_called());
+        });
+    }
+
+    TEST_CASE("S9: a child that ends by the caller's cancellation before the caller wakes: start is cancelled") {
+        run_test({.times = 20}, [] {
+            task_group group;
+            group.run([&] {
+                cancel_scope scope;
+                bool const finished = scope.run([&] {
+                    group.start([&](task_status<>&) {
+                        scope.cancel();
+                        lowlevel::checkpoint();
+                    });
+                });
+                check(!finished && scope.cancelled_caught(), "by its own scope");
             });
             CHECK_FALSE(group.cancel_scope().cancel_called());
         });

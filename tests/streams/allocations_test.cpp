@@ -1,5 +1,7 @@
 #include "sockets.hpp"
 
+#include <weft/streams/memory.hpp>
+
 #include <doctest/doctest.h>
 
 #include <array>
@@ -7,15 +9,18 @@
 #include <cstddef>
 #include <cstdlib>
 #include <new>
+#include <string>
+#include <utility>
 
-// What sending and receiving cost in memory: nothing, once a connection has begun. This program
-// counts what it asks for.
+// What sending and receiving cost in memory: nothing, once a connection has begun; and what is left
+// behind where there is none. This program counts what it asks for, and lets one request fail.
 
 TEST_SUITE_BEGIN("streams.allocations");
 
 namespace {
 
 std::atomic<std::size_t> allocations = 0;
+thread_local int requests_until_failure = 0; // 0: none fails
 
 } // namespace
 
@@ -23,7 +28,8 @@ std::atomic<std::size_t> allocations = 0;
 
 void* operator new(std::size_t size) {
     allocations.fetch_add(1, std::memory_order_relaxed); // a count, read by the same task
-    if (void* const place = std::malloc(size)) return place;
+    if (requests_until_failure == 0 || --requests_until_failure != 0)
+        if (void* const place = std::malloc(size)) return place;
     throw std::bad_alloc();
 }
 void operator delete(void* place) noexcept { std::free(place); }
@@ -78,6 +84,33 @@ TEST_CASE("KS11: receiving and sending allocate nothing, whether they wait or no
         };
         check(count_allocations(know, [] {}) == 0, "nor where nobody waits");
     });
+}
+
+TEST_CASE("an object for which a stream has no memory stays with its sender, in a box too") {
+    struct boxed { // its move may throw
+        explicit boxed(std::string is) : text(std::move(is)) {}
+        boxed(boxed&& other) noexcept(false) : text(std::move(other.text)) {}
+        boxed& operator=(boxed&& other) noexcept(false) {
+            text = std::move(other.text);
+            return *this;
+        }
+        std::string text;
+    };
+    auto [sender, receiver] = weft::create_memory_object_stream<boxed>(4);
+    boxed item("kept");
+    int refusals = 0;
+    for (int request = 1; requests_until_failure == 0; ++request) {
+        requests_until_failure = request;
+        try {
+            if (sender.try_send(item)) break;
+        } catch (std::bad_alloc const&) {
+            ++refusals;
+        }
+        CHECK(item.text == "kept");
+    }
+    requests_until_failure = 0;
+    CHECK(refusals == 2); // the box, the buffer
+    CHECK(receiver.receive_nowait().text == "kept");
 }
 
 #endif

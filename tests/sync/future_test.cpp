@@ -94,6 +94,17 @@ TEST_CASE("a promise that was moved from does not cancel anything") {
     kept.get();
 }
 
+TEST_CASE("a future that was given away still names its value") {
+    weft::promise<int> promise;
+    auto first = promise.get_future();
+    auto second = std::move(first);
+    CHECK_FALSE(first.done());
+    promise.set_value(7);
+    CHECK(first.get() == 7);
+    first = std::move(second);
+    CHECK(second.get() == 7);
+}
+
 TEST_CASE("a cancelled get() leaves the queue") {
     often_on_each_runtime(60, [] {
         weft::promise<int> promise;

@@ -1,8 +1,10 @@
 #include <weft/sync/shared_mutex.hpp>
 
 #include "each_runtime.hpp"
+#include "support/mistakes.hpp"
 
 #include <weft/runtime/cancel_scope.hpp>
+#include <weft/runtime/exception_group.hpp>
 #include <weft/runtime/inspect.hpp>
 #include <weft/runtime/lowlevel.hpp>
 #include <weft/runtime/run.hpp>
@@ -125,9 +127,52 @@ TEST_CASE("misuse is told") {
     });
 }
 
+TEST_CASE("LK8: a writer that ends without unlocking fails in checked builds; one that was let in later, too") {
+    if (!weft::test::finds_mistakes) return;
+    on_each_runtime([] {
+        for (bool const waits : {false, true}) {
+            weft::shared_mutex mutex;
+            weft::cancel_scope scope;
+            int failures = 0;
+            try {
+                weft::with_task_group([&](weft::task_group& group) {
+                    if (waits) mutex.lock();
+                    group.start_soon([&] { mutex.lock(); });
+                    weft::wait_all_tasks_blocked();
+                    if (waits) mutex.unlock();
+                });
+            } catch (weft::exception_group const& failed) {
+                failed.handle([&](std::logic_error const&) { ++failures; });
+            }
+            weft::test::check(failures == 1, "its failure is told");
+        }
+    });
+}
+
+TEST_CASE("LK8: a writer that unlocks, or unlocks through a guard, is not reported") {
+    on_each_runtime([] {
+        weft::shared_mutex mutex;
+        weft::with_task_group([&](weft::task_group& group) {
+            weft::test::check(mutex.try_lock(), "it is free");
+            mutex.unlock();
+            for (int writer = 0; writer < 3; ++writer)
+                group.start_soon([&] {
+                    std::unique_lock const guard(mutex);
+                    weft::lowlevel::checkpoint();
+                });
+        });
+    });
+}
+
 TEST_CASE("LK10: what an ended task has left locked does not belong to a later task") {
     weft::shared_mutex mutex; // beyond the end of the run, too
-    weft::run({.workers = 1}, [&] { mutex.lock(); });
+    bool reported = false;
+    try {
+        weft::run({.workers = 1}, [&] { mutex.lock(); });
+    } catch (std::logic_error const&) { // the task's failure (LK8)
+        reported = true;
+    }
+    CHECK(reported == weft::test::finds_mistakes);
     auto const is_a_stranger = [&] {
         weft::test::check(!mutex.try_lock() && !mutex.try_lock_shared(), "locked by another one");
         weft::test::check_throws<std::logic_error>([&] { mutex.unlock(); }, "it is not its own");

@@ -164,7 +164,7 @@ public:
     /// Starts f(task_status<T>&, args...) and waits until it calls started(); gives that value. Until
     /// then the caller answers for the child: the caller's cancellation reaches it, and its error leaves
     /// from here and nowhere else. Errors: std::logic_error (the child ended without started(); the group is
-    /// of another run: nothing was started)
+    /// of another run: nothing was started); task_cancelled (the child let a cancellation of its own escape)
     template <class T = void, class F, class... Args>
         requires std::invocable<std::decay_t<F>, task_status<T>&, std::decay_t<Args>...>
     [[gnu::noinline]] T start(F&& f, Args&&... args) {

@@ -49,7 +49,13 @@ public:
     }
     bool try_send(T& item) {
         auto&& carried = detail::carrier<T>::lend(item);
-        auto const answer = channel().put(end_, carried, nullptr);
+        auto answer = detail::channel_answer::would_block;
+        try {
+            answer = channel().put(end_, carried, nullptr);
+        } catch (...) { // no memory
+            detail::carrier<T>::take_back(carried, item);
+            throw;
+        }
         if (answer == detail::channel_answer::done) return true;
         detail::carrier<T>::take_back(carried, item);
         if (answer != detail::channel_answer::would_block) channel().sent(answer);

@@ -17,7 +17,8 @@ namespace weft {
 template <class T> class promise;
 class blocking_portal;
 
-/// One value that will be there some time. Copies name the same value.
+/// One value that will be there some time. Copies name the same value, also of one that is given away:
+/// there is no future without a value to come.
 ///
 /// get() gives a copy of the value each time, or, for a move-only type, the value itself once. cancel()
 /// says that nobody needs it any more: the future is then done, and the promise cannot be kept. A
@@ -31,6 +32,9 @@ class blocking_portal;
 /// Source        AnyIO Future
 template <class T> class future {
 public:
+    future(future const&) = default; // moving copies
+    future& operator=(future const&) = default;
+
     T get() const {
         state_->wait_for_value("future.get");
         if constexpr (std::is_void_v<T>) {

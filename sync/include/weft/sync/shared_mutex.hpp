@@ -22,7 +22,8 @@ class claimed_waiters;
 /// Cancellation  lock() and lock_shared() are cancellation points, also when nobody is inside; they leave
 ///               nothing behind
 /// Errors        std::logic_error (locked by its writer; unlocked by one who does not hold it);
-///               no_event_loop_error
+///               std::length_error (more mutexes than a task can hold); no_event_loop_error. In checked
+///               builds a task that ends as its writer fails with std::logic_error; it stays locked
 /// Source        std::shared_mutex
 class shared_mutex {
 public:
@@ -41,10 +42,12 @@ private:
     enum class access : std::uint64_t { shared, exclusive };
 
     bool fits(access) const;                         // under the lock
-    void enter(access, detail::fiber const&);             //  "
+    void enter(access, detail::fiber const&);        //  "
     void admit(detail::claimed_waiters&);            //  "
     bool try_enter(access, char const* call);
     void enter_or_wait(access, char const* call);
+    void count_owned(); // the lock that the current task has just taken
+    bool leave_as_writer(detail::fiber const&);
 
     detail::wait_queue queue_;     // its word: the readers inside
     detail::task_identity writer_; // or none. Under the lock
