@@ -1,4 +1,5 @@
 #include "faults.hpp"
+#include "support/receive_all.hpp"
 
 #include <weft/io/error.hpp>
 #include <weft/runtime/cancel_scope.hpp>
@@ -24,6 +25,7 @@ using weft::test::check_throws;
 using weft::test::faults;
 using weft::test::kernel_setting;
 using weft::test::port_text;
+using weft::test::receive_all;
 using weft::test::run_over_network;
 using weft::test::slow_link;
 
@@ -54,13 +56,6 @@ std::string letters(std::size_t count, unsigned seed) {
     for (char& letter : text)
         letter = char('a' + (seed = seed * 1664525 + 1013904223) % 26);
     return text;
-}
-
-std::string receive_all(weft::socket_stream& from) {
-    std::string all;
-    for (weft::bytes const& part : from)
-        all += part;
-    return all;
 }
 
 // 0: it did not break. Otherwise what the kernel said.

@@ -1,5 +1,6 @@
 #include <weft/streams/memory_network.hpp>
 
+#include "support/receive_all.hpp"
 #include "support/run_test.hpp"
 
 #include <weft/runtime/cancel_scope.hpp>
@@ -23,14 +24,8 @@ namespace {
 using namespace std::chrono_literals;
 using weft::test::check;
 using weft::test::check_throws;
+using weft::test::receive_all;
 using weft::test::run_test;
-
-std::string receive_all(weft::byte_receive_stream& from) {
-    std::string all;
-    for (weft::bytes const& chunk : from)
-        all += chunk;
-    return all;
-}
 
 // The sizes and times in which a message arrives.
 std::vector<std::pair<std::size_t, weft::duration>> arrivals(std::uint64_t seed) {

@@ -1,4 +1,5 @@
 #include "unix_sockets.hpp"
+#include "support/receive_all.hpp"
 
 #include <weft/runtime/cancel_scope.hpp>
 #include <weft/runtime/inspect.hpp>
@@ -24,6 +25,7 @@ using weft::test::check;
 using weft::test::connect_pair;
 using weft::test::connect_unix_pair;
 using weft::test::port_of;
+using weft::test::receive_all;
 using weft::test::run_with_sockets;
 using weft::test::socket_directory;
 
@@ -56,13 +58,6 @@ void at_every_moment(std::function<void(int)> const& test) {
         for (int moment = 0; moment < moments; ++moment)
             test(moment);
     });
-}
-
-std::string receive_all(weft::byte_receive_stream& from) {
-    std::string all;
-    for (weft::bytes const& chunk : from)
-        all += chunk;
-    return all;
 }
 
 std::string numbered_text(std::size_t size) {

@@ -1,6 +1,7 @@
 #include <weft/streams/tls.hpp>
 
 #include "tls_programs.hpp"
+#include "support/receive_all.hpp"
 
 #include <weft/runtime/cancel_scope.hpp>
 #include <weft/runtime/task_group.hpp>
@@ -30,13 +31,6 @@ struct heard {
     std::string alpn{};
     std::string failure{};
 };
-
-std::string receive_all(weft::byte_receive_stream& from) {
-    std::string all;
-    for (weft::bytes const& chunk : from)
-        all += chunk;
-    return all;
-}
 
 void greet(tls_stream& stream, heard& got) {
     got.version = stream.extra(weft::tls_attribute::tls_version);

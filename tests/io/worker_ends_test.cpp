@@ -1,0 +1,293 @@
+#include <weft/io/to_process.hpp>
+
+#include "io/src/process_pool.hpp"
+#include "io/src/worker_protocol.hpp"
+#include "worker_processes.hpp"
+
+#include <weft/io/error.hpp>
+#include <weft/runtime/cancel_scope.hpp>
+#include <weft/runtime/inspect.hpp>
+#include <weft/runtime/run.hpp>
+#include <weft/runtime/task_group.hpp>
+#include <weft/sync/to_thread.hpp>
+
+#include <doctest/doctest.h>
+
+#include <atomic>
+#include <cerrno>
+#include <chrono>
+#include <csignal>
+#include <cstdlib>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include <sys/ioctl.h>
+#include <sys/socket.h>
+
+// The ends of worker processes: killed, crashed, silent, idle for long, abandoned.
+
+TEST_SUITE_BEGIN("io.worker_ends");
+
+namespace {
+
+using namespace std::chrono_literals;
+using namespace std::string_literals;
+using weft::test::check;
+using weft::test::check_throws;
+using weft::test::run_with_processes;
+using weft::test::shared_flag;
+using weft::test::square;
+using weft::test::text_of_failure;
+using weft::test::under_sanitizer;
+using weft::test::worker;
+namespace to_process = weft::to_process;
+
+// A worker process that finds this in its environment never greets.
+constexpr char const* silence = "WEFT_TEST_SILENT_WORKER";
+
+[[maybe_unused]] bool const silent = [] {
+    if (::program_invocation_name != weft::detail::worker_name + ""s) return false;
+    while (std::getenv(silence) != nullptr)
+        ::pause();
+    return true;
+}();
+
+struct silent_workers {
+    silent_workers() { ::setenv(silence, "1", 1); }
+    ~silent_workers() { ::unsetenv(silence); }
+};
+
+} // namespace
+
+TEST_CASE("P3: a cancellable call kills its process, which is reaped before the caller leaves") {
+    run_with_processes([] {
+        pid_t const before = worker();
+        bool const finished = weft::move_on_after(20ms, [] {
+            to_process::run_sync({.cancellable = true}, [] {
+                ::signal(SIGTERM, SIG_IGN);
+                std::this_thread::sleep_for(1000s);
+            });
+        });
+        check(!finished && ::kill(before, 0) != 0 && errno == ESRCH, "gone");
+        check(worker() != before, "another one");
+    });
+}
+
+TEST_CASE("P4, P11: a process that ends is an error that says how, and the next call works") {
+    run_with_processes([] {
+        auto const failure_of = [](auto function) {
+            try {
+                to_process::run_sync(function);
+            } catch (weft::broken_worker_process const& broken) {
+                check(to_process::run_sync(square, 3) == 9, "the pool recovered");
+                return std::string(broken.what());
+            }
+            return "nothing"s;
+        };
+        if (!under_sanitizer) // which has its own idea of it
+            check(failure_of([] { ::raise(SIGSEGV); }).ends_with("was ended by SIGSEGV"), "signal");
+        check(failure_of([] { ::raise(SIGKILL); }).ends_with("was ended by SIGKILL"), "signal");
+        check(failure_of([] { std::_Exit(3); }).ends_with("ended with exit status 3"), "status");
+        check(failure_of([] { std::exit(0); }).ends_with("ended with exit status 0"), "exit()");
+        check(failure_of([] {
+                  for (int fd = 3; fd < 100; ++fd)
+                      ::close(fd);
+              }) != "nothing",
+              "one that closes its connection");
+        check(failure_of([] {
+                  for (int fd = 3; fd < 100; ++fd)
+                      (void)!::write(fd, "nonsense, and enough of it", 26);
+                  std::this_thread::sleep_for(1000s);
+              }).find("protocol") != std::string::npos,
+              "one that talks nonsense");
+    });
+}
+
+TEST_CASE("P4, P11: a process that the function left behind does not hide the worker's end") {
+    run_with_processes([] {
+        for (bool const executes : {false, true})
+            check(text_of_failure([executes] {
+                      to_process::run_sync(
+                          [](bool other_program) {
+                              if (::fork() == 0) {
+                                  if (other_program)
+                                      ::execl("/bin/sleep", "sleep", "1000", nullptr);
+                                  for (;;)
+                                      ::pause();
+                              }
+                              std::_Exit(3);
+                          },
+                          executes);
+                  }).ends_with("ended with exit status 3"),
+                  "noticed at once");
+        check(to_process::run_sync(square, 3) == 9, "the pool recovered");
+    });
+}
+
+TEST_CASE("P11: an answer that was sent before the process ended arrives") {
+    // Blocks the only worker until the answer is there and its sender is not.
+    auto const end_once_it_has_answered = [](pid_t victim, int size) {
+        for (int fd = 3, there = 0; there < size; fd = fd < 100 ? fd + 1 : 3) {
+            int domain = 0;
+            ::socklen_t length = sizeof domain;
+            if (::getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &length) != 0 ||
+                domain != AF_UNIX || ::ioctl(fd, FIONREAD, &there) != 0)
+                there = 0;
+        }
+        ::kill(victim, SIGKILL);
+        ::siginfo_t info{};
+        ::waitid(P_PID, ::id_t(victim), &info, WEXITED | WNOWAIT);
+    };
+    weft::test::run_test({.workers = {1}, .seeds = {}}, [&] {
+        pid_t const victim = worker();
+        shared_flag const go;
+        constexpr int size = 10'000;
+        weft::with_task_group([&](weft::task_group& group) {
+            group.start_soon([&] {
+                std::string const got = to_process::run_sync(
+                    [](std::string const& flag, int length) {
+                        while (!shared_flag::is_set(flag))
+                            std::this_thread::yield();
+                        return std::string(std::size_t(length), 'x');
+                    },
+                    go.path(), size);
+                check(got == std::string(size, 'x'), "all of it");
+            });
+            weft::wait_all_tasks_blocked();
+            shared_flag::set(go.path());
+            end_once_it_has_answered(victim, size);
+        });
+    });
+}
+
+TEST_CASE("P4, P7: a worker that died while it was idle is passed over") {
+    run_with_processes([] {
+        pid_t const before = worker();
+        ::kill(before, SIGKILL);
+        ::siginfo_t info{};
+        ::waitid(P_PID, ::id_t(before), &info, WEXITED | WNOWAIT);
+        check(worker() != before, "another one");
+    });
+}
+
+TEST_CASE("P5: a worker that does not greet in time is killed and reaped, and the next call works") {
+    CHECK(weft::detail::process_pool().time_to_greet == 20s);
+    run_with_processes([] {
+        auto& pool = weft::detail::current_services("a test").get<weft::detail::process_pool>(
+            [] { return std::make_unique<weft::detail::process_pool>(); });
+        {
+            silent_workers const from_now_on;
+            pool.time_to_greet = 100ms;
+            check(text_of_failure([] { to_process::run_sync(square, 2); })
+                          .find("did not begin in time") != std::string::npos,
+                  "said so");
+            check(::waitpid(-1, nullptr, WNOHANG) == -1, "killed and reaped");
+            pool.time_to_greet = 1000s;
+            bool const finished = weft::move_on_after(
+                50ms, [] { to_process::run_sync(square, 2); });
+            check(!finished && ::waitpid(-1, nullptr, WNOHANG) == -1, "cancelled while it starts");
+        }
+        pool.time_to_greet = 20s;
+        check(to_process::run_sync(square, 3) == 9, "the next one");
+    });
+}
+
+TEST_CASE("no thread and no zombie is left when calls were killed, abandoned and refused") {
+    unsigned const before = weft::test::count_threads();
+    for (unsigned const workers : {1u, 2u}) {
+        weft::run({.workers = workers}, [] {
+            weft::capacity_limiter none(0);
+            weft::with_task_group([&](weft::task_group& group) {
+                for (int task = 0; task < 3; ++task)
+                    group.start_soon([] {
+                        check_throws<weft::broken_worker_process>(
+                            [] { to_process::run_sync([] { ::raise(SIGKILL); }); }, "killed");
+                        check(!weft::move_on_after(20ms,
+                                                   [] {
+                                                       to_process::run_sync(
+                                                           {.cancellable = true}, [] {
+                                                               std::this_thread::sleep_for(1000s);
+                                                           });
+                                                   }),
+                              "abandoned");
+                    });
+                group.start_soon([&] {
+                    check(!weft::move_on_after(5ms,
+                                               [&] {
+                                                   weft::to_thread::run_sync({.limiter = &none},
+                                                                             [] {});
+                                               }),
+                          "no token");
+                });
+            });
+        });
+        CHECK(::waitpid(-1, nullptr, WNOHANG) == -1);
+    }
+    weft::test::wait_for_threads(before);
+}
+
+TEST_CASE("P7: a worker that has been idle for five minutes is ended by the next call") {
+    weft::test::run_sim(0, [] {
+        weft::detail::process_pool pool;
+        auto fresh = std::make_unique<weft::detail::pool_worker>();
+        int ends[2];
+        check(::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) == 0, "a connection");
+        weft::unique_fd const theirs(ends[1]);
+        fresh->connection = weft::detail::open_descriptor(weft::unique_fd(ends[0]));
+        fresh->child = weft::detail::child_process::start(
+            {.arguments = {"sleep", "1000"}, .candidates = {"/bin/sleep"}});
+        pool.give(std::move(fresh));
+        std::vector<std::unique_ptr<weft::detail::pool_worker>> retired;
+        weft::sleep(299s); // of the virtual clock
+        auto taken = pool.take(retired);
+        check(taken != nullptr && retired.empty(), "not yet");
+        pool.give(std::move(taken));
+        weft::sleep(300s);
+        check(pool.take(retired) == nullptr && retired.size() == 1, "now");
+        retired.front()->child->end(0s);
+        check(retired.front()->child->exit_code() == -SIGKILL, "ended, and reaped");
+    });
+}
+
+TEST_CASE("P9: no worker process outlives its run") {
+    pid_t left = 0;
+    weft::run([&] { left = worker(); });
+    CHECK(::kill(left, 0) != 0);
+    CHECK(::waitpid(-1, nullptr, WNOHANG) == -1);
+}
+
+TEST_CASE("P12: each worker has one call at a time, also when they are killed at random") {
+    run_with_processes([] {
+        std::atomic<int> answered = 0;
+        std::atomic<int> broken = 0;
+        std::atomic<pid_t> somebody = 0;
+        weft::capacity_limiter limiter(4);
+        weft::with_task_group([&](weft::task_group& group) {
+            for (int task = 0; task < 8; ++task)
+                group.start_soon([&, task] {
+                    for (int round = 0; round < 20; ++round)
+                        try {
+                            int const number = task * 1000 + round;
+                            auto const [square, where] = to_process::run_sync(
+                                {.limiter = &limiter},
+                                [](int n) { return std::pair(n * n, int(::getpid())); }, number);
+                            check(square == number * number, "our own answer");
+                            somebody = where;
+                            ++answered;
+                        } catch (weft::broken_worker_process const&) {
+                            ++broken;
+                        }
+                });
+            group.start_soon([&] {
+                while (answered + broken < 8 * 20) {
+                    weft::sleep(2ms);
+                    if (pid_t const victim = somebody.exchange(0)) ::kill(victim, SIGKILL);
+                }
+            });
+        });
+        check(answered + broken == 8 * 20 && answered > 0, "each was answered or broken");
+    });
+}
+
+TEST_SUITE_END();
