@@ -26,14 +26,15 @@ thread_local int requests_until_failure = 0; // 0: none fails
 
 #if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__) // they have their own
 
-void* operator new(std::size_t size) {
+// Out of line, since GCC warns of pairs of which it sees one half.
+[[gnu::noinline]] void* operator new(std::size_t size) {
     allocations.fetch_add(1, std::memory_order_relaxed); // a count, read by the same task
     if (requests_until_failure == 0 || --requests_until_failure != 0)
         if (void* const place = std::malloc(size)) return place;
     throw std::bad_alloc();
 }
-void operator delete(void* place) noexcept { std::free(place); }
-void operator delete(void* place, std::size_t) noexcept { std::free(place); }
+[[gnu::noinline]] void operator delete(void* place) noexcept { std::free(place); }
+[[gnu::noinline]] void operator delete(void* place, std::size_t) noexcept { std::free(place); }
 
 namespace {
 

@@ -28,16 +28,30 @@ inline std::uint16_t port_of(typed_attribute_provider const& socket) {
     return socket.extra(socket_attribute::local_port);
 }
 
+inline void echo_over_tcp(socket_stream stream) {
+    for (bytes const& chunk : stream)
+        stream.send(chunk);
+}
+
+/// Serves 127.0.0.1 at some port.
+inline auto listen() {
+    return create_tcp_listener({.local_host = "127.0.0.1"});
+}
+
+inline socket_stream connect_to(typed_attribute_provider const& listener) {
+    return connect_tcp("127.0.0.1", port_of(listener));
+}
+
 /// Two ends of one TCP connection over loopback.
 inline connection connect_pair() {
-    auto listener = create_tcp_listener({.local_host = "127.0.0.1"});
+    auto listener = listen();
     auto& accepting =
         dynamic_cast<socket_listener<socket_stream>&>(*listener.listeners().front());
     std::optional<socket_stream> accepted;
     std::optional<socket_stream> connected;
     with_task_group([&](task_group& group) {
         group.start_soon([&] { accepted.emplace(accepting.accept()); });
-        connected.emplace(connect_tcp("127.0.0.1", port_of(listener)));
+        connected.emplace(connect_to(listener));
     });
     return {*std::move(connected), *std::move(accepted)};
 }
