@@ -56,7 +56,7 @@ path::path(std::string_view text) {
 }
 
 std::string const& path::text() const {
-    static std::string const here = ".";
+    static auto const& here = *new std::string("."); // for destructors of static objects, too
     return text_.empty() ? here : text_;
 }
 

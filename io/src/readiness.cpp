@@ -102,9 +102,10 @@ private:
     table entries_;
 };
 
+// Never destroyed: destructors of static objects may wait, too.
 waiting_table& waiting() {
-    static waiting_table table;
-    return table;
+    static auto& of_process = *new waiting_table;
+    return of_process;
 }
 
 struct waiting_place {

@@ -31,7 +31,8 @@ public:
     throw std::system_error(code, resolver_category(), what);
 }
 
-// An abandoned look-up may outlive its run, and so must its limiter: the one of the process.
+// An abandoned look-up may outlive its run, and so must its limiter: the one of the process, which
+// destructors of static objects may use, too.
 capacity_limiter& limiter() {
     static auto& of_process = *new capacity_limiter(lookups_at_once);
     return of_process;
@@ -118,8 +119,8 @@ name_info look_up_name(socket_address const& address, int flags) {
 } // namespace
 
 std::error_category const& resolver_category() noexcept {
-    static eai_category const category;
-    return category;
+    static auto const& of_process = *new eai_category; // errors of static destructors have it, too
+    return of_process;
 }
 
 std::vector<address_info> getaddrinfo(std::string host, std::string service,

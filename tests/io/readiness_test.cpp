@@ -1,9 +1,12 @@
 #include <weft/io/readiness.hpp>
 
+#include "support/child_process.hpp"
 #include "support/run_test.hpp"
 
 #include <weft/io/descriptor.hpp>
 #include <weft/io/error.hpp>
+#include <weft/io/path.hpp>
+#include <weft/io/resolver.hpp>
 #include <weft/runtime/cancel_scope.hpp>
 #include <weft/runtime/inspect.hpp>
 #include <weft/runtime/lowlevel.hpp>
@@ -15,7 +18,10 @@
 #include <atomic>
 #include <cerrno>
 #include <chrono>
+#include <cstdio>
 #include <functional>
+#include <latch>
+#include <memory>
 #include <string>
 #include <system_error>
 #include <thread>
@@ -102,7 +108,68 @@ void wait_for_many() {
     });
 }
 
+// What the layer keeps for the process is used.
+void use_what_is_kept() {
+    weft::run({.workers = 2}, [] {
+        two_ends const pair;
+        weft::wait_writable(pair.there.get());
+        pair.send();
+        weft::wait_readable(pair.there.get());
+        weft::getaddrinfo("localhost", "80"); // by its limiter, in a thread
+        try {
+            weft::getaddrinfo("127.0.0.1", "65536");
+        } catch (std::system_error const& refused) {
+            std::printf("%s: %s\n", refused.code().category().name(), refused.what());
+        }
+        std::printf("here is '%s'\n", weft::path().as_posix().c_str());
+    });
+    std::fflush(stdout);
+}
+
+// Serves until the process ends, and in its end.
+class static_server {
+public:
+    void start() {
+        pair_ = std::make_unique<two_ends>();
+        std::latch waits(1);
+        thread_ = std::thread([&] { weft::run({.workers = 1}, [&] { serve(waits); }); });
+        waits.wait();
+    }
+    ~static_server() {
+        if (!pair_) return;
+        use_what_is_kept();
+        pair_->send();
+        thread_.join();
+        std::puts("and all of it at the end");
+        std::fflush(stdout);
+    }
+
+private:
+    void serve(std::latch& waits) {
+        weft::with_task_group([&](weft::task_group& group) {
+            group.start_soon([this] { weft::wait_readable(pair_->there.get()); });
+            weft::wait_all_tasks_blocked();
+            waits.count_down();
+        });
+    }
+
+    std::unique_ptr<two_ends> pair_;
+    std::thread thread_;
+} server;
+
+weft::test::child_program const used_in_destructor("readiness in a static destructor", [] {
+    server.start();
+    use_what_is_kept();
+});
+
 } // namespace
+
+TEST_CASE("E1: a static object's destructor may wait and look up, whatever is gone before it") {
+    auto const end = weft::test::run_child("readiness in a static destructor");
+    INFO(end.output);
+    CHECK(end.exit_code == 0);
+    CHECK(end.says("and all of it at the end"));
+}
 
 TEST_CASE("KW1: what is ready is found at once, what is not is waited for, again and again") {
     run_with_descriptors([] {
