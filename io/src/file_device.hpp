@@ -45,7 +45,7 @@ public:
     virtual std::FILE* stream() const { return nullptr; }
     virtual bool seekable() const = 0;
     virtual bool lent() const { return false; } ///< somebody goes on with it after close()
-    /// False: what was read has no position, only where the device stands with nothing read ahead.
+    /// False: what is read has no position, only where the device stands with nothing read ahead.
     virtual bool has_positions() const { return true; }
     virtual bool may_gather() const { return false; } ///< whether writing may be put off
     /// How much a reader may find. Blocks.

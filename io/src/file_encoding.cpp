@@ -40,9 +40,10 @@ void transcoder::begin() {
     at_beginning_ = true;
 }
 
-void transcoder::go_on() {
+void transcoder::go_on(std::string_view beginning) {
     std::string unwanted;
     if (!encoding_.is_utf8) converter_.finish(unwanted);
+    if (!beginning.empty()) pass_mark(beginning, true);
     at_beginning_ = false;
 }
 
@@ -76,8 +77,11 @@ void transcoder::substitute(std::string_view& rest, std::string& out) {
 
 std::size_t transcoder::convert(std::string_view input, bool at_end, std::string& out) {
     bool const encodes = way_ == way::encodes;
-    if (input.empty() && !encodes) return 0;
     std::string_view rest = input;
+    if (input.empty() && !encodes) {
+        if (at_end && !encoding_.is_utf8) converter_.finish(out);
+        return 0;
+    }
     if (at_beginning_ && encodes)
         out += encoding_.mark;
     else if (at_beginning_ && !pass_mark(rest, at_end))
@@ -120,6 +124,7 @@ std::string decoded(std::string octets, std::string const& name, text_errors err
     transcoder decoder(*std::move(known), transcoder::way::decodes, errors);
     for (std::string_view rest = octets; !rest.empty();)
         rest.remove_prefix(decoder.convert(rest, true, text));
+    decoder.convert({}, true, text);
     return text;
 }
 
@@ -149,18 +154,9 @@ public:
 
     std::size_t read(buffer target) override {
         settle();
+        if (order_unknown_) find_order();
         while (decoded_.empty()) {
-            std::size_t const old = raw_.size();
-            raw_.resize(old + chunk);
-            std::size_t count = 0;
-            try {
-                count = inner_->read(as_buffer(raw_).subspan(old));
-            } catch (...) {
-                raw_.resize(old); // what was made room for is no text
-                throw;
-            }
-            raw_.resize(old + count);
-            if (count > 0) encoder_.go_on(); // no mark behind what is there already
+            std::size_t const count = read_raw(chunk);
             raw_.erase(0, decoder_.convert(raw_, count == 0, decoded_));
             if (count == 0 && decoded_.empty() && raw_.empty()) return 0;
         }
@@ -209,15 +205,21 @@ public:
     bool owes() const override { return !owed_.empty(); }
 
     std::uint64_t seek(std::int64_t offset, int whence) override {
-        if (offset != 0 || whence > SEEK_END) refuse_position();
-        if (whence == SEEK_CUR && holds_text()) refuse_position();
         settle();
+        if (whence == SEEK_CUR && (offset != 0 || is_inside())) refuse_position();
         std::uint64_t const at = inner_->seek(offset, whence);
         if (whence == SEEK_CUR) return at; // in the middle of what it was doing
         raw_.clear();
         decoded_.clear();
-        decoder_.begin();
-        at == 0 ? encoder_.begin() : encoder_.go_on();
+        inside_ = false;
+        if (at == 0) {
+            decoder_.begin();
+            encoder_.begin();
+        } else {
+            if (!decoder_.is_at_beginning()) decoder_.go_on();
+            encoder_.go_on();
+        }
+        order_unknown_ = at != 0 && decoder_.is_at_beginning();
         return at;
     }
 
@@ -237,7 +239,52 @@ public:
 private:
     bool holds_text() const { return !decoded_.empty() || !raw_.empty(); }
 
+    // Whether the device stands where a decoder could not begin. Behind the last of what was read it
+    // may be in the middle of a shift, or have kept a letter for the accent that may follow; the
+    // end, which ends these, has to be seen.
+    bool is_inside() {
+        if (inside_ && !holds_text() && read_raw(chunk) == 0) decoder_.convert({}, true, decoded_);
+        return holds_text();
+    }
+
+    // Puts what there is behind what is not decoded.
+    std::size_t read_raw(std::size_t most) {
+        std::size_t const old = raw_.size();
+        raw_.resize(old + most);
+        std::size_t count = 0;
+        try {
+            count = inner_->read(as_buffer(raw_).subspan(old));
+        } catch (...) {
+            raw_.resize(old); // what was made room for is no text
+            throw;
+        }
+        raw_.resize(old + count);
+        if (count > 0) encoder_.go_on(); // no mark behind what is there already
+        inside_ = count > 0;
+        return count;
+    }
+
+    // The mark at the beginning tells the order of what is anywhere.
+    void find_order() {
+        if (std::size_t const wanted = decoder_.order_mark_size(); wanted > 0) {
+            auto const here = std::int64_t(inner_->seek(0, SEEK_CUR));
+            inner_->seek(0, SEEK_SET);
+            try {
+                while (raw_.size() < wanted && read_raw(wanted - raw_.size()) > 0) {
+                }
+            } catch (...) {
+                raw_.clear();
+                inner_->seek(here, SEEK_SET);
+                throw;
+            }
+            inner_->seek(here, SEEK_SET);
+        }
+        decoder_.go_on(std::exchange(raw_, {}));
+        order_unknown_ = false;
+    }
+
     std::string octets_of(bytes_view text) {
+        inside_ = false;
         std::string octets;
         encoder_.convert(text.text(), true, octets);
         return octets;
@@ -250,6 +297,8 @@ private:
     std::string raw_;     // no whole character yet
     std::string decoded_; // not taken
     std::string owed_;    // of texts that were taken, and not yet put out
+    bool inside_ = false; // something was read, and the end was not seen
+    bool order_unknown_ = false; // a seek went past the mark before anything was read
 };
 
 } // namespace

@@ -173,6 +173,21 @@ TEST_CASE("AF2, TX2: a byte order mark is written once, at the beginning, and re
     });
 }
 
+TEST_CASE("AF2: a letter that an accent may follow is not lost at the end") {
+    scratch const place;
+    run_test({.workers = {1}, .seeds = {0}}, [&] {
+        path const name = place / "accents";
+        weft::open_options const vietnamese{.encoding = "cp1258"};
+        name.write_bytes("no\nma\xec");
+        check(name.read_text({.encoding = "cp1258"}) == "no\nm\u00e1", "with its accent");
+        name.write_bytes("no\nma");
+        check(name.read_text({.encoding = "cp1258"}) == "no\nma", "without one");
+        file in = open_file(name, "r", vietnamese);
+        check(in.readline() == "no\n" && in.readline() == "ma" && in.readline().empty(), "lines");
+        check(in.tell() == 5 && in.seek(3) == 3 && in.read() == "ma", "again");
+    });
+}
+
 TEST_CASE("AF3: tell() and truncate() work between texts in any encoding, as Python has it") {
     scratch const place;
     run_test({.workers = {1}, .seeds = {0}}, [&] {
@@ -202,6 +217,93 @@ TEST_CASE("AF3: tell() and truncate() work between texts in any encoding, as Pyt
             more.seek(0);
             check(more.readline() == "new\n" && more.truncate(0) == 0 && size() == 0, encoding);
         }
+    });
+}
+
+TEST_CASE("AF3: seek() goes back to what tell() gave, in any encoding: read again, written over") {
+    scratch const place;
+    run_test({.workers = {1}, .seeds = {0}}, [&] {
+        path const name = place / "told";
+        for (char const* const encoding :
+             {"", "latin-1", "utf-16", "UTF-16LE", "utf-32", "utf-32-be", "utf-8-sig", "cp1258",
+              "gb18030", "iso-2022-kr", "iso-2022-jp", "utf-7"}) {
+            weft::open_options const how{.encoding = encoding};
+            file both = open_file(name, "w+", how);
+            std::vector<std::uint64_t> told;
+            for (char const* const line : {"one\n", "two\n", "six\n"}) {
+                told.push_back(both.tell());
+                both.write(line);
+            }
+            std::uint64_t const end = both.tell();
+            for (int round = 0; round < 2; ++round) {
+                check(both.seek(std::int64_t(told[2])) == told[2] && both.tell() == told[2],
+                      encoding);
+                check(both.read() == "six\n" && both.tell() == end, encoding);
+                check(both.seek(std::int64_t(told[1])) == told[1], encoding);
+                check(both.readline() == "two\n" && both.read() == "six\n", encoding);
+                both.seek(std::int64_t(end));
+                check(both.read().empty(), encoding);
+            }
+            both.seek(std::int64_t(told[1]));
+            both.write("new\n");
+            check(both.tell() == told[2] && both.read() == "six\n", "in its place");
+            both.seek(std::int64_t(told[0]));
+            check(both.read() == "one\nnew\nsix\n", encoding);
+            file in = open_file(name, "r", how);
+            in.seek(std::int64_t(told[2]));
+            check(in.read() == "six\n", "another file of it");
+            in.seek(0);
+            check(in.readline() == "one\n", encoding);
+            if (*encoding) check(is_unsupported([&] { in.tell(); }), encoding);
+            check(is_unsupported([&] { in.seek(2, SEEK_CUR); }), "relative");
+            check(is_unsupported([&] { in.seek(-2, SEEK_END); }), "relative");
+        }
+    });
+}
+
+TEST_CASE("AF3: what is behind a seek is in the order that the file's byte order mark says") {
+    scratch const place;
+    run_test({.workers = {1}, .seeds = {0}}, [&] {
+        path const name = place / "swapped";
+        std::string const big_endian("\xfe\xff\0a\0b", 6);
+        for (bool const has_read : {false, true}) {
+            name.write_bytes(big_endian);
+            file in = open_file(name, "r+", {.encoding = "utf-16"});
+            if (has_read) check(in.read() == "ab", "the other order");
+            std::uint64_t const end = in.seek(0, SEEK_END);
+            in.seek(std::int64_t(end));
+            check(in.read().empty() && in.tell() == end, "nothing more");
+            file(open_file(name, "ab")).write(std::string("\x20\xac", 2));
+            in.seek(std::int64_t(end));
+            check(in.read() == "\u20ac", "what somebody wrote there");
+            in.seek(4);
+            check(in.read() == "b\u20ac", "from before");
+            in.seek(0);
+            check(in.read() == "ab\u20ac", "all of it");
+        }
+        name.write_bytes(std::string("a\0b\0", 4));
+        file bare = open_file(name, "r", {.encoding = "utf-16"});
+        bare.seek(2);
+        check(bare.read() == "b", "none, and our order");
+        check(bare.seek(4) == 4 && bare.read().empty(), "at the end");
+    });
+}
+
+TEST_CASE("AF3: in the middle of a shift there is no position, behind the last line there is one") {
+    scratch const place;
+    run_test({.workers = {1}, .seeds = {0}}, [&] {
+        path const name = place / "shifted";
+        weft::open_options const japanese{.encoding = "iso-2022-jp"};
+        std::string octets = "a\x1b$B"; // what is read at once ends between two characters
+        for (int i = 0; i < 8190 + 3; ++i)
+            octets += "$\"";
+        name.write_bytes(octets + "\x1b(B\n");
+        file in = open_file(name, "r", japanese);
+        check(in.read(8191).size() == 1 + 3 * 8190, "taken");
+        check(is_unsupported([&] { in.tell(); }), "a decoder cannot begin there");
+        check(in.readline() == "\u3042\u3042\u3042\n", "nothing is lost");
+        check(in.tell() == std::uint64_t(name.stat().st_size),
+              "behind the last line, though no more was asked for");
     });
 }
 

@@ -82,10 +82,10 @@ public:
     /// Cuts the file there, or extends it with zeros; without a size at the current position, which
     /// stays. Gives the size.
     std::uint64_t truncate(std::optional<std::uint64_t> size = {});
-    /// Gives the new position. Positions are octets of the file, also of text files; those take
-    /// none of CUR and END but the offset 0. In another encoding than UTF-8 seek() goes to both ends
-    /// only, and a place in what was read has no position: there, before the end or the next seek(),
-    /// tell(), truncate() without a size and write() are operation_not_supported.
+    /// Gives the new position. Positions are octets of the file, also of text files; those go to 0,
+    /// to what tell() gave, and by CUR and END with the offset 0 only. In another encoding than UTF-8
+    /// a place in what was read has no position: there, before the end or the next seek(), tell(),
+    /// truncate() without a size and write() are operation_not_supported.
     std::uint64_t seek(std::int64_t offset, int whence = SEEK_SET);
     std::uint64_t tell();
     void flush(); ///< hands to the system what is gathered; says nothing about the disk
