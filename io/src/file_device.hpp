@@ -22,7 +22,9 @@ public:
     virtual ~file_device() = default; ///< closes, if that has not been done
 
     virtual std::size_t read(buffer) = 0;      ///< 0: the end. At most one read(2)
-    virtual std::size_t write(bytes_view) = 0; ///< of a part, at least one octet
+    /// Of a part, at least one octet. Not of nothing, unless begins_text().
+    virtual std::size_t write(bytes_view) = 0;
+    virtual bool begins_text() const { return false; } ///< an empty one leaves a mark, too. Now
     /// Refuses what write() never could put out, or not in its place. Now. Errors:
     /// std::invalid_argument; operation_not_supported
     virtual void require_acceptable(std::string_view) {}

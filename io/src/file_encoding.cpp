@@ -174,6 +174,8 @@ public:
         if (trial_) trial_->convert(text, true, unwanted);
     }
 
+    bool begins_text() const override { return encoder_.expects_mark(); }
+
     // Takes all of it. A part of the octets cannot be expressed as a part of the text, so it is the
     // octets that are kept when the device fails in the middle of them.
     std::size_t write(bytes_view data) override {

@@ -29,6 +29,7 @@ public:
     /// The same, but in the middle of a text: of the order that is known, or that its beginning has.
     void go_on(std::string_view beginning = {});
     bool is_at_beginning() const { return at_beginning_; }
+    bool expects_mark() const { return at_beginning_ && !encoding_.mark.empty(); }
     /// So much of a text tells its order; 0: that is known.
     std::size_t order_mark_size() const { return encoding_.swapped_mark.size(); }
 

@@ -269,6 +269,7 @@ bool file_state::drop_ahead(wait how) {
 std::optional<std::size_t> file_state::write(std::string_view data, bool flush, wait how) {
     if (device->seekable() && !drop_ahead(how)) return {};
     std::size_t const gather = device->may_gather() ? format.gather : 0;
+    if (data.empty() && gathered_.empty() && device->begins_text()) flush = true;
     if (!flush && gathered_.size() + data.size() <= gather) {
         if (gathered_.capacity() == 0) gathered_.reserve(gather);
         gathered_ += data;
@@ -285,11 +286,12 @@ std::optional<std::size_t> file_state::write(std::string_view data, bool flush, 
         gathered_ = data;
         return data.size();
     }
-    for (std::size_t done = 0; done < data.size();) {
+    std::size_t done = 0;
+    do {
         std::size_t const count = device->write(data.substr(done));
         done += count;
         note_written(count);
-    }
+    } while (done < data.size());
     device->settle();
     return data.size();
 }

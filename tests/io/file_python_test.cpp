@@ -144,7 +144,6 @@ public:
                 seek(0, SEEK_END);
                 break;
             default:
-                if (data.empty()) break;
                 notes_.note("write " + (data.empty() ? "-" : hex(data)),
                             [&] { return std::uint64_t(file.write(data)); });
             }

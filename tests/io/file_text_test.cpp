@@ -4,6 +4,7 @@
 #include "support/run_test.hpp"
 
 #include <weft/io/path.hpp>
+#include <weft/io/temp.hpp>
 #include <weft/runtime/error.hpp>
 
 #include <doctest/doctest.h>
@@ -170,6 +171,40 @@ TEST_CASE("AF2, TX2: a byte order mark is written once, at the beginning, and re
         check(open_file(name, "r", marked).read().empty(), "and be alone");
         name.write_bytes(std::string("\xfe\xff\0a\x20\xac", 6));
         check(open_file(name, "r", {.encoding = "utf-16"}).read() == "a\u20ac", "the other order");
+    });
+}
+
+TEST_CASE("AF2, PH9: an empty text has its mark where Python has it: write() alone makes one") {
+    scratch const place;
+    run_test({.workers = {1}, .seeds = {0}}, [&] {
+        path const name = place / "empty";
+        for (std::string const encoding :
+             {"utf-8-sig", "utf-16", "utf-32", "utf-16-le", "latin-1"}) {
+            for (int const buffering : {-1, 1, 16}) {
+                weft::open_options const how{.buffering = buffering, .encoding = encoding};
+                auto const writes = [&](char const* mode, std::vector<std::string> const& texts) {
+                    file out = open_file(name, mode, how);
+                    for (std::string const& each : texts)
+                        check(out.write(each) == each.size(), encoding);
+                    out.close();
+                    return name.read_bytes();
+                };
+                name.write_text("", {.encoding = encoding});
+                std::string const mark = name.read_bytes();
+                name.write_text("ab", {.encoding = encoding});
+                std::string const ab = name.read_bytes();
+                check(ab.starts_with(mark) && mark.empty() == (ab.size() <= 4 && ab[0] == 'a'),
+                      encoding);
+                check(writes("w", {}).empty(), "nothing was written");
+                check(writes("a", {"", ""}) == mark, "one mark");
+                check(writes("a", {"", "ab"}) == ab, "and no other");
+                check(writes("w", {"", "a", "", "b", ""}) == ab, "in front of what follows");
+            }
+        }
+        weft::spooled_temporary_file spooled(
+            100, {.mode = "w+", .directory = place / "", .open = {.encoding = "utf-16"}});
+        spooled.write("");
+        check(spooled.tell() == 2 && !spooled.rolled(), "in memory");
     });
 }
 
