@@ -310,7 +310,7 @@ void memory_network_stream::send(bytes_view data) { detail::open(link_).send(sid
 void memory_network_stream::send_eof() { detail::open(link_).send_eof(side_); }
 void memory_network_stream::reset() { detail::open(link_).reset(); }
 void memory_network_stream::close() {
-    if (link_) link_->close(side_);
+    if (auto const link = link_) link->close(side_); // who is woken may destroy both ends
 }
 
 attribute_map memory_network_stream::extra_attributes() const {

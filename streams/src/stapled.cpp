@@ -3,12 +3,17 @@
 namespace weft {
 
 void stapled_byte_stream::close() {
-    detail::close_both(send_, receive_);
+    if (receive_) detail::close_both(send_, receive_);
+}
+
+attribute_map stapled_byte_stream::extra_attributes() const {
+    if (!receive_) return {};
+    return send_.extra_attributes().update(receive_->extra_attributes());
 }
 
 namespace detail {
 
-void close_both(resource& first, resource& second) {
+void close_both(resource& first, std::shared_ptr<resource> const second) {
     std::exception_ptr failure;
     try {
         first.close();
@@ -16,7 +21,7 @@ void close_both(resource& first, resource& second) {
         failure = std::current_exception();
     }
     try {
-        second.close();
+        second->close();
     } catch (...) {
         if (!failure) throw;
     }

@@ -8,6 +8,7 @@
 #include <doctest/doctest.h>
 
 #include <memory>
+#include <string>
 #include <vector>
 
 #include <sys/socket.h>
@@ -44,6 +45,13 @@ template <class Closable, class Wait> void destroy_while_closing(Closable made, 
     });
 }
 
+struct both_ends {
+    weft::memory_network_stream here;
+    weft::memory_network_stream there;
+    std::string receive() { return here.receive(); }
+    void close() { here.close(); }
+};
+
 } // namespace
 
 TEST_CASE("M15, KS8: who is woken by close() may destroy what is being closed") {
@@ -65,7 +73,7 @@ TEST_CASE("M15, KS8: who is woken by close() may destroy what is being closed") 
         destroy_while_closing(network.listen(), accept);
         destroy_while_closing(network.listen(), serve);
         auto [here, there] = network.make_pair();
-        destroy_while_closing(std::move(here), receive);
+        destroy_while_closing(both_ends{std::move(here), std::move(there)}, receive);
     });
 }
 

@@ -5,6 +5,7 @@
 #include <weft/runtime/task_group.hpp>
 #include <weft/streams/memory.hpp>
 #include <weft/streams/memory_network.hpp>
+#include <weft/sync/event.hpp>
 
 #include <doctest/doctest.h>
 
@@ -47,6 +48,67 @@ private:
     bool fails_;
 };
 
+// Its close() ends when the object is gone: destroyed by who was woken.
+template <class Interface> class closes_until_destroyed : public Interface {
+public:
+    closes_until_destroyed(weft::event& closing, weft::event& destroyed)
+        : closing_(closing), destroyed_(destroyed) {}
+    void close() override {
+        weft::event& destroyed = destroyed_;
+        closing_.set();
+        destroyed.wait();
+    }
+
+private:
+    weft::event& closing_;
+    weft::event& destroyed_;
+};
+
+struct destroyed_sender final : closes_until_destroyed<weft::byte_send_stream> {
+    using closes_until_destroyed::closes_until_destroyed;
+    void send(weft::bytes_view) override {}
+};
+
+struct destroyed_object_sender final : closes_until_destroyed<weft::object_send_stream<int>> {
+    using closes_until_destroyed::closes_until_destroyed;
+    void send(int) override {}
+};
+
+template <class Interface> class noting : public Interface {
+public:
+    explicit noting(std::vector<std::string>& log) : log_(log) {}
+    ~noting() override { log_.push_back("destroyed"); }
+    void close() override { log_.push_back("closed"); }
+
+private:
+    std::vector<std::string>& log_;
+};
+
+struct noting_receiver final : noting<weft::byte_receive_stream> {
+    using noting::noting;
+    std::size_t receive_some(weft::buffer) override { return 0; }
+};
+
+struct noting_object_receiver final : noting<weft::object_receive_stream<int>> {
+    using noting::noting;
+    int receive() override { throw weft::end_of_stream(); }
+};
+
+template <class Both, class Sender, class Receiver> void destroy_between_the_closes() {
+    weft::event closing;
+    weft::event destroyed;
+    std::vector<std::string> log;
+    auto both = std::make_unique<Both>(std::make_unique<Sender>(closing, destroyed),
+                                       std::make_unique<Receiver>(log));
+    weft::with_task_group([&](weft::task_group& group) {
+        group.start_soon([&, closed = both.get()] { closed->close(); });
+        closing.wait();
+        both.reset();
+        destroyed.set();
+    });
+    check(log == std::vector<std::string>{"closed", "destroyed"}, "closed while it is there");
+}
+
 std::string failure_of_closing(weft::resource& stream) {
     try {
         stream.close();
@@ -75,6 +137,32 @@ TEST_CASE(
                                                   : ""),
                       "the first failure");
             }
+    });
+}
+
+TEST_CASE("ST1, M15: who is woken by the first close() may destroy the stream") {
+    run_test([] {
+        destroy_between_the_closes<weft::stapled_byte_stream, destroyed_sender, noting_receiver>();
+        destroy_between_the_closes<weft::stapled_object_stream<int>, destroyed_object_sender,
+                                   noting_object_receiver>();
+    });
+}
+
+TEST_CASE("ST1: a stream that was moved from is closed, and closes without harm") {
+    run_test([] {
+        std::vector<std::string> log;
+        weft::stapled_byte_stream both{std::make_unique<part>(log, "send", false),
+                                       std::make_unique<part>(log, "receive", false)};
+        auto there = weft::create_memory_object_stream<int>(1);
+        weft::stapled_object_stream<int> objects(there.send, there.receive);
+        weft::stapled_byte_stream const moved = std::move(both);
+        weft::stapled_object_stream<int> const objects_moved = std::move(objects);
+        check_throws<weft::closed_resource_error>([&] { both.receive(); }, "octets");
+        check_throws<weft::closed_resource_error>([&] { objects.receive(); }, "objects");
+        both.close();
+        objects.close();
+        check(log.empty(), "it is another's now");
+        there.send.send_nowait(1);
     });
 }
 

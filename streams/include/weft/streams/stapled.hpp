@@ -15,36 +15,47 @@
 
 namespace weft {
 
+namespace detail {
+
+/// close() of a stream made of two: closes both, then throws what the first one threw, else the
+/// second. Whoever is woken by the first may destroy the stream, so who closes keeps the second.
+void close_both(resource& first, std::shared_ptr<resource> second);
+
+/// Errors: closed_resource_error after it was moved from.
+template <class Stream> Stream& half(std::shared_ptr<Stream> const& of) {
+    if (!of) throw closed_resource_error();
+    return *of;
+}
+
+} // namespace detail
+
 /// A byte stream made of two, one for each direction.
 ///
 /// send_eof() closes the sending one. close() closes both, the sending one first, also if that
-/// fails. Of attributes that both have, the receiving one's count.
+/// fails; whoever that wakes may destroy this stream, but not yet what it has borrowed. Of
+/// attributes that both have, the receiving one's count.
 ///
 /// Threads, cancellation, errors  as the two streams
 /// Source                         AnyIO StapledByteStream
 class stapled_byte_stream final : public byte_stream {
 public:
     stapled_byte_stream(any_byte_send_stream send, any_byte_receive_stream receive)
-        : send_(std::move(send)), receive_(std::move(receive)) {}
+        : send_(std::move(send)),
+          receive_(std::make_shared<any_byte_receive_stream>(std::move(receive))) {}
 
-    std::size_t receive_some(buffer target) override { return receive_.receive_some(target); }
+    std::size_t receive_some(buffer target) override {
+        return detail::half(receive_).receive_some(target);
+    }
     void send(bytes_view data) override { send_.send(data); }
     void send(std::span<bytes_view const> parts) override { send_.send(parts); }
     void send_eof() override { send_.close(); }
     void close() override;
-    attribute_map extra_attributes() const override {
-        return send_.extra_attributes().update(receive_.extra_attributes());
-    }
+    attribute_map extra_attributes() const override;
 
 private:
     any_byte_send_stream send_;
-    any_byte_receive_stream receive_;
+    std::shared_ptr<any_byte_receive_stream> receive_;
 };
-
-namespace detail {
-/// Closes both, then throws what the first one threw, else the second.
-void close_both(resource& first, resource& second);
-} // namespace detail
 
 /// An object stream made of two, one for each direction. Takes lvalues to borrow, rvalues and
 /// unique_ptrs to own; the rest as stapled_byte_stream. Source: AnyIO StapledObjectStream
@@ -53,11 +64,11 @@ public:
     template <class Send, class Receive>
     stapled_object_stream(Send&& send, Receive&& receive)
         : send_(hold<object_send_stream<T>>(std::forward<Send>(send))),
-          receive_(hold<object_receive_stream<T>>(std::forward<Receive>(receive))),
+          receive_(share(hold<object_receive_stream<T>>(std::forward<Receive>(receive)))),
           send_nowait_(find_send_nowait<
                        typename detail::held_type<std::remove_reference_t<Send>>::type>()) {}
 
-    T receive() override { return receive_->receive(); }
+    T receive() override { return detail::half(receive_).receive(); }
     void send(T item) override { send_->send(std::move(item)); }
     /// As the sending stream does it. Errors: std::logic_error (the type it was given as has no
     /// such member); whatever that throws
@@ -67,9 +78,11 @@ public:
         send_nowait_(*send_.operator->(), std::move(item));
     }
     void send_eof() override { send_->close(); }
-    void close() override { detail::close_both(*send_.operator->(), *receive_.operator->()); }
+    void close() override {
+        if (send_) detail::close_both(*send_.operator->(), receive_);
+    }
     attribute_map extra_attributes() const override {
-        return send_->extra_attributes().update(receive_->extra_attributes());
+        return send_->extra_attributes().update(detail::half(receive_).extra_attributes());
     }
 
 private:
@@ -84,6 +97,11 @@ private:
     static detail::held_stream<Interface> hold(std::unique_ptr<Stream> owned) {
         return detail::held_stream<Interface>(std::move(owned));
     }
+    using receiver = object_receive_stream<T>;
+    static std::shared_ptr<receiver> share(detail::held_stream<receiver> held) {
+        auto const kept = std::make_shared<detail::held_stream<receiver>>(std::move(held));
+        return {kept, kept->operator->()};
+    }
 
     using nowait_call = void (*)(object_send_stream<T>&, T);
     template <class Sender> static nowait_call find_send_nowait() {
@@ -96,7 +114,7 @@ private:
     }
 
     detail::held_stream<object_send_stream<T>> send_;
-    detail::held_stream<object_receive_stream<T>> receive_;
+    std::shared_ptr<receiver> receive_;
     nowait_call send_nowait_;
 };
 
