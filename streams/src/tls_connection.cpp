@@ -102,6 +102,18 @@ void tls_connection::check_open() const {
         throw closed_resource_error("the TLS stream is closed");
 }
 
+// While close() says good-bye it is inside, too; but what is closed is not busy.
+resource_guard::entry tls_connection::enter(resource_guard& direction) {
+    try {
+        auto inside = direction.enter();
+        check_open();
+        return inside;
+    } catch (busy_resource_error const&) {
+        check_open();
+        throw;
+    }
+}
+
 void tls_connection::note_broken(std::exception_ptr const& cause) {
     std::lock_guard const guard(lock_);
     if (!broken_) broken_ = cause;
@@ -276,23 +288,20 @@ template <class Call> auto tls_connection::unless_closed(Call call) -> decltype(
 
 std::size_t tls_connection::receive_some(buffer target) {
     if (target.empty()) throw std::invalid_argument("there is no room in the buffer");
-    auto const inside = reading_.enter();
-    check_open();
+    auto const inside = enter(reading_);
     enter_blocking_call("TLS receive");
     auto const read = [target](tls_engine& engine) { return engine.read(target); };
     return unless_closed([&] { return pump(read, &tls_connection::flush_answers).count; });
 }
 
 void tls_connection::send(bytes_view data) {
-    auto const inside = writing_.enter();
-    check_open();
+    auto const inside = enter(writing_);
     enter_blocking_call("TLS send");
     unless_closed([&] { encrypt(data); });
 }
 
 void tls_connection::send(std::span<bytes_view const> parts) {
-    auto const inside = writing_.enter();
-    check_open();
+    auto const inside = enter(writing_);
     enter_blocking_call("TLS send");
     unless_closed([&] { encrypt_parts(parts); });
 }
@@ -376,9 +385,8 @@ void tls_connection::say_goodbye() {
 }
 
 std::pair<any_byte_stream, bytes> tls_connection::unwrap() {
-    auto const no_reader = reading_.enter();
-    auto const no_writer = writing_.enter();
-    check_open();
+    auto const no_reader = enter(reading_);
+    auto const no_writer = enter(writing_);
     enter_blocking_call("TLS unwrap");
     unless_closed([this] { say_goodbye(); });
     if (closed_.exchange(true, std::memory_order_acq_rel)) // pairs with close() and check_open()

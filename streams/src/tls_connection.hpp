@@ -39,6 +39,7 @@ public:
 private:
     attribute_map attributes_of_transport() const;
     void check_open() const;
+    resource_guard::entry enter(resource_guard& direction);
     template <class Call>
     tls_engine::outcome pump(Call call,
                              void (tls_connection::*flush)() = &tls_connection::flush_if_free);

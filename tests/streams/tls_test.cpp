@@ -545,10 +545,28 @@ TEST_CASE("TL9, M15: of unwrap() and close() at the same time one has the stream
                 transport.send("plain");
                 check(ends.second.receive() == "plain", "it is open");
             } catch (weft::closed_resource_error const&) { // close() was first
-            } catch (weft::busy_resource_error const&) {   // and says good-bye
             }
         });
         check_throws<weft::closed_resource_error>([&] { pair.client.receive(); }, "either way");
+    });
+}
+
+TEST_CASE("R4, X8: who comes while close() says good-bye is told that the stream is closed") {
+    run_test([] {
+        tls_pair pair = shake_hands();
+        weft::bytes_view const parts[] = {"x", "y"};
+        weft::with_task_group([&](weft::task_group& group) {
+            group.start_soon([&] { pair.client.close(); });
+            weft::wait_all_tasks_blocked();
+            auto const expect_closed = [](auto call) {
+                check_throws<weft::closed_resource_error>(call, "closed, not busy");
+            };
+            expect_closed([&] { pair.client.receive(); });
+            expect_closed([&] { pair.client.send("x"); });
+            expect_closed([&] { pair.client.send(parts); });
+            expect_closed([&] { pair.client.unwrap(); });
+            pair.server.close(); // what the good-bye waits for
+        });
     });
 }
 
