@@ -84,12 +84,20 @@ ssize_t retry_with_pauses(descriptor_use& use, char const* what, Call const& cal
     }
 }
 
+// A run() in a destructor of a static object comes after those of the thread, and makes a new one.
+constinit thread_local char* scratch = nullptr;
+struct free_scratch {
+    ~free_scratch() { delete[] std::exchange(scratch, nullptr); }
+};
+
 } // namespace
 
 [[gnu::noinline]] char* datagram_scratch() {
-    thread_local std::unique_ptr<char[]> const space(
-        new char[datagram_scratch_size]); // not zeroed: memory only where it is used
-    return space.get();
+    if (scratch == nullptr) {
+        thread_local free_scratch const at_end_of_thread;
+        scratch = new char[datagram_scratch_size]; // not zeroed: memory only where it is used
+    }
+    return scratch;
 }
 
 datagram_socket::datagram_socket(unique_fd fd) : family_(family_of(fd.get())) {

@@ -58,15 +58,15 @@ long bio_control(BIO* bio, int command, long, void*) noexcept {
 }
 
 BIO_METHOD const* bio_method() {
-    static std::unique_ptr<BIO_METHOD, void (*)(BIO_METHOD*)> const method = [] {
+    static BIO_METHOD const* const method = [] { // not freed: static destructors may call run()
         BIO_METHOD* const made =
             ::BIO_meth_new(::BIO_get_new_index() | BIO_TYPE_SOURCE_SINK, "weft stream");
         ::BIO_meth_set_read_ex(made, bio_read);
         ::BIO_meth_set_write_ex(made, bio_write);
         ::BIO_meth_set_ctrl(made, bio_control);
-        return std::unique_ptr<BIO_METHOD, void (*)(BIO_METHOD*)>(made, ::BIO_meth_free);
+        return made;
     }();
-    return method.get();
+    return method;
 }
 
 // Without the root's dot and a zone: neither is in certificates. OpenSSL would take a name that

@@ -2,6 +2,7 @@
 
 #include "direction_guard.hpp"
 #include "sockets.hpp"
+#include "support/child_process.hpp"
 #include "tls_pair.hpp"
 
 #include <weft/runtime/cancel_scope.hpp>
@@ -16,7 +17,9 @@
 
 #include <algorithm>
 #include <atomic>
+#include <cstdio>
 #include <exception>
+#include <optional>
 #include <stdexcept>
 #include <string>
 
@@ -48,7 +51,50 @@ void check_error_queue_is_empty() {
     check(::ERR_peek_error() == 0, "nothing is left in OpenSSL's error queue");
 }
 
+void greet(tls_pair_options const& contexts, char const* when) {
+    weft::run({.workers = 1}, [&] {
+        tls_pair pair = shake_hands(contexts);
+        pair.server.send("hello");
+        std::printf("%s: %s\n", when, pair.client.receive().c_str());
+        close_both(pair);
+    });
+    std::fflush(stdout);
+}
+
+// It is there before OpenSSL, and goes after it.
+struct uses_tls_after_openssl {
+    std::optional<tls_pair_options> contexts;
+    ~uses_tls_after_openssl() {
+        if (!contexts) return;
+        try {
+            weft::run({.workers = 1}, [] { weft::tls_context::client(); });
+        } catch (weft::tls_error const&) {
+            std::puts("after OpenSSL: an error");
+            std::fflush(stdout);
+        }
+    }
+} after_openssl;
+
+struct uses_tls_at_the_end {
+    tls_pair_options contexts;
+    ~uses_tls_at_the_end() { greet(contexts, "at the end"); }
+};
+
+child_program const tls_at_the_end("TLS in a static destructor", [] {
+    tls_pair_options contexts{.client = trusting_client(), .server = trusted_server()};
+    after_openssl.contexts = contexts;
+    static uses_tls_at_the_end const at_the_end{contexts}; // and then what streams need
+    greet(contexts, "before");
+});
+
 } // namespace
+
+TEST_CASE("E1: a static object's destructor may use TLS as long as OpenSSL is there") {
+    child_end const end = run_child("TLS in a static destructor");
+    CHECK(end.exit_code == 0);
+    CHECK(end.says("at the end: hello"));
+    CHECK(end.says("after OpenSSL: an error"));
+}
 
 TEST_CASE("X1-X7, R2-R4, TL3, TL6, TL8: TLS streams conform, in each version") {
     for (int const version : {TLS1_2_VERSION, TLS1_3_VERSION})

@@ -1,6 +1,7 @@
 #include <weft/streams/udp.hpp>
 
 #include "sockets.hpp"
+#include "support/child_process.hpp"
 
 #include <weft/io/resolver.hpp>
 #include <weft/runtime/cancel_scope.hpp>
@@ -8,6 +9,7 @@
 
 #include <doctest/doctest.h>
 
+#include <cstdio>
 #include <optional>
 #include <stdexcept>
 #include <string>
@@ -23,6 +25,40 @@ using weft::test::check;
 using weft::test::check_throws;
 using weft::test::port_of;
 using weft::test::run_with_sockets;
+
+namespace {
+
+void send_to_itself(char const* when) {
+    weft::run({.workers = 1}, [&] {
+        auto socket = weft::create_udp_socket({.local_host = "127.0.0.1"});
+        socket.sendto("here", "127.0.0.1", port_of(socket));
+        std::printf("%s: %s\n", when, socket.receive().data.c_str());
+    });
+}
+
+struct sends_at_the_end {
+    bool wanted = false;
+    ~sends_at_the_end() {
+        if (!wanted) return;
+        send_to_itself("at the end");
+        send_to_itself("and again");
+        std::fflush(stdout);
+    }
+} at_the_end;
+
+weft::test::child_program const datagrams_at_the_end("datagrams in a static destructor", [] {
+    at_the_end.wanted = true;
+    send_to_itself("before");
+});
+
+} // namespace
+
+TEST_CASE("E1: a static object's destructor may use datagrams, whatever is gone before it") {
+    auto const end = weft::test::run_child("datagrams in a static destructor");
+    CHECK(end.exit_code == 0);
+    CHECK(end.says("at the end: here"));
+    CHECK(end.says("and again: here"));
+}
 
 TEST_CASE("KD1: a family or a local host must be given; the local port counts without a host") {
     run_with_sockets([] {
