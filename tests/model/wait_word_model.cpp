@@ -314,8 +314,10 @@ int main(int argument_count, char** arguments) {
         "wait_word, arm() as a release store");
     checks.find<waiting_fiber<only_canceller, without_total_order>>(
         "wait_word, no order is seq_cst");
+    checks.find<waiting_fiber<only_payload, fetch_add_in_two_steps>>(
+        "wait_word, park() in two steps");
     checks.find<waiting_fiber<only_payload, fetch_or_in_two_steps>>(
-        "wait_word, park() and deliver() in two steps");
+        "wait_word, deliver() in two steps");
     checks.find<waiting_fiber<everybody, compare_exchange_in_two_steps>>(
         "wait_word, the claim in two steps");
     checks.find<waiting_fiber<everybody, without_acquire>>("wait_word, nothing is acquire");

@@ -26,14 +26,14 @@ enum class wake_reason : std::uint8_t {
 //    A3  publish {fiber, epoch} where wakers look       (without a payload also |= delivered)
 //    A4  delivered already? go on without a switch  C3  write the payload into the waiter's node
 //    A5  switch away; on the next stack:            C4  fetch_or(delivered)             (acq_rel)
-//        fetch_or(parked)                (acq_rel)      or, if parked is set, a store: nobody
+//        fetch_add(parked)               (acq_rel)      or, if parked is set, a store: nobody
 //                                                       else writes a word claimed and parked
 //                                                   C5  parked was set: schedule the waiter
 //    A6  delivered was set: schedule the waiter
 //
 //  Whoever wants to look at the stack of a fiber that waits, and keep it from going on meanwhile:
 //    L1  CAS: parked away, if not claimed (acq_rel): to wakers the fiber has not left its stack yet
-//    L2  look; then fetch_or(parked)      (acq_rel), and if delivered was set: schedule the waiter
+//    L2  look; then fetch_add(parked)     (acq_rel), and if delivered was set: schedule the waiter
 //
 //  I1  Exactly one waker wins an epoch: `claimed` is set once, by CAS.
 //  I2  Exactly one party schedules the waiter: the later of `parked` and `delivered` to be set sees the
@@ -90,8 +90,8 @@ public:
     }
 
     /// A5, A6. On the stack that runs after the waiter's. True: the caller schedules the waiter.
-    bool park() {
-        return (word_.fetch_or(parked, Atomics::acq_rel) & delivered) != 0; // pairs with C2 and C4
+    bool park() { // the bit is not set: an addition sets it in one instruction and gives the others
+        return (word_.fetch_add(parked, Atomics::acq_rel) & delivered) != 0; // pairs with C2 and C4
     }
 
     /// L1. By anybody. False: nothing to hold; it is about to go on, or held by another. True: L2 follows,
