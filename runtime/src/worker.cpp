@@ -43,11 +43,12 @@ worker::~worker() {
 
 // ---- switching -----------------------------------------------------------------------------------
 
-void worker::become(fiber& resumed) noexcept {
+inline void worker::become(fiber& resumed) noexcept {
     current = &resumed;
 
-    exceptions->caught = resumed.caught_exceptions;
-    exceptions->uncaught = resumed.uncaught_exceptions;
+    exception_globals& globals = *exceptions;
+    globals.caught = resumed.caught_exceptions;
+    globals.uncaught = resumed.uncaught_exceptions;
     resumed.budget = simulated ? run_of.sim->draw_budget() : budget_of_a_turn;
     resumed.state.store(task_state::running, std::memory_order_release); // pairs with reports
     worker_counters::count(counters.switches);
@@ -65,9 +66,12 @@ inline void* worker::switch_context_to(fiber* next) noexcept {
 }
 
 // The worker that continues may be another one than that which left: nothing of `this` after the call.
-void worker::switch_to(fiber* next) noexcept {
+// Gives the one that continues.
+inline worker& worker::switch_to(fiber* next) noexcept {
     void* const from = switch_context_to(next);
-    this_worker()->finish_switch(from);
+    worker& here = *this_worker();
+    here.finish_switch(from);
+    return here;
 }
 
 // From the loop, on the thread's own stack, until there is nothing to run. False: a blocking_region has
@@ -99,13 +103,20 @@ void worker::leave_thread(fiber& self, void* scheduler_context) noexcept {
     *here.errno_address = self.saved_errno;
 }
 
-void worker::finish_switch(void* from) noexcept {
+// The most frequent one where the switch is, without a call.
+inline void worker::finish_switch(void* from) noexcept {
+    if (after != after_switch::park) [[unlikely]]
+        return finish_other_switch(from);
+    fiber& left = *left_fiber;
+    after = after_switch::nothing;
+    left.context = from;
+    if (left.wait.park()) run_of.schedule(left); // A5, A6
+}
+
+void worker::finish_other_switch(void* from) noexcept {
     switch (std::exchange(after, after_switch::nothing)) {
     case after_switch::nothing:
-        break;
     case after_switch::park:
-        left_fiber->context = from;
-        if (left_fiber->wait.park()) run_of.schedule(*left_fiber); // A5, A6
         break;
     case after_switch::yield:
         left_fiber->context = from;
@@ -132,13 +143,13 @@ void worker::leave_current(after_switch how) noexcept {
         self.budget = budget_of_a_turn;
         return;
     }
-    self.caught_exceptions = exceptions->caught;
-    self.uncaught_exceptions = std::uint16_t(exceptions->uncaught);
+    exception_globals const& globals = *exceptions;
+    self.caught_exceptions = globals.caught;
+    self.uncaught_exceptions = std::uint16_t(globals.uncaught);
     self.saved_errno = *errno_address;
     after = how;
     left_fiber = &self;
-    switch_to(next);
-    worker& here = *this_worker();
+    worker& here = switch_to(next);
     here.become(self);
     *here.errno_address = self.saved_errno;
 }
@@ -207,9 +218,24 @@ void worker::give_up(fiber& unstarted) noexcept {
 
 // ---- own queues ----------------------------------------------------------------------------------
 
-fiber* worker::next_fiber() noexcept {
+// For those that wake one another without the call and the frame of the whole search, which goes first
+// through the same steps.
+inline fiber* worker::next_fiber() noexcept {
     std::uint32_t const now = tick.load(std::memory_order_relaxed) + 1; // one writer
     tick.store(now, std::memory_order_relaxed);                          //  "
+    if (next_slot.load(std::memory_order_relaxed) != nullptr && // the exchange decides
+        now % ticks_between_clock_reads != 0 && now % ticks_between_injection_looks != 0 &&
+        pinned_count.load(std::memory_order_relaxed) == 0 && is_slots_turn()) // exact for our own pushes
+        if (fiber* const woken = exchange_slot(nullptr)) return woken;
+    return search_queues(now);
+}
+
+inline bool worker::is_slots_turn() noexcept {
+    return ++slot_streak <= most_slot_uses_in_a_row ||
+           (ready.empty() && spawned.empty() && overflow.empty());
+}
+
+fiber* worker::search_queues(std::uint32_t now) noexcept {
     if (simulated) {
         if (current != nullptr && run_of.sim->on_suspension) run_of.sim->on_suspension(*current);
         if (now % ticks_between_injection_looks == 0) {
@@ -226,11 +252,8 @@ fiber* worker::next_fiber() noexcept {
     if (pinned_wait) pinned_turn = !pinned_turn;
     if (pinned_wait && pinned_turn)
         if (fiber* const pinned = take_pinned()) return pinned;
-    if (next_slot.load(std::memory_order_relaxed) != nullptr) { // the exchange decides
-        if (++slot_streak <= most_slot_uses_in_a_row ||
-            (ready.empty() && spawned.empty() && overflow.empty()))
-            if (fiber* const woken = exchange_slot(nullptr)) return woken;
-    }
+    if (next_slot.load(std::memory_order_relaxed) != nullptr && is_slots_turn()) // the exchange decides
+        if (fiber* const woken = exchange_slot(nullptr)) return woken;
     slot_streak = 0;
     if (std::exchange(prefer_new, false))
         if (fiber* const newest = spawned.pop_newest()) return newest;
@@ -253,7 +276,7 @@ void worker::push_ready(fiber& runnable) noexcept {
     overflow.push_own(runnable);
 }
 
-fiber* worker::exchange_slot(fiber* with) noexcept {
+inline fiber* worker::exchange_slot(fiber* with) noexcept {
     if (!alone) return next_slot.exchange(with, std::memory_order_acq_rel); // pairs with thieves
     fiber* const before = next_slot.load(std::memory_order_relaxed); // nobody else looks
     next_slot.store(with, std::memory_order_relaxed);                //  "
@@ -368,7 +391,7 @@ void worker::run() {
     if (std::exchange(searching, false)) run_of.idle.stop_searching();
 }
 
-fiber* worker::with_stack(fiber* found) noexcept {
+fiber* worker::bind_or_next(fiber* found) noexcept {
     while (found != nullptr && !found->is_started() && !bind_stack(*found)) {
         give_up(*found);
         found = next_fiber();

@@ -60,7 +60,6 @@ struct alignas(128) worker {
 
     // The owner's side, from any of its contexts.
     void run();                              // on the thread's own stack, until the run stops
-    fiber* next_fiber() noexcept;            // from the own queues
     void push_ready(fiber&) noexcept;        // to the end of the ring
     void push_woken(fiber* const* runnable, std::size_t count) noexcept; // many, none of them pinned
     void push_woken(fiber&) noexcept;        // next, unless that was so too often
@@ -137,6 +136,9 @@ struct alignas(128) worker {
     worker_counters counters;
 
 private:
+    fiber* next_fiber() noexcept;                  // from the own queues
+    fiber* search_queues(std::uint32_t now) noexcept;
+    bool is_slots_turn() noexcept;
     fiber* take_pinned() noexcept;
     fiber* exchange_slot(fiber* with) noexcept;
     fiber* take_from(injection_queue&) noexcept;
@@ -163,14 +165,18 @@ private:
     bool has_more_than_ready() const noexcept;
     bool look_everywhere() noexcept;
 
-    void switch_to(fiber*) noexcept;               // null: the thread's own stack
+    worker& switch_to(fiber*) noexcept;            // null: the thread's own stack
     void* switch_context_to(fiber*) noexcept;
     bool run_fibers(fiber& first) noexcept;
     void finish_switch(void* from) noexcept;
+    void finish_other_switch(void* from) noexcept;
     void become(fiber&) noexcept;
     bool bind_stack(fiber&) noexcept;
     void give_up(fiber& unstarted) noexcept;
-    fiber* with_stack(fiber* found) noexcept;
+    fiber* bind_or_next(fiber* found) noexcept;
+    fiber* with_stack(fiber* found) noexcept {
+        return found != nullptr && found->is_started() ? found : bind_or_next(found);
+    }
     fiber* next_with_stack() noexcept { return with_stack(next_fiber()); }
 };
 
