@@ -283,7 +283,14 @@ inline fiber* worker::exchange_slot(fiber* with) noexcept {
     return before;
 }
 
+// Only we fill the slot, others but empty it: one that is empty stays so, and a store is enough.
 void worker::push_woken(fiber& runnable) noexcept {
+    if (simulated || next_slot.load(std::memory_order_relaxed) != nullptr) [[unlikely]] // only we fill it
+        return push_woken_behind(runnable);
+    next_slot.store(&runnable, std::memory_order_release); // pairs with thieves, has_work_for_all()
+}
+
+[[gnu::noinline]] void worker::push_woken_behind(fiber& runnable) noexcept {
     if (simulated) return run_of.sim->push(runnable);
     fiber* const displaced = exchange_slot(&runnable);
     if (displaced == nullptr) return; // run next by us: nobody need be woken for it

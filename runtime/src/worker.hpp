@@ -139,6 +139,7 @@ private:
     fiber* next_fiber() noexcept;                  // from the own queues
     fiber* search_queues(std::uint32_t now) noexcept;
     bool is_slots_turn() noexcept;
+    void push_woken_behind(fiber&) noexcept;
     fiber* take_pinned() noexcept;
     fiber* exchange_slot(fiber* with) noexcept;
     fiber* take_from(injection_queue&) noexcept;
