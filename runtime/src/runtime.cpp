@@ -215,9 +215,17 @@ void runtime::break_deadlock() noexcept {
     deliver_cancellation(*first_);
 }
 
+// What a fiber wakes is mostly of its own worker's run and may run anywhere.
 void runtime::schedule(fiber& runnable) noexcept {
     runnable.state.store(task_state::ready, std::memory_order_release); // pairs with reports
     worker* const here = this_worker();
+    std::uint16_t const pin = runnable.pinned_to.load(std::memory_order_relaxed); // it does not run
+    if (here != nullptr && &here->run_of == this && !here->dispatching && pin >= fiber::first_worker)
+        return here->push_woken(runnable);
+    schedule_elsewhere(runnable, here);
+}
+
+void runtime::schedule_elsewhere(fiber& runnable, worker* here) noexcept {
     bool const at_home = here != nullptr && &here->run_of == this;
     std::uint16_t const pin = runnable.pinned_to.load(std::memory_order_relaxed); // it does not run
     // Once it is in a queue it may run, and with it the whole run may end while we still wake a worker.

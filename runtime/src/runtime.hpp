@@ -116,6 +116,7 @@ public:
     std::unique_ptr<monitor> watcher;
 
 private:
+    void schedule_elsewhere(fiber&, worker* here) noexcept;
     void start_threads();
     void serve(worker&) noexcept;
     void become_worker(worker&) noexcept;
