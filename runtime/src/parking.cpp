@@ -27,11 +27,13 @@ inline fiber* fiber_of_this_thread() noexcept {
     throw no_event_loop_error(std::string(call) + " needs a task: it was called outside of run()");
 }
 
-inline fiber& required(char const* call) {
-    fiber* const self = fiber_of_this_thread();
-    if (self == nullptr) [[unlikely]]
+inline fiber& required(char const* call, worker* const here) {
+    if (here == nullptr || here->current == nullptr) [[unlikely]]
         refuse_outside_task(call);
-    return *self;
+    return *here->current;
+}
+inline fiber& required(char const* call) {
+    return required(call, this_worker());
 }
 
 // What never waits is still bound by its deadlines: they are armed where the budget ends (C24). What
@@ -44,20 +46,21 @@ void yield_if_due(fiber& self, char const* call) {
 
 // attention was set: a cancellation perhaps, or the budget is used up. A call that is cut short
 // counts, too: who tries on and on after a deadline must not keep the worker to itself.
-[[gnu::noinline]] void attend(fiber& self, char const* call) {
+[[gnu::noinline]] fiber& attend(fiber& self, char const* call) {
     yield_if_due(self, call);
     if ((self.attention.load(std::memory_order_relaxed) & attention::cancel) != 0 && // a hint
         nearest_cancelled(self) != nullptr)
         throw_cancelled(self);
+    return self;
 }
 
 // For a call that does not count when it succeeds: no budget ends, so the first one arms the deadlines.
 // Whoever runs the timers sets attention; if nobody else does, the monitor.
-[[gnu::noinline]] void attend_uncounted(fiber& self, char const* call) {
+[[gnu::noinline]] fiber& attend_uncounted(fiber& self, char const* call) {
     scope_access::arm_deadlines(self);
     if ((self.attention.load(std::memory_order_relaxed) & attention::cancel) == 0 || // a hint
         nearest_cancelled(self) == nullptr)
-        return;
+        return self;
     --self.budget;
     yield_if_due(self, call);
     throw_cancelled(self);
@@ -80,15 +83,15 @@ fiber& require_fiber(char const* call) {
 
 fiber& enter_blocking_call(char const* call) {
     fiber& self = required(call);
-    if (--self.budget < 0 || self.attention.load(std::memory_order_relaxed) != 0) // a hint
-        attend(self, call);
+    if (--self.budget < 0 || self.attention.load(std::memory_order_relaxed) != 0) [[unlikely]] // a hint
+        return attend(self, call); // the last call: no frame where there is nothing to do
     return self;
 }
 
 fiber& check_cancellation(char const* call) {
     fiber& self = required(call);
     if (self.attention.load(std::memory_order_relaxed) != 0 || self.has_unarmed_scopes) [[unlikely]] // a hint
-        attend_uncounted(self, call);
+        return attend_uncounted(self, call);
     return self;
 }
 
@@ -96,18 +99,38 @@ void throw_cancelled(fiber& self) {
     throw scope_access::make_cancelled(self);
 }
 
-parking::parking(char const* what, cancellable how) : fiber_(&required(what)) {
+parking::parking(char const* what, cancellable how) {
+    worker* const here = this_worker();
+    fiber& self = required(what, here);
+    fiber_ = &self;
+    if (self.suspension_bans != 0 || self.has_unarmed_scopes) [[unlikely]] {
+        prepare_and_arm(what, how);
+        return;
+    }
+    check_no_lock_held(what);
+    arm(*here, what, how);
+}
+
+void parking::prepare_and_arm(char const* what, cancellable how) {
+    check_may_suspend(*fiber_, what);
+    scope_access::arm_deadlines(*fiber_);
+    arm(*this_worker(), what, how);
+}
+
+inline void parking::arm(worker const& here, char const* what, cancellable how) {
     fiber& self = *fiber_;
-    check_may_suspend(self, what);
-    scope_access::arm_deadlines(self);
     self.waiting_on.store(what, std::memory_order_relaxed); // for reports
-    self.waiting_unwinding.store(std::uint8_t(this_worker()->exceptions->uncaught),
+    self.waiting_unwinding.store(std::uint8_t(here.exceptions->uncaught),
                                  std::memory_order_relaxed); // published by arm()
     epoch_ = self.wait.arm(how == cancellable::yes);
-    if (how == cancellable::no || self.attention.load(std::memory_order_seq_cst) == 0) return; // I1
-    if (nearest_cancelled(self) == nullptr) return;
-    self.wait.withdraw(); // or a canceller was first: the same to us
-    throw_cancelled(self);
+    if (how == cancellable::yes && self.attention.load(std::memory_order_seq_cst) != 0) [[unlikely]] // I4
+        leave_if_cancelled();
+}
+
+void parking::leave_if_cancelled() {
+    if (nearest_cancelled(*fiber_) == nullptr) return;
+    fiber_->wait.withdraw(); // or a canceller was first: the same to us
+    throw_cancelled(*fiber_);
 }
 
 wake_reason parking::suspend() noexcept {

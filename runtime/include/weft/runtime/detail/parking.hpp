@@ -5,6 +5,8 @@
 
 namespace weft::detail {
 
+struct worker;
+
 /// The entry of a blocking-style call: throws `cancelled` if a visible scope is cancelled, yields if
 /// the fiber's budget is used up, else costs two loads and a branch. Gives the calling fiber.
 fiber& enter_blocking_call(char const* call);
@@ -47,6 +49,10 @@ public:
     wake_reason reason() const noexcept { return fiber_->wait.reason(); }
 
 private:
+    void prepare_and_arm(char const* what, cancellable);
+    void arm(worker const& here, char const* what, cancellable);
+    void leave_if_cancelled();
+
     fiber* fiber_;
     std::uint64_t epoch_;
 };
