@@ -174,9 +174,8 @@ public:
 
     /// Hands the item over or buffers it; else the node waits with it, if there is one. Any thread.
     channel_answer put(channel_end const& end, item& given, wait_node* node) {
-        typename item_ring<item>::storage larger; // freed after unlocking
-        lock_.lock();
         for (;;) {
+            lock_.lock();
             if (end.is_closed) return unlocked(channel_answer::closed);
             if (open_receivers_ == 0) return unlocked(channel_answer::gone);
             if (wait_node* const receiver = receivers_.claim_front()) {
@@ -186,24 +185,20 @@ public:
                 wait_queue::deliver(*receiver);
                 return channel_answer::done;
             }
-            if (get(buffered_) >= capacity_) break;
+            if (get(buffered_) >= capacity_) {
+                if (node == nullptr) return unlocked(channel_answer::would_block);
+                senders_.push_back(*node); // W2
+                return unlocked(channel_answer::queued);
+            }
             if (!ring_.is_full()) {
                 ring_.push(std::move(given));
                 add(buffered_, 1);
                 return unlocked(channel_answer::done);
             }
             std::size_t const wanted = ring_.next_size(capacity_);
-            if (larger.slots() >= wanted) {
-                ring_.move_into(larger);
-                continue;
-            }
             lock_.unlock();
-            larger = typename item_ring<item>::storage(wanted); // throws: nothing has happened
-            lock_.lock();
+            enlarge(wanted);
         }
-        if (node == nullptr) return unlocked(channel_answer::would_block);
-        senders_.push_back(*node); // W2
-        return unlocked(channel_answer::queued);
     }
 
     /// Takes the oldest item; else the node waits for one, if there is one. Any thread.
@@ -285,6 +280,14 @@ public:
     }
 
 private:
+    /// Storage is made, and what it replaces is freed, without the lock.
+    [[gnu::noinline]] void enlarge(std::size_t slots) { // throws: nothing has happened
+        typename item_ring<item>::storage larger(slots);
+        lock_.lock();
+        if (ring_.is_full() && slots >= ring_.next_size(capacity_)) ring_.move_into(larger);
+        lock_.unlock();
+    }
+
     channel_answer unlocked(channel_answer answer) noexcept {
         lock_.unlock();
         return answer;
