@@ -33,9 +33,11 @@ public:
         if (!space_) space_ = std::make_unique_for_overwrite<std::byte[]>(chunk);
         for (;;) {
             std::size_t const count = from.receive_some(buffer(space_.get(), chunk));
-            if (count == 0) throw end_of_stream();
-            std::string text = decoder_.decode(bytes_view(space_.get(), count).text());
+            std::string text = count == 0
+                                   ? decoder_.finish()
+                                   : decoder_.decode(bytes_view(space_.get(), count).text());
             if (!text.empty()) return text;
+            if (count == 0) throw end_of_stream();
         }
     }
     void close() { closed_.store(true, std::memory_order_release); } // pairs with receive()

@@ -61,6 +61,12 @@ std::string decoder::decode(std::string_view octets) {
     return output;
 }
 
+std::string decoder::finish() {
+    std::string output;
+    if (!encoding_.is_utf8) converter_.finish(output);
+    return output;
+}
+
 // False: more is needed to know.
 bool decoder::look_for_mark(std::string_view& input) {
     if (!at_beginning_) return true;

@@ -30,6 +30,8 @@ public:
     /// Decodes what was given and what was kept. It stops in front of what is wrong, if that throws
     /// and something comes before it. Errors: unicode_error
     std::string decode(std::string_view octets);
+    /// The letter that was kept for an accent that might follow, if there is one: nothing follows.
+    std::string finish();
     /// Something was left over that decode({}) might throw about.
     bool has_error() const { return stopped_at_error_; }
 

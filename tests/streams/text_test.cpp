@@ -88,6 +88,15 @@ TEST_CASE("TX1: what is not complete at the end is dropped") {
     });
 }
 
+TEST_CASE("TX1: a letter that an accent may follow comes with it, or without at the end") {
+    run_test({.workers = {1}}, [] {
+        for (char const* const errors : {"strict", "replace", "ignore"}) {
+            expect_decoded("ma\xec", "cp1258", errors, "m\u00e1");
+            expect_decoded("ma", "cp1258", errors, "ma");
+        }
+    });
+}
+
 TEST_CASE("TX2: encodings by Python's names and by iconv's") {
     run_test({.workers = {1}}, [] {
         expect_decoded("K\xe4se", "latin-1", "strict", "K\u00e4se");
