@@ -26,6 +26,11 @@ void drop(tls_stream& stream) {
     }
 }
 
+// Cancels the scope when OpenSSL has put out an alert, which has not been sent then.
+void cancel_on_alert(int is_ours, int, int type, void const*, std::size_t, SSL*, void* scope) {
+    if (is_ours != 0 && type == SSL3_RT_ALERT) static_cast<weft::cancel_scope*>(scope)->cancel();
+}
+
 } // namespace
 
 TEST_CASE("TL17: a handshake that is cancelled leaves nothing behind") {
@@ -171,6 +176,30 @@ TEST_CASE("TL9: an unwrap() that is cancelled can be called again") {
         ends.first.send("plain");
         check(ends.second.receive() == "plain", "both are out of TLS");
     });
+}
+
+TEST_CASE("TL9: an unwrap() that is cancelled before its good-bye is sent leaves it to the next") {
+    for (int const version : {TLS1_2_VERSION, TLS1_3_VERSION})
+        run_test([version] {
+            memory_network network;
+            auto ends = network.make_pair();
+            weft::cancel_scope scope;
+            auto const context = only(trusting_client(), version);
+            ::SSL_CTX_set_msg_callback(context.native(), cancel_on_alert);
+            ::SSL_CTX_set_msg_callback_arg(context.native(), &scope);
+            tls_pair pair = shake_hands(ends.first, ends.second, {.client = context});
+            scope.run([&] {
+                pair.client.unwrap();
+                check(false, "it was cancelled");
+            });
+            weft::with_task_group([&](weft::task_group& group) {
+                group.start_soon([&] { pair.server.unwrap(); });
+                check_throws<weft::broken_resource_error>([&] { pair.client.send("x"); }, "over");
+                pair.client.unwrap();
+            });
+            ends.first.send("plain");
+            check(ends.second.receive() == "plain", "both are out of TLS");
+        });
 }
 
 TEST_CASE("TL9: after an unwrap() that was cancelled sending is over, the rest goes on") {
