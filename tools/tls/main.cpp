@@ -50,12 +50,14 @@ options parse(int argc, char** argv) {
     return result;
 }
 
+constexpr std::array<char, 65536> zeros{}; // not on each connection's stack: hs needs none of it
+
 void handle(bool is_source, weft::tls_stream stream) {
-    std::array<char, 65536> space{};
+    std::array<char, 1> first{};
     try {
-        stream.receive_some(weft::as_buffer(space).first(1));
-        for (std::size_t sent = 0; is_source && sent < amount; sent += space.size())
-            stream.send(space);
+        stream.receive_some(weft::as_buffer(first));
+        for (std::size_t sent = 0; is_source && sent < amount; sent += zeros.size())
+            stream.send(zeros);
     } catch (weft::broken_resource_error const&) { // clients hang up without good-bye
     }
 }
