@@ -5,21 +5,15 @@
 #include "support/child_process.hpp"
 #include "tls_pair.hpp"
 
-#include <weft/runtime/cancel_scope.hpp>
 #include <weft/runtime/inspect.hpp>
 #include <weft/runtime/lowlevel.hpp>
 #include <weft/streams/conformance.hpp>
 #include <weft/streams/memory.hpp>
 #include <weft/streams/stapled.hpp>
-#include <weft/sync/event.hpp>
 
 #include <doctest/doctest.h>
 
-#include <algorithm>
-#include <atomic>
 #include <cstdio>
-#include <exception>
-#include <optional>
 #include <stdexcept>
 #include <string>
 
@@ -30,7 +24,6 @@ namespace {
 using namespace std::chrono_literals;
 using namespace weft::test;
 using weft::memory_network;
-using weft::memory_network_stream;
 using weft::tls_stream;
 
 std::string receive_exactly(weft::byte_receive_stream& from, std::size_t size) {
@@ -45,10 +38,6 @@ std::string pattern(std::size_t size) {
     for (std::size_t at = 0; at < size; ++at)
         data[at] = char(at * 7 + (at >> 10));
     return data;
-}
-
-void check_error_queue_is_empty() {
-    check(::ERR_peek_error() == 0, "nothing is left in OpenSSL's error queue");
 }
 
 void greet(tls_pair_options const& contexts, char const* when) {
@@ -283,375 +272,12 @@ TEST_CASE("TL12: a client that only receives answers when it is asked for its ce
     });
 }
 
-namespace {
-
-// Counts what is sent.
-class counting_stream final : public weft::byte_stream {
-public:
-    counting_stream(memory_network_stream to, std::atomic<std::size_t>& sent)
-        : to_(std::move(to)), sent_(sent) {}
-    using byte_send_stream::send;
-    std::size_t receive_some(weft::buffer target) override { return to_.receive_some(target); }
-    void send(weft::bytes_view data) override {
-        sent_ += data.size();
-        to_.send(data);
-    }
-    void send_eof() override { to_.send_eof(); }
-    void close() override { to_.close(); }
-
-private:
-    memory_network_stream to_;
-    std::atomic<std::size_t>& sent_;
-};
-
-} // namespace
-
-TEST_CASE("TL10, TL12: an update of keys that nobody has answered does not disturb the good-byes") {
-    run_test([] {
-        memory_network network({.largest_piece = 5}); // the good-bye comes after the update
-        auto ends = network.make_pair();
-        std::atomic<std::size_t> sent = 0;
-        tls_pair pair =
-            shake_hands(std::move(ends.first), counting_stream(std::move(ends.second), sent));
-        pair.client.update_keys();
-        pair.client.send("x");
-        check(pair.server.receive(1) == "x", "the server owes an answer");
-        weft::with_task_group([&](weft::task_group& group) {
-            group.start_soon([&] { pair.server.close(); });
-            weft::wait_all_tasks_blocked();
-            std::size_t const before = sent;
-            // Asked again, after the server's good-bye: OpenSSL would now answer the first request.
-            SSL* const client = pair.client.extra(weft::tls_attribute::ssl_object);
-            check(::SSL_key_update(client, SSL_KEY_UPDATE_REQUESTED) == 1, "asked");
-            check(::SSL_do_handshake(client) == 1, "it goes out before the good-bye");
-            pair.client.close();
-            weft::wait_all_tasks_blocked();
-            check(sent == before, "nothing follows a good-bye");
-        });
-    });
-}
-
-namespace {
-
-// Says good-bye, and is gone without waiting for the other's.
-void leave(tls_stream& stream) {
-    weft::cancel_scope scope;
-    weft::with_task_group([&](weft::task_group& group) {
-        group.start_soon([&] { scope.run([&] { stream.close(); }); });
-        weft::wait_all_tasks_blocked();
-        scope.cancel();
-    });
-}
-
-} // namespace
-
-TEST_CASE("TL5: a peer that says good-bye and goes, while we send, has not cut anything off") {
-    run_test([] {
-        memory_network network;
-        tls_pair pair = shake_hands(network);
-        pair.server.send("last words");
-        leave(pair.server);
-        for (int time = 0; time < 2; ++time)
-            check_throws<weft::broken_resource_error>([&] { pair.client.send("x"); },
-                                                      "nobody there");
-        check(pair.client.receive() == "last words", "what was said is received");
-        for (int time = 0; time < 2; ++time)
-            check_throws<weft::end_of_stream>([&] { pair.client.receive(); }, "and then the end");
-        check_throws<weft::broken_resource_error>([&] { pair.client.send("x"); }, "as before");
-        pair.client.close();
-        check_error_queue_is_empty();
-    });
-}
-
-TEST_CASE("TL10: a peer that says good-bye and goes lets close() and unwrap() end well") {
-    run_test([] {
-        for (bool const unwraps : {false, true}) {
-            memory_network network;
-            tls_pair pair = shake_hands(network);
-            leave(pair.server);
-            if (unwraps)
-                pair.client.unwrap();
-            else
-                pair.client.close();
-            check_throws<weft::closed_resource_error>([&] { pair.client.receive(); }, "closed");
-        }
-    });
-}
-
-TEST_CASE("TL5, TL11: a peer that goes without a good-bye, while we send, has cut us off") {
-    run_test([] {
-        memory_network network;
-        auto ends = network.make_pair();
-        tls_pair pair = shake_hands(ends.first, ends.second);
-        pair.server.send("last words");
-        ends.second.close();
-        check_throws<weft::broken_resource_error>([&] { pair.client.send("x"); }, "nobody there");
-        check(pair.client.receive() == "last words", "what was said is received");
-        check_throws<weft::broken_resource_error>([&] { pair.client.receive(); }, "cut off");
-        check_throws<weft::broken_resource_error>([&] { pair.client.close(); }, "TL11");
-
-        tls_pair other = shake_hands(network);
-        weft::close_forcefully(other.server);
-        check_throws<weft::broken_resource_error>([&] { other.client.close(); }, "TL11");
-        check_throws<weft::closed_resource_error>([&] { other.client.receive(); }, "it is closed");
-    });
-}
-
-TEST_CASE(
-    "R1, R5: leaving the block closes at once, without a good-bye, and what was thrown passes") {
-    run_test([] {
-        memory_network network;
-        auto ends = network.make_pair();
-        tls_pair pair = shake_hands(std::move(ends.first), std::move(ends.second));
-        check_throws<std::out_of_range>(
-            [&] {
-                tls_stream const client = std::move(pair.client);
-                throw std::out_of_range("from the block");
-            },
-            "it passes");
-        check_throws<weft::broken_resource_error>([&] { pair.server.receive(); },
-                                                  "there was no good-bye");
-    });
-}
-
 TEST_CASE("TL12: before TLS 1.3 keys are not updated") {
     run_test({.workers = {1}, .seeds = {0}}, [] {
         tls_pair pair = shake_hands({.client = only(trusting_client(), TLS1_2_VERSION)});
         check_throws<std::logic_error>([&] { pair.client.update_keys(); },
                                        "there is no such thing");
         close_both(pair);
-    });
-}
-
-TEST_CASE("TL5: an end without a good-bye is an error where the standard counts, with its reason") {
-    run_test([] {
-        for (bool const standard : {true, false}) {
-            memory_network network;
-            auto ends = network.make_pair();
-            tls_pair pair = shake_hands(ends.first, ends.second, {.standard_compatible = standard});
-            pair.server.send("last words");
-            ends.second.close();
-            check(pair.client.receive() == "last words", "what came before");
-            if (!standard) {
-                check_throws<weft::end_of_stream>([&] { pair.client.receive(); }, "the end");
-                check_throws<weft::end_of_stream>([&] { pair.client.receive(); }, "again");
-                continue;
-            }
-            std::string reason;
-            try {
-                pair.client.receive();
-            } catch (weft::broken_resource_error const& failure) {
-                try {
-                    std::rethrow_if_nested(failure);
-                } catch (weft::tls_error const& cause) {
-                    reason = cause.reason();
-                }
-            }
-            check(reason.find("unexpected eof") != reason.npos, "OpenSSL's reason: " + reason);
-            check_throws<weft::broken_resource_error>([&] { pair.client.receive(); }, "again");
-            check_throws<weft::broken_resource_error>([&] { pair.client.send("x"); },
-                                                      "sending, too");
-            check_error_queue_is_empty();
-            check_throws<weft::broken_resource_error>([&] { pair.client.close(); }, "TL11");
-            check_throws<weft::closed_resource_error>([&] { pair.client.receive(); }, "closed");
-            check_throws<weft::closed_resource_error>([&] { ends.first.receive(); }, "underneath");
-        }
-    });
-}
-
-TEST_CASE("TL9: unwrap() gives back the stream, and what came after the good-bye") {
-    run_test([] {
-        memory_network network;
-        auto ends = network.make_pair();
-        tls_pair pair = shake_hands(ends.first, ends.second);
-        weft::with_task_group([&](weft::task_group& group) {
-            group.start_soon([&] {
-                check(pair.server.receive() == "secret", "until now");
-                auto [transport, rest] = pair.server.unwrap();
-                check(rest.empty(), "nothing more came from the client");
-                transport.send("in plain text");
-            });
-            pair.client.send("secret");
-            auto [transport, rest] = pair.client.unwrap();
-            while (rest.size() < 13)
-                rest += transport.receive();
-            check(rest == "in plain text", "nothing is lost: " + rest);
-            check_throws<weft::closed_resource_error>([&] { pair.client.send("x"); }, "it is over");
-            check_throws<weft::closed_resource_error>([&] { pair.client.unwrap(); }, "once only");
-        });
-        pair.client.close();
-        ends.first.send("still open");
-        check(ends.second.receive() == "still open", "close() has nothing left to close");
-    });
-}
-
-TEST_CASE("TL9: what comes together with the good-bye is given back") {
-    explore(2, [] {
-        memory_network network({.least_delay = 1s});
-        auto ends = network.make_pair();
-        tls_pair pair = shake_hands(ends.first, ends.second);
-        weft::with_task_group([&](weft::task_group& group) {
-            group.start_soon([&] {
-                check_throws<weft::end_of_stream>([&] { pair.server.receive(); }, "the good-bye");
-                auto [transport, rest] = pair.server.unwrap();
-                transport.send("at once");
-            });
-            auto [transport, rest] = pair.client.unwrap();
-            check(rest + transport.receive() == "at once" || rest == "at once", "nothing is lost");
-        });
-    });
-}
-
-namespace {
-
-// Takes its time to close, and must be there as long.
-class slow_to_close final : public weft::byte_stream {
-public:
-    struct events {
-        weft::event go_on;
-        std::atomic<bool> is_closing = false;
-        std::atomic<bool> was_there = true;
-    };
-    slow_to_close(memory_network_stream to, events& of) : to_(std::move(to)), events_(&of) {}
-    slow_to_close(slow_to_close&& other) noexcept
-        : to_(std::move(other.to_)), events_(std::exchange(other.events_, nullptr)) {}
-    ~slow_to_close() override {
-        if (events_ != nullptr && events_->is_closing) events_->was_there = false;
-    }
-    using byte_send_stream::send;
-    std::size_t receive_some(weft::buffer target) override { return to_.receive_some(target); }
-    void send(weft::bytes_view data) override { to_.send(data); }
-    void send_eof() override { to_.send_eof(); }
-    void close() override {
-        events& of = *events_;
-        of.is_closing = true;
-        of.go_on.wait();
-        of.is_closing = false;
-        if (of.was_there) to_.close();
-    }
-
-private:
-    memory_network_stream to_;
-    events* events_;
-};
-
-} // namespace
-
-TEST_CASE("TL9, R4: unwrap() does not give away what close() is closing") {
-    run_test([] {
-        memory_network network;
-        auto ends = network.make_pair();
-        slow_to_close::events events;
-        tls_pair pair = shake_hands(slow_to_close(std::move(ends.first), events), ends.second);
-        weft::with_task_group([&](weft::task_group& group) {
-            group.start_soon([&] {
-                check_throws<weft::closed_resource_error>([&] { pair.client.unwrap(); }, "closed");
-            });
-            weft::wait_all_tasks_blocked();
-            group.start_soon([&] { pair.client.close(); });
-            weft::wait_all_tasks_blocked();
-            check(events.is_closing, "it has begun");
-            pair.server.unwrap(); // what unwrap() has waited for
-            weft::wait_all_tasks_blocked();
-            events.go_on.set();
-        });
-        check(events.was_there, "as long as close() needed it");
-        check_throws<weft::end_of_stream>([&] { ends.second.receive(); }, "closed underneath");
-    });
-}
-
-TEST_CASE("TL9, R4: unwrap() fails as closed when close() wakes it") {
-    run_test([] {
-        tls_pair pair = shake_hands();
-        weft::with_task_group([&](weft::task_group& group) {
-            group.start_soon([&] {
-                check_throws<weft::closed_resource_error>([&] { pair.client.unwrap(); }, "closed");
-            });
-            weft::wait_all_tasks_blocked();
-            pair.client.close();
-        });
-    });
-}
-
-TEST_CASE("TL9, M15: of unwrap() and close() at the same time one has the stream underneath") {
-    run_test({.workers = {2, 4}, .seeds = {0, 1, 2}, .times = 5}, [] {
-        memory_network network;
-        auto ends = network.make_pair();
-        tls_pair pair = shake_hands(std::move(ends.first), ends.second);
-        std::optional<weft::any_byte_stream> given;
-        weft::with_task_group([&](weft::task_group& group) {
-            group.start_soon([&] {
-                try {
-                    pair.server.unwrap();
-                } catch (weft::error const&) { // the client was closed instead
-                }
-            });
-            group.start_soon([&] { pair.client.close(); });
-            try {
-                given.emplace(pair.client.unwrap().first);
-            } catch (weft::closed_resource_error const&) { // close() was first
-            }
-        });
-        if (given) {
-            given->send("plain");
-            check(ends.second.receive() == "plain", "it is open");
-        }
-        check_throws<weft::closed_resource_error>([&] { pair.client.receive(); }, "either way");
-    });
-}
-
-TEST_CASE("R4, X8: who comes while close() says good-bye is told that the stream is closed") {
-    run_test([] {
-        tls_pair pair = shake_hands();
-        weft::bytes_view const parts[] = {"x", "y"};
-        weft::with_task_group([&](weft::task_group& group) {
-            group.start_soon([&] { pair.client.close(); });
-            weft::wait_all_tasks_blocked();
-            auto const expect_closed = [](auto call) {
-                check_throws<weft::closed_resource_error>(call, "closed, not busy");
-            };
-            expect_closed([&] { pair.client.receive(); });
-            expect_closed([&] { pair.client.send("x"); });
-            expect_closed([&] { pair.client.send(parts); });
-            expect_closed([&] { pair.client.unwrap(); });
-            pair.server.close(); // what the good-bye waits for
-        });
-    });
-}
-
-TEST_CASE("TL9: what is sent after our good-bye makes unwrap() fail") {
-    run_test({.workers = {1}, .seeds = {0}}, [] {
-        tls_pair pair = shake_hands();
-        pair.server.send("unread");
-        std::string reason;
-        try {
-            pair.client.unwrap();
-        } catch (weft::tls_error const& failure) {
-            reason = failure.reason();
-        }
-        check(reason == "application data after close notify", "OpenSSL's reason: " + reason);
-        check_error_queue_is_empty();
-    });
-}
-
-TEST_CASE("TL10: close() with a peer that says nothing is ended by cancellation, and has closed") {
-    run_test([] {
-        memory_network network;
-        auto ends = network.make_pair();
-        tls_pair pair = shake_hands(ends.first, ends.second);
-        check(!weft::move_on_after(10ms, [&] { pair.client.close(); }), "it waits");
-        check_throws<weft::closed_resource_error>([&] { ends.first.receive(); }, "it is closed");
-        weft::close_forcefully(pair.server);
-        check_throws<weft::closed_resource_error>([&] { ends.second.receive(); }, "this one, too");
-    });
-}
-
-TEST_CASE("TL10: where the standard does not count close() waits for nobody") {
-    run_test([] {
-        tls_pair pair = shake_hands({.standard_compatible = false});
-        pair.client.close();
-        check_throws<weft::end_of_stream>([&] { pair.server.receive(); }, "the end");
-        pair.server.close();
     });
 }
 
