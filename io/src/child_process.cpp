@@ -135,11 +135,12 @@ child_process::child_process(::pid_t pid, unique_fd pidfd, bool leads_group)
     : pid_(pid), leads_group_(leads_group), number_(pidfd.get()), pidfd_(std::move(pidfd)) {}
 
 child_process::~child_process() {
-    if (is_forked_child()) return; // somebody else's child
-    if (exit_code()) return;
-    signal_group(SIGKILL);
-    if (exit_code()) return;
-    reap_in_background(pid_);
+    kill();
+    if (!is_forked_child() && !exit_code()) reap_in_background(pid_);
+}
+
+void child_process::kill() noexcept {
+    if (!is_forked_child() && !exit_code()) signal_group(SIGKILL); // a forked child: somebody else's
 }
 
 // Under the lock. With the leader its number is given back to the kernel, unless there are members

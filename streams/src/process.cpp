@@ -88,12 +88,28 @@ struct process::state {
         if (from_stdout) from_stdout->close();
         if (from_stderr) from_stderr->close();
     }
+    void end() { // as a cancelled close() does
+        close_streams();
+        child->end(grace);
+    }
 };
 
-process::process(std::unique_ptr<state> fresh) : state_(std::move(fresh)) {}
+process::process(std::shared_ptr<state> fresh) : state_(std::move(fresh)) {}
 process::process(process&&) noexcept = default;
-process& process::operator=(process&&) noexcept = default;
-process::~process() = default;
+process& process::operator=(process&& other) noexcept {
+    if (this == &other) return *this;
+    drop();
+    state_ = std::move(other.state_);
+    return *this;
+}
+process::~process() { drop(); }
+
+// The last owner's end closes the streams and kills. Those that wait, or have waited a moment ago, are
+// owners, too: they are told by the end, and the streams stay as long.
+void process::drop() noexcept {
+    if (state_.use_count() > 1) state_->child->kill();
+    state_.reset();
+}
 
 process::state& process::open() const {
     if (state_ == nullptr) throw closed_resource_error("the process was moved from");
@@ -102,7 +118,11 @@ process::state& process::open() const {
 
 int process::pid() const { return open().child->pid(); }
 std::optional<int> process::returncode() const { return open().child->exit_code(); }
-int process::wait() { return open().child->wait(); }
+int process::wait() {
+    open();
+    auto const keep = state_; // somebody else may destroy this meanwhile
+    return keep->child->wait();
+}
 void process::send_signal(int number) { open().child->send_signal(number); }
 void process::terminate() { send_signal(SIGTERM); }
 void process::kill() { send_signal(SIGKILL); }
@@ -119,19 +139,15 @@ byte_receive_stream* process::stderr_stream() const {
     return stream ? &*stream : nullptr;
 }
 
-void process::end() {
-    state_->close_streams();
-    state_->child->end(state_->grace);
-}
-
 // Closing our ends also frees a child that is stuck on a full pipe.
 void process::close() {
-    if (state_ == nullptr) return;
-    state_->close_streams();
+    auto const keep = state_; // who is woken by it may destroy this
+    if (keep == nullptr) return;
+    keep->close_streams();
     try {
-        state_->child->wait();
+        keep->child->wait();
     } catch (...) { // cancelled
-        end();
+        keep->end();
         throw;
     }
 }
@@ -145,7 +161,7 @@ process open_process(command what, process_options options) {
     if (options.user || options.group || options.extra_groups)
         to_thread::run_sync([&] { detail::resolve_accounts(made.plan, options); });
     auto fresh =
-        std::make_unique<process::state>(detail::start_child(made.plan), options.grace_period);
+        std::make_shared<process::state>(detail::start_child(made.plan), options.grace_period);
     for (unique_fd& each : made.theirs)
         each.reset();
     if (made.ours[0]) fresh->to_stdin = detail::pipe_maker::sending(std::move(made.ours[0]));
@@ -174,7 +190,7 @@ completed_process run_process(command what, process_options options) {
             result.returncode = child.wait();
         });
     } catch (...) { // cancelled, or out of memory
-        child.end();
+        child.state_->end();
         throw;
     }
     child.close();

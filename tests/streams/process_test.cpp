@@ -206,6 +206,32 @@ TEST_CASE("SP7, SP8: a cancelled close() ends the process, and reaps it, before 
         5);
 }
 
+TEST_CASE("M15, SP17: who is woken by close() may destroy the process, which ends close() and wait()") {
+    run_with_processes(
+        [] {
+            auto child = std::make_unique<weft::process>(weft::open_process({"sleep", "1000"}));
+            weft::process& seen = *child;
+            std::atomic<int> over = 0;
+            weft::with_task_group([&](weft::task_group& group) {
+                group.start_soon([&] {
+                    auto& from = *seen.stdout_stream();
+                    check_throws<weft::closed_resource_error>([&] { from.receive(); }, "woken");
+                    child.reset();
+                    ++over;
+                });
+                group.start_soon([&] {
+                    check(seen.wait() == -SIGKILL, "killed by its owner's end");
+                    ++over;
+                });
+                weft::wait_all_tasks_blocked();
+                seen.close();
+                ++over;
+            });
+            check(over == 3, "nobody waits any more");
+        },
+        5);
+}
+
 TEST_CASE("SP8: who does not listen to SIGTERM is killed when the grace is over") {
     run_with_processes([] {
         weft::process deaf = weft::open_process(

@@ -141,7 +141,8 @@ private:
 ///               close(), cancelled, ends the process and its group: SIGTERM, after the grace
 ///               period SIGKILL; it is reaped before the cancellation goes on
 /// Destruction   closes the streams and kills the process and its group (SIGKILL) unless it has
-///               ended; run() does not return before it is reaped
+///               ended; run() does not return before it is reaped. Who is in wait() or close() hears
+///               of that end
 /// Source        AnyIO Process
 class process final : public resource {
 public:
@@ -174,11 +175,11 @@ private:
     struct state;
     friend process open_process(command, process_options);
     friend completed_process run_process(command, process_options);
-    explicit process(std::unique_ptr<state>);
+    explicit process(std::shared_ptr<state>);
     state& open() const;
-    void end(); // as a cancelled close() does
+    void drop() noexcept;
 
-    std::unique_ptr<state> state_;
+    std::shared_ptr<state> state_; // who waits keeps it
 };
 
 /// Starts a process, without a copy of this one. `input` and `check` are for run_process().

@@ -70,6 +70,8 @@ public:
     void send_signal(int number);
     /// To it, and to its whole process group if it leads one.
     void signal_group(int number) noexcept;
+    /// Kills it, with its group, unless it has ended. Waits for nothing.
+    void kill() noexcept;
 
     /// Ends it and its group: SIGTERM, and SIGKILL for what is left when the grace is over. Reaps
     /// it. Cancellation: none, it is shielded
