@@ -84,6 +84,7 @@ void group_state::adopt_from_outside(fiber& child) {
     if (!open_) refuse("no new tasks can be started in it");
     child.id = run_->new_task_id();
     if (child.stack_class == stack_classes::count) child.stack_class = std::uint8_t(run_->stack_class);
+    child.state.store(task_state::ready, std::memory_order_release); // pairs with reports: all is there
     admit(child);
 }
 
@@ -280,7 +281,6 @@ void start_record::start(new_task& task, group_state& destination) {
                         scope_access::of_start | scope_access::provisional);
     group.open(caller);
     auto const keep = shared_from_this();
-    bool cut_short = false;
     try {
         child_ = &task.block(); // before it runs: it may say started() before launch() returns
         add_reference(*child_); // it may end before it can be named
@@ -298,8 +298,8 @@ void start_record::start(new_task& task, group_state& destination) {
     }
     if (!settled) {
         phase expected = phase::pending;
-        cut_short = phase_.compare_exchange_strong(expected, phase::abandoned,
-                                                   std::memory_order_acq_rel); // pairs with started()
+        phase_.compare_exchange_strong(expected, phase::abandoned,
+                                       std::memory_order_acq_rel); // pairs with started()
         group.wait_until_settled("task_group::start", cancellable::no); // S9
     }
     while (!group.try_close(caller)) // nobody else starts tasks here
@@ -307,8 +307,8 @@ void start_record::start(new_task& task, group_state& destination) {
     moved = phase_.load(std::memory_order_acquire) == phase::moved; // pairs with started()
     if (moved) return;
     if (auto const error = group.first_error()) std::rethrow_exception(error); // S5
-    if (cut_short || (group.cancellation_escaped() && nearest_cancelled(caller) != nullptr))
-        throw_cancelled(caller);
+    // Also where the child was told first, and has ended of it in its own way.
+    if (!settled || nearest_cancelled(caller) != nullptr) throw_cancelled(caller);
     if (group.cancellation_escaped()) // one of its own, which is nobody's here
         throw_cut_short(("task '" + task_name(*child_) +
                          "' let a cancellation escape before task_status::started()")

@@ -27,12 +27,21 @@ constexpr std::size_t most_frames = 64;
 
 using frames = std::vector<void*>;
 
+// Numbers are unique within a run only.
+using task_key = std::pair<detail::runtime const*, std::uint64_t>;
+constexpr task_key top{nullptr, 0};
+
 struct seen_task {
+    detail::runtime const* run; // for comparing: it may have ended
     task_info info;
     std::string origin;
     std::string holder; // of the mutex it waits for
     frames stack;
 };
+
+task_key key_of(seen_task const& task) {
+    return {task.run, task.info.id};
+}
 
 // Of a fiber that is held by a reference. One that waits is kept from going on while its stack is walked
 // (wait_word, L1 and L2); so is its run from ending, and from being called quiet. Others run, or are in
@@ -71,14 +80,14 @@ std::vector<seen_task> look_at_tasks(detail::runtime const* of, tree_detail deta
     });
     std::vector<seen_task> seen;
     for (detail::fiber* each : held) {
-        seen_task task{detail::describe(*each), detail::describe_origin(*each), {}, {}};
+        seen_task task{each->runtime, detail::describe(*each), detail::describe_origin(*each), {}, {}};
         if (task.info.state == task_state::waiting) task.holder = detail::describe_holder(*each);
         if (detail_wanted == tree_detail::waits_and_stacks) task.stack = stack_of(*each);
         detail::release_reference(*each);
         if (task.info.state != task_state::finished) seen.push_back(std::move(task));
     }
     std::sort(seen.begin(), seen.end(), [](seen_task const& left, seen_task const& right) {
-        return left.info.id < right.info.id;
+        return key_of(left) < key_of(right);
     });
     return seen;
 }
@@ -108,16 +117,16 @@ class tree_writer {
 public:
     tree_writer(std::ostream& out, tree_detail wanted) : out_(out), wanted_(wanted) {}
 
-    void add(std::uint64_t parent, seen_task const& task) { children_.emplace(parent, &task); }
+    void add(task_key const& parent, seen_task const& task) { children_.emplace(parent, &task); }
 
-    void write(std::uint64_t parent, std::size_t depth) {
+    void write(task_key const& parent, std::size_t depth) {
         auto const [first, last] = children_.equal_range(parent);
         for (auto place = first; place != last; ++place) {
             seen_task const& task = *place->second;
             out_ << std::string(2 * depth, ' ');
             write_line(task);
             if (!task.stack.empty()) write_stack(task, 2 * depth + 4);
-            write(task.info.id, depth + 1);
+            write(key_of(task), depth + 1);
         }
     }
 
@@ -152,7 +161,7 @@ private:
 
     std::ostream& out_;
     tree_detail const wanted_;
-    std::multimap<std::uint64_t, seen_task const*> children_;
+    std::multimap<task_key, seen_task const*> children_;
     std::map<frames, std::uint64_t> stacks_; // and who had it first
     std::unordered_map<void*, std::string> names_;
 };
@@ -178,16 +187,15 @@ void detail::write_tasks(std::ostream& out, tree_detail wanted) {
     std::vector<seen_task> const tasks = look_at_tasks(run_here(), wanted);
     tree_writer tree(out, wanted);
     for (seen_task const& task : tasks) {
-        // A parent that has ended meanwhile, or belongs to another run: shown at the top.
-        std::uint64_t const parent = task.info.parent_id.value_or(0);
+        task_key const parent(task.run, task.info.parent_id.value_or(0));
         auto const place = std::lower_bound(
             tasks.begin(), tasks.end(), parent,
-            [](seen_task const& other, std::uint64_t id) { return other.info.id < id; });
-        bool const known = place != tasks.end() && place->info.id == parent;
-        tree.add(known ? parent : 0, task);
+            [](seen_task const& other, task_key const& key) { return key_of(other) < key; });
+        bool const known = place != tasks.end() && key_of(*place) == parent;
+        tree.add(known ? parent : top, task); // unknown: it has ended meanwhile
     }
     out << tasks.size() << " tasks\n";
-    tree.write(0, 0);
+    tree.write(top, 0);
 }
 
 run_statistics get_run_statistics() {

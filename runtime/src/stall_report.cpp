@@ -65,11 +65,13 @@ void on_signal(int number, siginfo_t* info, void* context) noexcept {
         worker* const here = this_worker();
         the_question.task = nullptr;
         the_question.count = 0;
-        // Still the same stretch: it is not about to switch, and its stack can be walked.
-        if (here != nullptr && here == the_question.of && here->current != nullptr &&
-            here->tick.load(std::memory_order_relaxed) == the_question.tick) { // our own
-            the_question.task = here->current;
-            add_reference(*here->current);
+        fiber* const task = here != nullptr && here == the_question.of ? here->current : nullptr;
+        // Still the same stretch: the task is not about to switch, nor has it ended, which would leave its
+        // block to others; and its stack can be walked.
+        if (task != nullptr && task->state.load(std::memory_order_relaxed) == task_state::running && // our own
+            here->tick.load(std::memory_order_relaxed) == the_question.tick) {                      //  "
+            the_question.task = task;
+            add_reference(*task);
             the_question.count =
                 ::backtrace(the_question.frames.data(), int(the_question.frames.size()));
         }
@@ -138,7 +140,8 @@ void stall_detector::look(time_point now) noexcept {
         worker& each = *run_.workers[number];
         watched& seen = workers_[number];
         std::uint32_t const tick = each.tick.load(std::memory_order_relaxed); // does it move?
-        if (tick != seen.tick || run_.idle.is_asleep(unsigned(number))) {
+        // 0: it has not begun.
+        if (tick == 0 || tick != seen.tick || run_.idle.is_asleep(unsigned(number))) {
             seen = {tick, now, false};
         } else if (!seen.reported && now - seen.since >= threshold_) {
             seen.reported = true;

@@ -93,6 +93,7 @@ group_state* end_task(fiber& of, outcome how, std::exception_ptr error,
     if (error != nullptr) group->child_failed(of, std::move(error));
     fiber* const ended = &of;
     group->children_ended(&ended, 1, cancellation_escaped);
+    this_worker()->current = nullptr; // nobody finds the block here while it goes to the next task
     release_reference(of);
     return nullptr;
 }
@@ -335,12 +336,13 @@ fiber& new_task::launch(group_state& group, cancel_scope* base) {
     made.parent_id = group.host_id();
     fiber* const spawner = here != nullptr ? here->current : nullptr;
     made.context_variables = inherit_context(spawner);
-    made.state.store(task_state::ready, std::memory_order_release); // pairs with reports
     try {
-        if (at_home)
+        if (at_home) {
+            made.state.store(task_state::ready, std::memory_order_release); // pairs with reports
             group.adopt(made);
-        else
+        } else {
             group.adopt_from_outside(made); // from here on the child keeps the run from ending
+        }
     } catch (...) {
         std::lock_guard const guard(made.scopes); // from here on nobody adds a reference
         made.state.store(task_state::finished, std::memory_order_release); // pairs with reports

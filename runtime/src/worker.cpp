@@ -44,8 +44,6 @@ worker::~worker() {
 // ---- switching -----------------------------------------------------------------------------------
 
 inline void worker::become(fiber& resumed) noexcept {
-    current = &resumed;
-
     exception_globals& globals = *exceptions;
     globals.caught = resumed.caught_exceptions;
     globals.uncaught = resumed.uncaught_exceptions;
@@ -56,8 +54,8 @@ inline void worker::become(fiber& resumed) noexcept {
 
 inline void* worker::switch_context_to(fiber* next) noexcept {
     void* const context = next != nullptr ? next->context : scheduler_context;
+    current = next; // the one that is left may soon run, and end, elsewhere: signal handlers look here
     if (next == nullptr) {
-        current = nullptr;
         *exceptions = {};
     } else if (next->stage == stack_stage::bound) {
         starting = next; // its stack waits in run_new_stack()
@@ -170,6 +168,7 @@ void worker::run_new_stack(void* from) noexcept {
             bool const pinned =
                 task->pinned_to.load(std::memory_order_relaxed) != fiber::any_worker; //  "
             here->pinned_tasks += pinned;
+            here->current = task;
             here->become(*task);
             group_state* const group = run_task(*task);
             here = this_worker();

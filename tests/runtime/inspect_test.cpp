@@ -1,6 +1,7 @@
 #include "support/gate.hpp"
 #include "support/run_test.hpp"
 
+#include <weft/runtime/blocking_region.hpp>
 #include <weft/runtime/cancel_scope.hpp>
 #include <weft/runtime/inspect.hpp>
 #include <weft/runtime/lowlevel.hpp>
@@ -19,6 +20,7 @@
 #include <thread>
 #include <type_traits>
 #include <utility>
+#include <vector>
 
 using namespace weft;
 using namespace weft::test;
@@ -281,6 +283,75 @@ TEST_SUITE("runtime.inspect") {
             stop = true;
             looker.join();
         });
+    }
+
+    TEST_CASE("TI7: a task that a thread is starting is seen with its number, or not yet") {
+        run_test({.workers = {1, 2}, .seeds = {}}, [] {
+            std::atomic<bool> stop{false};
+            with_task_group([&](task_group& group) {
+                blocking_region region;
+                std::thread looker([&] {
+                    while (!stop) {
+                        for (task_info const& each : get_running_tasks())
+                            if (each.id == 0 || each.id == each.parent_id) std::abort();
+                        std::ostringstream text;
+                        dump_tasks(text);
+                    }
+                });
+                std::vector<std::thread> starters;
+                for (int number = 0; number < 3; ++number)
+                    starters.emplace_back([&] {
+                        for (int task = 0; task < 2'000; ++task)
+                            group.start_soon([] {});
+                    });
+                for (std::thread& each : starters)
+                    each.join();
+                stop = true;
+                looker.join();
+            });
+        });
+    }
+
+    TEST_CASE("TI2: runs with tasks of the same numbers are told apart in the tree") {
+        std::atomic<int> ready{0};
+        std::atomic<bool> leave{false};
+        std::thread runs[2];
+        for (int number = 0; number < 2; ++number)
+            runs[number] = std::thread([&, number] {
+                run({.workers = 1}, [&] {
+                    with_task_group([&](task_group& group) {
+                        group.start_soon({.name = "parent " + std::to_string(number)}, [&] {
+                            with_task_group([&](task_group& inner) {
+                                inner.start_soon({.name = "child " + std::to_string(number)},
+                                                 [] { sleep_forever(); });
+                                wait_all_tasks_blocked();
+                                ++ready;
+                                while (!leave)
+                                    weft::sleep(100us);
+                                inner.cancel();
+                            });
+                        });
+                    });
+                });
+            });
+        while (ready < 2)
+            std::this_thread::yield();
+        std::ostringstream out;
+        dump_tasks(out);
+        leave = true;
+        for (std::thread& each : runs)
+            each.join();
+        std::string const text = out.str();
+        for (std::string const number : {"0", "1"}) {
+            std::size_t const parent = text.find("parent " + number);
+            std::size_t const child = text.find("child " + number);
+            REQUIRE(parent != std::string::npos);
+            REQUIRE(child != std::string::npos);
+            CHECK(text.find("parent " + number, parent + 1) == std::string::npos);
+            CHECK(text.find("child " + number, child + 1) == std::string::npos);
+            std::size_t const other = text.find("parent " + std::string(number == "0" ? "1" : "0"));
+            CHECK((parent < child) != (parent < other && other < child));
+        }
     }
 
     TEST_CASE("TI2: listing and dumping 20,000 tasks takes no more than seconds") {

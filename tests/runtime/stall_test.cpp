@@ -1,4 +1,6 @@
 #include <weft/runtime/blocking_region.hpp>
+#include <weft/runtime/exception_group.hpp>
+#include <weft/runtime/inspect.hpp>
 #include <weft/runtime/lowlevel.hpp>
 #include <weft/runtime/task_group.hpp>
 #include <weft/runtime/time.hpp>
@@ -8,9 +10,13 @@
 
 #include <doctest/doctest.h>
 
+#include <algorithm>
 #include <chrono>
 #include <ctime>
 #include <semaphore>
+#include <stdexcept>
+#include <string>
+#include <vector>
 
 using namespace weft;
 using namespace weft::test;
@@ -88,6 +94,48 @@ TEST_SUITE("runtime.stall") {
         CHECK(heard.count("'busy'") == 1);
         CHECK(heard.count("'blocks'") == 0);
     }
+
+#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
+    namespace {
+    // To give its memory back takes longer than the threshold.
+    struct large_body {
+        static constexpr std::size_t size = 256 << 20;
+        large_body() noexcept {}
+        large_body(large_body const&) noexcept {}
+        void operator()() {
+            for (std::size_t at = 0; at < size; at += 4096) {
+                static_cast<char volatile*>(memory)[at] = 1;
+                if (at % (64 << 10) == 0) lowlevel::checkpoint();
+            }
+            throw std::runtime_error("large");
+        }
+        char memory[size];
+    };
+    large_body const a_large_body;
+    } // namespace
+
+    TEST_CASE("A worker that is slow to give a dead task back is none that a task keeps: no two share a block") {
+        mistakes_heard const heard;
+        run({.workers = 1, .stall_threshold = 2ms}, [&] {
+            CHECK_THROWS_AS(
+                with_task_group([](task_group& group) { group.start_soon(a_large_body); }),
+                exception_group);
+            with_task_group([](task_group& group) {
+                group.start_soon({.name = "first"}, [] { sleep_forever(); }); // in the same block
+                weft::sleep(20ms); // the monitor has told what it has to tell
+                group.start_soon({.name = "second"}, [] { sleep_forever(); });
+                wait_all_tasks_blocked();
+                std::vector<task_info> const tasks = get_running_tasks();
+                for (std::string const name : {"first", "second"})
+                    CHECK(std::count_if(tasks.begin(), tasks.end(), [&](task_info const& task) {
+                              return task.name == name;
+                          }) == 1);
+                group.cancel();
+            });
+        });
+        CHECK(heard.count("'first'") == 0);
+    }
+#endif
 
     TEST_CASE("Nothing is reported without a threshold, nor under sim") {
         mistakes_heard const heard;

@@ -143,6 +143,31 @@ TEST_SUITE("runtime.start_cancel") {
         });
     }
 
+    TEST_CASE("S9: a child that is told first and ends without a word does not hide the caller's cancellation") {
+        run_test({.times = 20}, [] {
+            for (bool const late : {false, true}) {
+                std::atomic<bool> was_cancelled{false};
+                with_task_group([&](task_group& group) {
+                    move_on_after(100us, [&] {
+                        try {
+                            group.start([&](task_status<>&) {
+                                try {
+                                    sleep_forever();
+                                } catch (cancelled const&) { // swallowed: it just ends
+                                    if (late) shielded([] { weft::sleep(100us); });
+                                }
+                            });
+                        } catch (cancelled const&) {
+                            was_cancelled = true;
+                            throw;
+                        }
+                    });
+                });
+                check(was_cancelled, "cancelled, not: ended without calling started()");
+            }
+        });
+    }
+
     TEST_CASE("S9: an error of the child's clean-up leaves from the cancelled start") {
         run_test([] {
             cancel_scope scope;
