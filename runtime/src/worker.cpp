@@ -34,7 +34,7 @@ void pause_for(std::int64_t time) noexcept {
 worker::worker(runtime& run, unsigned number, unsigned workers)
     : run_of(run), index(number), alone(workers == 1), simulated(run.sim != nullptr), poll(make_epoll_poller()),
       next_id((std::uint64_t(number) + 1) << 40), random(0x9e3779b97f4a7c15u * (number + 1)),
-      spin_time(longest_spin), spawned(alone), timers(std::uint16_t(number)) {}
+      spin_time(longest_spin), slot(alone), spawned(alone), timers(std::uint16_t(number)) {}
 
 worker::~worker() {
     fibers.give_all();
@@ -222,10 +222,10 @@ void worker::give_up(fiber& unstarted) noexcept {
 inline fiber* worker::next_fiber() noexcept {
     std::uint32_t const now = tick.load(std::memory_order_relaxed) + 1; // one writer
     tick.store(now, std::memory_order_relaxed);                          //  "
-    if (next_slot.load(std::memory_order_relaxed) != nullptr && // the exchange decides
-        now % ticks_between_clock_reads != 0 && now % ticks_between_injection_looks != 0 &&
+    if (!slot.is_empty() && now % ticks_between_clock_reads != 0 &&
+        now % ticks_between_injection_looks != 0 &&
         pinned_count.load(std::memory_order_relaxed) == 0 && is_slots_turn()) // exact for our own pushes
-        if (fiber* const woken = exchange_slot(nullptr)) return woken;
+        if (fiber* const woken = slot.exchange(nullptr)) return woken;
     return search_queues(now);
 }
 
@@ -251,8 +251,8 @@ fiber* worker::search_queues(std::uint32_t now) noexcept {
     if (pinned_wait) pinned_turn = !pinned_turn;
     if (pinned_wait && pinned_turn)
         if (fiber* const pinned = take_pinned()) return pinned;
-    if (next_slot.load(std::memory_order_relaxed) != nullptr && is_slots_turn()) // the exchange decides
-        if (fiber* const woken = exchange_slot(nullptr)) return woken;
+    if (!slot.is_empty() && is_slots_turn())
+        if (fiber* const woken = slot.exchange(nullptr)) return woken;
     slot_streak = 0;
     if (std::exchange(prefer_new, false))
         if (fiber* const newest = spawned.pop_newest()) return newest;
@@ -262,7 +262,7 @@ fiber* worker::search_queues(std::uint32_t now) noexcept {
         return first;
     }
     if (fiber* const newest = spawned.pop_newest()) return newest;
-    if (fiber* const woken = exchange_slot(nullptr)) return woken;
+    if (fiber* const woken = slot.exchange(nullptr)) return woken;
     if (pinned_wait)
         if (fiber* const pinned = take_pinned()) return pinned;
     return run_of.injection.empty() ? nullptr : take_injected();
@@ -275,23 +275,14 @@ void worker::push_ready(fiber& runnable) noexcept {
     overflow.push_own(runnable);
 }
 
-inline fiber* worker::exchange_slot(fiber* with) noexcept {
-    if (!alone) return next_slot.exchange(with, std::memory_order_acq_rel); // pairs with thieves
-    fiber* const before = next_slot.load(std::memory_order_relaxed); // nobody else looks
-    next_slot.store(with, std::memory_order_relaxed);                //  "
-    return before;
-}
-
-// Only we fill the slot, others but empty it: one that is empty stays so, and a store is enough.
 void worker::push_woken(fiber& runnable) noexcept {
-    if (simulated || next_slot.load(std::memory_order_relaxed) != nullptr) [[unlikely]] // only we fill it
-        return push_woken_behind(runnable);
-    next_slot.store(&runnable, std::memory_order_release); // pairs with thieves, has_work_for_all()
+    if (simulated || !slot.fill(&runnable)) [[unlikely]]
+        push_woken_behind(runnable);
 }
 
 [[gnu::noinline]] void worker::push_woken_behind(fiber& runnable) noexcept {
     if (simulated) return run_of.sim->push(runnable);
-    fiber* const displaced = exchange_slot(&runnable);
+    fiber* const displaced = slot.exchange(&runnable);
     if (displaced == nullptr) return; // run next by us: nobody need be woken for it
     push_ready(*displaced);
     if (run_of.workers.size() > 1) run_of.notify();
@@ -371,8 +362,7 @@ bool worker::has_work() const noexcept {
 }
 
 bool worker::has_work_for_all() const noexcept {
-    return !ready.empty() || !spawned.empty() || !overflow.empty() ||
-           next_slot.load(std::memory_order_acquire) != nullptr; // pairs with push_woken()
+    return !ready.empty() || !spawned.empty() || !overflow.empty() || slot.looks_full();
 }
 
 // ---- work from elsewhere -------------------------------------------------------------------------
@@ -452,12 +442,12 @@ fiber* worker::steal_for(worker& thief, bool desperate) noexcept {
         pause_for(time_before_few_are_stolen);
         if (fiber* const stolen = thief.take_spawns_of(*this)) return stolen;
     }
-    if (next_slot.load(std::memory_order_relaxed) == nullptr) return nullptr; // a hint
+    if (slot.is_empty()) return nullptr;
     // Give the owner the time of a cache miss or two; a pair that plays ping-pong is left alone.
     std::uint32_t const before = tick.load(std::memory_order_relaxed); // a hint
     pause_for(time_before_slot_is_stolen);
     if (tick.load(std::memory_order_relaxed) != before) return nullptr; // a hint
-    return next_slot.exchange(nullptr, std::memory_order_acq_rel); // pairs with push_woken()
+    return slot.steal();
 }
 
 // The newest of the oldest; the others go to the own list, in their order.

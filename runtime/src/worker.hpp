@@ -8,6 +8,7 @@
 #include "this_thread.hpp"
 #include "timer_heap.hpp"
 
+#include <weft/runtime/detail/next_slot.hpp>
 #include <weft/runtime/detail/poller.hpp>
 
 #include <atomic>
@@ -120,7 +121,7 @@ struct alignas(128) worker {
 
     ready_ring ready;
     injection_queue overflow{injection_queue::producers::one}; // ready ones that the ring has no room for
-    alignas(64) std::atomic<fiber*> next_slot = nullptr;
+    alignas(64) next_slot<fiber*> slot;
     spawn_list spawned; // of tasks that nobody has begun
     alignas(64) spinlock<lock_rank::run_queue> pinned_lock;
     fiber* pinned_first = nullptr;
@@ -141,7 +142,6 @@ private:
     bool is_slots_turn() noexcept;
     void push_woken_behind(fiber&) noexcept;
     fiber* take_pinned() noexcept;
-    fiber* exchange_slot(fiber* with) noexcept;
     fiber* take_from(injection_queue&) noexcept;
     void refill_ring() noexcept;
     fiber* take_injected() noexcept;

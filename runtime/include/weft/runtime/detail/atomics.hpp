@@ -7,7 +7,7 @@ namespace weft { namespace detail {
 
 /// The real machine: what the lock-free protocols are compiled with in the library.
 ///
-/// The protocols of this directory (wait_word, idle_word, readiness_word, descriptor_word) are
+/// The protocols of this directory (wait_word, idle_word, readiness_word, descriptor_word, next_slot) are
 /// templates over such a policy, so that the model checker runs the very headers that ship. They keep
 /// to C++14 for its sake.
 struct hardware_atomics {
