@@ -128,13 +128,11 @@ encoding::mark_found encoding::take_mark(std::string_view& text, bool is_all) co
 }
 
 converter::converter(encoding const& of, std::string const& to, std::string const& from)
-    : handle_(open_conversion(to, from)) {
+    : handle_(open_conversion(to, from)), to_(to), from_(from) {
     if (handle_ == nullptr) refuse(of.name);
 }
 
-converter::~converter() {
-    if (handle_ != nullptr) ::iconv_close(handle_);
-}
+void converter::closer::operator()(void* handle) const { ::iconv_close(handle); }
 
 converter::stopped converter::convert(std::string_view& input, std::string& output) {
     char* from = const_cast<char*>(input.data()); // iconv() does not write there
@@ -143,21 +141,42 @@ converter::stopped converter::convert(std::string_view& input, std::string& outp
         std::array<char, 4096> space;
         char* to = space.data();
         std::size_t free = space.size();
-        std::size_t const result = ::iconv(handle_, &from, &left, &to, &free);
+        std::size_t const result = ::iconv(handle_.get(), &from, &left, &to, &free);
         int const error = errno;
         output.append(space.data(), space.size() - free);
         input = input.substr(input.size() - left);
         if (result != std::size_t(-1)) return stopped::at_end;
         if (error == EINVAL) return stopped::at_incomplete;
-        if (error != E2BIG) return stopped::at_invalid;
+        if (error == E2BIG) continue;
+        if (keeps_letters()) finish(output);
+        return stopped::at_invalid;
     }
+}
+
+// iconv does not tell. A letter that is kept says nothing until there is a reset. Encodings with
+// shifts have octets that say nothing, too, but after those a reset says nothing either: it is not
+// for them, as it would end the shift.
+bool converter::keeps_letters() {
+    if (keeps_letters_) return *keeps_letters_;
+    converter other({.name = from_, .iconv_name = {}}, to_, from_);
+    other.keeps_letters_ = keeps_letters_ = false;
+    for (int octet = 0; octet < 256 && !*keeps_letters_; ++octet) {
+        char const letter = char(octet);
+        std::string_view input(&letter, 1);
+        std::string at_once;
+        bool const accepted = other.convert(input, at_once) == stopped::at_end;
+        std::string kept;
+        other.finish(kept);
+        keeps_letters_ = accepted && at_once.empty() && !kept.empty();
+    }
+    return *keeps_letters_;
 }
 
 void converter::finish(std::string& output) {
     std::array<char, 64> space; // an escape sequence has a few octets
     char* to = space.data();
     std::size_t free = space.size();
-    ::iconv(handle_, nullptr, nullptr, &to, &free);
+    ::iconv(handle_.get(), nullptr, nullptr, &to, &free);
     output.append(space.data(), space.size() - free);
 }
 

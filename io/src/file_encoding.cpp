@@ -78,6 +78,7 @@ void transcoder::substitute(std::string_view& rest, std::string& out) {
 std::size_t transcoder::convert(std::string_view input, bool at_end, std::string& out) {
     bool const encodes = way_ == way::encodes;
     std::string_view rest = input;
+    std::size_t const before = out.size();
     if (input.empty() && !encodes) {
         if (at_end && !encoding_.is_utf8) converter_.finish(out);
         return 0;
@@ -96,7 +97,8 @@ std::size_t transcoder::convert(std::string_view input, bool at_end, std::string
             converter::stopped const why = converter_.convert(rest, out);
             if (why == converter::stopped::at_end) break;
             if (why == converter::stopped::at_incomplete && !at_end) break;
-            bool const good_before = rest.size() < input.size();
+            // A letter that was kept comes before it, too, though no octet of the input does.
+            bool const good_before = rest.size() < input.size() || out.size() > before;
             if (errors_ == text_errors::strict && !encodes && good_before) break;
             substitute(rest, out);
         }

@@ -22,7 +22,8 @@ using weft::test::check;
 
 constexpr std::string_view encodings[] = {
     "utf-8",   "utf-8-sig", "utf-16",    "utf-16-le",   "utf-16-be", "utf-32", "utf-32-be",
-    "latin-1", "ascii",     "shift_jis", "iso-2022-jp", "gb18030",   "utf-7",  "euc-kr"};
+    "latin-1", "ascii",     "shift_jis", "iso-2022-jp", "gb18030",   "utf-7",  "euc-kr",
+    "cp1255",  "cp1258"};
 
 unsigned seeds() {
     char const* const text = std::getenv("WEFT_FUZZ_SEEDS");

@@ -193,6 +193,31 @@ TEST_CASE("TX2: replace puts one character for each thing that is wrong, ignore 
     });
 }
 
+TEST_CASE("TX2: a letter that an accent may follow stays in front of what is no text") {
+    run_test({.workers = {1}}, [] {
+        expect_decoded("a\x8a"
+                       "b",
+                       "cp1258", "replace",
+                       "a\ufffd"
+                       "b");
+        expect_decoded("za\x8a\xec", "cp1258", "ignore", "za\u0301");
+        expect_decoded("\xe0\xd9", "cp1255", "replace", "\u05d0\ufffd");
+        expect_decoded("\x1b$B\xff$\"\x1b(B", "iso-2022-jp", "replace", "\ufffd\u3042");
+        for (std::string const& cut : {"za"s, "z"s}) {
+            auto pipe = make_pipe();
+            weft::text_receive_stream reader(pipe.receive, "cp1258");
+            pipe.send.send(cut);
+            pipe.send.send("za\x8a"s.substr(cut.size()));
+            std::string text;
+            while (text.size() < 2)
+                text += reader.receive();
+            check(text == "za", "what comes before it");
+            for (int time = 0; time < 2; ++time)
+                check_throws<weft::unicode_error>([&] { reader.receive(); }, "again and again");
+        }
+    });
+}
+
 TEST_CASE("TX2: no such encoding, no such way with errors") {
     auto pipe = make_pipe();
     for (char const* const name : {"no-such-thing", "", "utf-8//TRANSLIT", "utf-16/"}) {

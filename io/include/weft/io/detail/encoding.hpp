@@ -1,9 +1,10 @@
 #pragma once
 
 #include <cstddef>
+#include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
-#include <utility>
 
 namespace weft::detail {
 
@@ -32,21 +33,25 @@ public:
     converter() = default;
     /// By iconv's names. Errors: lookup_error, naming the encoding
     converter(encoding const& of, std::string const& to, std::string const& from);
-    converter(converter&& other) noexcept : handle_(std::exchange(other.handle_, nullptr)) {}
-    converter& operator=(converter&& other) noexcept {
-        std::swap(handle_, other.handle_);
-        return *this;
-    }
-    ~converter();
 
     enum class stopped : unsigned char { at_end, at_invalid, at_incomplete };
-    /// Converts up to the end or to what cannot be converted; `input` begins there afterwards.
+    /// Converts up to the end or to what cannot be converted; `input` begins there afterwards. A
+    /// letter is kept if an accent may follow it, but not in front of what is invalid.
     stopped convert(std::string_view& input, std::string& output);
     /// Back to the beginning; what that takes is put out.
     void finish(std::string& output);
 
 private:
-    void* handle_ = nullptr; // an iconv_t; null: none
+    struct closer {
+        void operator()(void* handle) const;
+    };
+
+    bool keeps_letters();
+
+    std::unique_ptr<void, closer> handle_; // an iconv_t
+    std::string to_;
+    std::string from_;
+    std::optional<bool> keeps_letters_; // none: nobody had to know
 };
 
 } // namespace weft::detail
