@@ -157,10 +157,12 @@ public:
     std::size_t read(buffer target) override {
         settle();
         if (order_unknown_) find_order();
-        while (decoded_.empty()) {
-            std::size_t const count = read_raw(chunk);
-            raw_.erase(0, decoder_.convert(raw_, count == 0, decoded_));
-            if (count == 0 && decoded_.empty() && raw_.empty()) return 0;
+        for (bool at_end = false; decoded_.empty();) {
+            // What is there may do, or be an error: more can be a long time coming.
+            raw_.erase(0, decoder_.convert(raw_, at_end, decoded_));
+            if (!decoded_.empty()) break;
+            if (at_end && raw_.empty()) return 0;
+            at_end = read_raw(chunk) == 0;
         }
         std::size_t const count = std::min(target.size(), decoded_.size());
         decoded_.copy(reinterpret_cast<char*>(target.data()), count);
@@ -210,7 +212,7 @@ public:
 
     std::uint64_t seek(std::int64_t offset, int whence) override {
         settle();
-        if (whence == SEEK_CUR && (offset != 0 || is_inside())) refuse_position();
+        if (whence == SEEK_CUR && seekable() && (offset != 0 || is_inside())) refuse_position();
         std::uint64_t const at = inner_->seek(offset, whence);
         if (whence == SEEK_CUR) return at; // in the middle of what it was doing
         raw_.clear();

@@ -3,12 +3,22 @@
 #include "io/scratch.hpp"
 #include "support/run_test.hpp"
 
+#include <weft/io/descriptor.hpp>
 #include <weft/io/path.hpp>
+#include <weft/runtime/cancel_scope.hpp>
+#include <weft/runtime/task_group.hpp>
+#include <weft/sync/event.hpp>
 
 #include <doctest/doctest.h>
 
+#include <chrono>
 #include <stdexcept>
 #include <string>
+#include <system_error>
+#include <utility>
+
+#include <fcntl.h>
+#include <unistd.h>
 
 namespace {
 
@@ -19,9 +29,83 @@ using weft::test::check;
 using weft::test::check_throws;
 using weft::test::run_test;
 
+bool fails_with(std::errc error, auto call) {
+    try {
+        call();
+    } catch (std::system_error const& failure) {
+        return failure.code() == error;
+    }
+    return false;
+}
+
+bool is_unsupported(auto call) { return fails_with(std::errc::operation_not_supported, call); }
+bool is_invalid_seek(auto call) { return fails_with(std::errc::invalid_seek, call); }
+
+struct text_pipe {
+    file in; // text in an encoding
+    file out;
+};
+
+text_pipe make_text_pipe(std::string const& encoding) {
+    int ends[2];
+    check(::pipe2(ends, O_CLOEXEC) == 0, "a pipe");
+    weft::unique_fd const end(ends[0]);
+    file out = weft::wrap_file(ends[1]);
+    return {open_file("/dev/fd/" + std::to_string(end.get()), "r", {.encoding = encoding}),
+            std::move(out)};
+}
+
+// A call that waits for the other side does so in a thread, where nothing but that side ends it.
+void check_no_wait(text_pipe& pipe, auto calls) {
+    weft::event done;
+    bool in_time = false;
+    weft::with_task_group([&](weft::task_group& group) {
+        group.start_soon([&] {
+            weft::move_on_after(std::chrono::seconds(5), [&] {
+                done.wait();
+                in_time = true;
+            });
+            if (!in_time) pipe.out.close();
+        });
+        calls();
+        done.set();
+    });
+    check(in_time, "it does not wait for the other side");
+}
+
 } // namespace
 
 TEST_SUITE_BEGIN("io.file_encoding");
+
+TEST_CASE("AF3, FS3: tell() of text from a pipe is refused at once and holds nothing back") {
+    run_test({.workers = {1, 2}, .seeds = {}}, [] {
+        text_pipe pipe = make_text_pipe("latin-1");
+        pipe.out.write("one\n");
+        check(pipe.in.readline() == "one\n", "what there is");
+        check_no_wait(pipe, [&] {
+            check(is_invalid_seek([&] { pipe.in.tell(); }), "tell()");
+            check(is_invalid_seek([&] { pipe.in.seek(0, SEEK_CUR); }), "seek()");
+            check(is_invalid_seek([&] { pipe.in.seek(0); }), "seek()");
+        });
+        pipe.out.write("two\nthree");
+        check(pipe.in.readline() == "two\n", "as it comes");
+        check(is_invalid_seek([&] { pipe.in.tell(); }), "in the middle of it");
+        pipe.out.close();
+        check(pipe.in.read() == "three", "to the end");
+    });
+}
+
+TEST_CASE("AF2, FS3: an error in what a pipe has given is told without waiting for more") {
+    run_test({.workers = {1, 2}, .seeds = {}}, [] {
+        text_pipe pipe = make_text_pipe("ascii");
+        pipe.out.write("good\xff");
+        check(pipe.in.read(4) == "good", "what is good");
+        check_no_wait(pipe, [&] {
+            for (int i = 0; i < 2; ++i)
+                check_throws<std::invalid_argument>([&] { pipe.in.read(1); }, "the error");
+        });
+    });
+}
 
 TEST_CASE("AF2, TX2: a letter that an accent may follow stays in front of what is no text") {
     scratch const place;
