@@ -49,6 +49,8 @@ public:
     virtual bool lent() const { return false; } ///< somebody goes on with it after close()
     /// False: what is read has no position, only where the device stands with nothing read ahead.
     virtual bool has_positions() const { return true; }
+    /// write() might get into the middle of something: seek(0, SEEK_CUR) finds out, and refuses. Now
+    virtual bool may_be_inside() const { return false; }
     virtual bool may_gather() const { return false; } ///< whether writing may be put off
     /// How much a reader may find. Blocks.
     virtual std::uint64_t size_hint() const { return 0; }

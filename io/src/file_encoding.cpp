@@ -242,14 +242,16 @@ public:
     bool in_memory() const override { return inner_->in_memory() && !owes(); }
     bool has_positions() const override { return false; }
 
+    // Behind the last of what was read the decoder may be in the middle of a shift, or have kept a
+    // letter for the accent that may follow; the end, which ends these, has to be seen.
+    bool may_be_inside() const override { return inside_ && seekable() && !holds_text(); }
+
 private:
     bool holds_text() const { return !decoded_.empty() || !raw_.empty(); }
 
-    // Whether the device stands where a decoder could not begin. Behind the last of what was read it
-    // may be in the middle of a shift, or have kept a letter for the accent that may follow; the
-    // end, which ends these, has to be seen.
+    // Whether the device stands where a decoder could not begin.
     bool is_inside() {
-        if (inside_ && !holds_text() && read_raw(chunk) == 0) decoder_.convert({}, true, decoded_);
+        if (may_be_inside() && read_raw(chunk) == 0) decoder_.convert({}, true, decoded_);
         return holds_text();
     }
 

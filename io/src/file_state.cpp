@@ -258,10 +258,10 @@ void file_state::note_written(std::size_t count) {
         *device_at_ += count;
 }
 
-// The device back to where reading has come to. False: it takes a thread.
+// The device back to where reading has come to, if that is a place. False: it takes a thread.
 bool file_state::drop_ahead(wait how) {
-    if (ahead_.size() > 0 && !place_device(-std::int64_t(ahead_.size()), SEEK_CUR, how))
-        return false;
+    bool const moves = ahead_.size() > 0 || device->may_be_inside();
+    if (moves && !place_device(-std::int64_t(ahead_.size()), SEEK_CUR, how)) return false;
     ahead_.clear();
     return true;
 }

@@ -77,6 +77,41 @@ void check_no_wait(text_pipe& pipe, auto calls) {
 
 TEST_SUITE_BEGIN("io.file_encoding");
 
+TEST_CASE("AF3: where tell() is refused, write() is, although all that was handed on is taken") {
+    scratch const place;
+    run_test({.workers = {1}, .seeds = {0}}, [&] {
+        struct sample {
+            std::string encoding, octets;
+            std::size_t taken; // in characters; the decoder has had 16384 octets then
+            std::string rest;
+        };
+        std::string shifted = "a\x1b$B";
+        for (int i = 0; i < 8190 + 3; ++i)
+            shifted += "$\"";
+        path const name = place / "refused";
+        for (sample const& each :
+             {sample{"iso-2022-jp", shifted + "\x1b(B\n", 8191, "\u3042\u3042\u3042\n"},
+              sample{"cp1258", std::string(16383, '.') + "abcd", 16383, "abcd"},
+              sample{"latin-1", std::string(16384, '.') + "abcd", 16384, "abcd"}}) {
+            name.write_bytes(each.octets);
+            file both = open_file(name, "r+", {.encoding = each.encoding});
+            both.read(std::ptrdiff_t(each.taken));
+            for (int i = 0; i < 2; ++i)
+                check(is_unsupported([&] { both.write("X"); }), each.encoding);
+            check(is_unsupported([&] { both.tell(); }), each.encoding);
+            check(both.read() == each.rest, "nothing is lost");
+            check(both.write("X") == 1, "at the end");
+            both.close();
+            check(name.read_bytes() == each.octets + "X", each.encoding);
+        }
+        name.write_bytes(std::string(16384, '.'));
+        file all = open_file(name, "r+", {.encoding = "latin-1"});
+        check(all.read(16384).size() == 16384 && all.write("X") == 1, "the end, not yet seen");
+        all.close();
+        check(name.read_bytes() == std::string(16384, '.') + "X", "there");
+    });
+}
+
 TEST_CASE("AF3, FS3: tell() of text from a pipe is refused at once and holds nothing back") {
     run_test({.workers = {1, 2}, .seeds = {}}, [] {
         text_pipe pipe = make_text_pipe("latin-1");
