@@ -1,6 +1,6 @@
 #include <weft/runtime/lowlevel.hpp>
 #include <weft/streams/byte_stream.hpp>
-#include <weft/sync/resource_guard.hpp>
+#include <weft/streams/detail/closable_guard.hpp>
 
 #include <algorithm>
 #include <cstring>
@@ -31,9 +31,10 @@ public:
         used_ += count;
         return count;
     }
+    void close() noexcept { reading_.close(); }
 
 private:
-    resource_guard reading_{"reading from"};
+    closable_guard reading_{"reading from"};
     bytes rest_;
     std::size_t used_ = 0;
 };
@@ -60,6 +61,10 @@ class bytes_of_objects final : public byte_receive_stream,
 public:
     using adapter::adapter;
     std::size_t receive_some(buffer target) override { return reader_.receive_some(to_, target); }
+    void close() override {
+        reader_.close();
+        to_.close();
+    }
 
 private:
     object_reader reader_;
@@ -80,6 +85,10 @@ public:
     std::size_t receive_some(buffer target) override { return reader_.receive_some(to_, target); }
     void send(bytes_view data) override { send_as_object(to_, data); }
     void send_eof() override { to_.send_eof(); }
+    void close() override {
+        reader_.close();
+        to_.close();
+    }
 
 private:
     object_reader reader_;

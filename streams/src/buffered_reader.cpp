@@ -39,10 +39,8 @@ std::size_t search(bytes_view in, bytes_view delimiter, std::size_t from) {
 } // namespace
 
 resource_guard::entry buffered_reader::enter(char const* call) {
-    if (!state_) throw closed_resource_error();
-    resource_guard::entry entry = state_->reading.enter();
-    if (state_->closed.load(std::memory_order_acquire)) // pairs with close()
-        throw closed_resource_error();
+    if (!reading_) throw closed_resource_error();
+    resource_guard::entry entry = reading_->enter();
     enter_blocking_call(call);
     return entry;
 }
@@ -111,9 +109,8 @@ std::size_t buffered_reader::find(byte_receive_stream& from, bytes_view delimite
 }
 
 void buffered_reader::close(resource& wrapped) {
-    if (!state_) return;
-    // Before the wrapped stream: whoever it wakes must not come back in. Pairs with enter().
-    state_->closed.store(true, std::memory_order_release); // enter()
+    if (!reading_) return;
+    reading_->close();
     wrapped.close();
 }
 

@@ -38,6 +38,18 @@ socket_address address_of(std::uint16_t port) {
     return socket_address(ip_address::parse("127.0.0.1"), port);
 }
 
+// What is closed is not busy: whom close() has woken is inside until he has run. `closed` is under
+// the mutex.
+resource_guard::entry enter(resource_guard& guard, std::mutex& mutex, bool const& closed) {
+    try {
+        return guard.enter();
+    } catch (busy_resource_error const&) {
+        std::lock_guard const look(mutex);
+        if (closed) throw closed_resource_error();
+        throw;
+    }
+}
+
 } // namespace
 
 // A condition that is looked at under a std::mutex, and fibers that wait for it to change.
@@ -123,7 +135,7 @@ bytes network_link::cut(bytes_view& data, std::size_t room) {
 std::size_t network_link::receive_some(int side, buffer target) {
     if (target.empty()) throw std::invalid_argument("there is no room in the buffer");
     network_direction& on = from[1 - side];
-    auto const inside = on.reading.enter();
+    auto const inside = enter(on.reading, mutex, closed[side]);
     enter_blocking_call("memory network receive");
     std::unique_lock lock(mutex);
     for (;;) {
@@ -153,7 +165,7 @@ std::size_t network_link::receive_some(int side, buffer target) {
 
 void network_link::send(int side, bytes_view data) {
     network_direction& on = from[side];
-    auto const inside = on.writing.enter();
+    auto const inside = enter(on.writing, mutex, closed[side]);
     enter_blocking_call("memory network send");
     std::unique_lock lock(mutex);
     for (;;) {
@@ -185,7 +197,7 @@ void network_link::end(int side) {
 }
 
 void network_link::send_eof(int side) {
-    auto const inside = from[side].writing.enter();
+    auto const inside = enter(from[side].writing, mutex, closed[side]);
     std::lock_guard const lock(mutex);
     check_usable(side);
     end(side);
@@ -347,7 +359,7 @@ memory_network_stream memory_network_listener::accept() {
 // None: there is no place. The labels are those of listener.cpp.
 std::optional<memory_network_stream>
 memory_network_listener::try_accept(detail::network_port& port, detail::connection_place& place) {
-    auto const inside = port.accepting.enter();
+    auto const inside = detail::enter(port.accepting, port.mutex, port.closed);
     detail::enter_blocking_call("memory network accept");
     std::unique_lock lock(port.mutex);
     while (!port.closed && port.waiting.empty()) {

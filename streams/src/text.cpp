@@ -3,9 +3,8 @@
 #include "text_codec.hpp"
 
 #include <weft/runtime/detail/parking.hpp>
-#include <weft/sync/resource_guard.hpp>
+#include <weft/streams/detail/closable_guard.hpp>
 
-#include <atomic>
 #include <vector>
 
 namespace weft {
@@ -25,7 +24,6 @@ public:
 
     std::string receive(byte_receive_stream& from) {
         auto const inside = reading_.enter();
-        if (closed_.load(std::memory_order_acquire)) throw closed_resource_error(); // close()
         if (decoder_.has_error()) {
             enter_blocking_call("text receive");
             return decoder_.decode({});
@@ -40,11 +38,10 @@ public:
             if (count == 0) throw end_of_stream();
         }
     }
-    void close() { closed_.store(true, std::memory_order_release); } // pairs with receive()
+    void close() noexcept { reading_.close(); }
 
 private:
-    resource_guard reading_{"reading from"};
-    std::atomic<bool> closed_ = false;
+    closable_guard reading_{"reading from"};
     decoder decoder_;
     std::unique_ptr<std::byte[]> space_;
 };
@@ -60,9 +57,10 @@ public:
         to.send(bytes_view(encoded));
         if (!encoded.empty()) encoder_.sent();
     }
+    void close() noexcept { writing_.close(); }
 
 private:
-    resource_guard writing_{"writing to"};
+    closable_guard writing_{"writing to"};
     encoder encoder_;
 };
 
@@ -104,7 +102,10 @@ text_send_stream::~text_send_stream() = default;
 void text_send_stream::send(std::string_view text) {
     detail::part_of(sender_).send(transport_, text);
 }
-void text_send_stream::close() { transport_.close(); }
+void text_send_stream::close() {
+    if (sender_) sender_->close();
+    transport_.close();
+}
 
 text_stream::text_stream(any_byte_stream transport, std::string_view encoding,
                          std::string_view errors)
@@ -119,6 +120,7 @@ std::string text_stream::receive() { return detail::part_of(receiver_).receive(t
 void text_stream::send(std::string_view text) { detail::part_of(sender_).send(transport_, text); }
 void text_stream::close() {
     if (receiver_) receiver_->close();
+    if (sender_) sender_->close();
     transport_.close();
 }
 

@@ -1,8 +1,11 @@
 #include "sockets.hpp"
 
 #include <weft/runtime/inspect.hpp>
+#include <weft/streams/buffered.hpp>
 #include <weft/streams/listener.hpp>
+#include <weft/streams/memory.hpp>
 #include <weft/streams/memory_network.hpp>
+#include <weft/streams/text.hpp>
 #include <weft/streams/udp.hpp>
 
 #include <doctest/doctest.h>
@@ -19,6 +22,7 @@ namespace {
 
 using weft::socket_stream;
 using weft::test::check;
+using weft::test::check_throws;
 using weft::test::run_with_sockets;
 
 auto listen() {
@@ -42,6 +46,18 @@ template <class Closable, class Wait> void destroy_while_closing(Closable made, 
         });
         weft::wait_all_tasks_blocked();
         closed.close();
+    });
+}
+
+// With one worker, who waits in the first call is woken and has not run when the second is made.
+template <class Closable, class Wait, class Call>
+void check_closed_not_busy(Closable closed, Wait wait, Call call) {
+    weft::with_task_group([&](weft::task_group& group) {
+        group.start_soon(
+            [&] { check_throws<weft::closed_resource_error>([&] { wait(closed); }, "woken"); });
+        weft::wait_all_tasks_blocked();
+        closed.close();
+        check_throws<weft::closed_resource_error>([&] { call(closed); }, "closed before");
     });
 }
 
@@ -74,6 +90,40 @@ TEST_CASE("M15, KS8: who is woken by close() may destroy what is being closed") 
         destroy_while_closing(network.listen(), serve);
         auto [here, there] = network.make_pair();
         destroy_while_closing(both_ends{std::move(here), std::move(there)}, receive);
+    });
+}
+
+TEST_CASE("R4: what is closed is not busy, though those whom close() woke have not run yet") {
+    weft::test::run_test([] {
+        auto const receive = [](auto& from) { from.receive(); };
+        auto const send = [](auto& to) { to.send("xx"); };
+        auto const end = [](auto& to) { to.send_eof(); };
+        auto const accept = [](auto& from) { from.accept(); };
+        weft::memory_network network({.capacity = 1});
+        std::vector<weft::memory_network_stream> others;
+        auto const connected = [&] {
+            auto [here, there] = network.make_pair();
+            others.push_back(std::move(there));
+            return std::move(here);
+        };
+        check_closed_not_busy(connected(), receive, receive);
+        check_closed_not_busy(connected(), send, send);
+        check_closed_not_busy(connected(), send, end);
+        check_closed_not_busy(network.listen(), accept, accept);
+        check_closed_not_busy(weft::text_receive_stream(connected()), receive, receive);
+        check_closed_not_busy(weft::text_send_stream(connected()), send, send);
+        check_closed_not_busy(weft::text_stream(connected()), receive, receive);
+        check_closed_not_busy(weft::text_stream(connected()), send, send);
+        check_closed_not_busy(weft::buffered_byte_receive_stream(connected()), receive, receive);
+        check_closed_not_busy(weft::buffered_byte_stream(connected()), receive, receive);
+        auto one = weft::create_memory_object_stream<weft::bytes>();
+        check_closed_not_busy(weft::any_byte_receive_stream(std::move(one.receive)), receive,
+                              receive);
+        auto to = weft::create_memory_object_stream<weft::bytes>();
+        auto from = weft::create_memory_object_stream<weft::bytes>();
+        check_closed_not_busy(weft::any_byte_stream(weft::stapled_object_stream<weft::bytes>(
+                                  std::move(to.send), std::move(from.receive))),
+                              receive, receive);
     });
 }
 

@@ -11,7 +11,8 @@
 namespace weft::test {
 
 /// X8: who comes second is turned away before it could wait or be cancelled; whichever way a call
-/// ends, the next one may begin; and close() does not wait for its turn. Closes the first end.
+/// ends, the next one may begin; and close() does not wait for its turn. R4: afterwards nobody is
+/// told that it is busy. Closes the first end.
 inline void check_direction_guard(byte_stream& here, byte_stream& there) {
     cancel_scope first;
     with_task_group([&](task_group& group) {
@@ -38,6 +39,7 @@ inline void check_direction_guard(byte_stream& here, byte_stream& there) {
         });
         wait_all_tasks_blocked();
         here.close();
+        check_throws<closed_resource_error>([&] { here.receive(); }, "closed, not busy");
     });
     check_throws<closed_resource_error>([&] { here.receive(); }, "closed before");
 }

@@ -1,10 +1,9 @@
 #pragma once
 
 #include <weft/streams/byte_stream.hpp>
+#include <weft/streams/detail/closable_guard.hpp>
 #include <weft/streams/detail/octet_queue.hpp>
-#include <weft/sync/resource_guard.hpp>
 
-#include <atomic>
 #include <cstddef>
 #include <memory>
 #include <type_traits>
@@ -20,7 +19,7 @@ constexpr bool read_ahead_from =
 class buffered_reader {
 public:
     explicit buffered_reader(bool read_ahead)
-        : state_(std::make_unique<state>()), read_ahead_(read_ahead) {}
+        : reading_(std::make_unique<closable_guard>("reading from")), read_ahead_(read_ahead) {}
 
     bytes buffer() const { return queue_.view().to_bytes(); }
     void feed_data(bytes_view data) { queue_.append(data); }
@@ -33,16 +32,11 @@ public:
     void close(resource& wrapped);
 
 private:
-    struct state { // what does not move
-        resource_guard reading{"reading from"};
-        std::atomic<bool> closed = false;
-    };
-
     resource_guard::entry enter(char const* call);
     bool receive_more(byte_receive_stream& from, std::size_t wanted);
     std::size_t find(byte_receive_stream& from, bytes_view delimiter, std::size_t max_bytes);
 
-    std::unique_ptr<state> state_; // none: moved from
+    std::unique_ptr<closable_guard> reading_; // none: moved from
     octet_queue queue_;
     bool read_ahead_;
 };
