@@ -292,9 +292,10 @@ std::pair<memory_network_stream, memory_network_stream> network_state::link(std:
 
 namespace {
 
-template <class Part> Part& open(std::shared_ptr<Part> const& part) {
+// Kept by the caller until he is done: whom he wakes may destroy all who own it.
+template <class Part> std::shared_ptr<Part> open(std::shared_ptr<Part> const& part) {
     if (!part) throw closed_resource_error(); // moved from
-    return *part;
+    return part;
 }
 
 } // namespace
@@ -316,11 +317,11 @@ memory_network_stream::~memory_network_stream() {
 }
 
 std::size_t memory_network_stream::receive_some(buffer target) {
-    return detail::open(link_).receive_some(side_, target);
+    return detail::open(link_)->receive_some(side_, target);
 }
-void memory_network_stream::send(bytes_view data) { detail::open(link_).send(side_, data); }
-void memory_network_stream::send_eof() { detail::open(link_).send_eof(side_); }
-void memory_network_stream::reset() { detail::open(link_).reset(); }
+void memory_network_stream::send(bytes_view data) { detail::open(link_)->send(side_, data); }
+void memory_network_stream::send_eof() { detail::open(link_)->send_eof(side_); }
+void memory_network_stream::reset() { detail::open(link_)->reset(); }
 void memory_network_stream::close() {
     if (auto const link = link_) link->close(side_); // who is woken may destroy both ends
 }
@@ -351,8 +352,7 @@ memory_network_listener::~memory_network_listener() {
 
 memory_network_stream memory_network_listener::accept() {
     detail::connection_place unlimited(nullptr);
-    detail::open(port_);
-    auto const port = port_;
+    auto const port = detail::open(port_);
     return *try_accept(*port, unlimited);
 }
 
@@ -386,8 +386,7 @@ attribute_map memory_network_listener::extra_attributes() const {
 
 void memory_network_listener::serve_connections(
     connection_handler<memory_network_stream> const& handler, task_group& group) {
-    detail::open(port_);
-    auto const port = port_; // who closes may destroy the listener
+    auto const port = detail::open(port_); // who closes may destroy the listener
     for (;;) {
         detail::connection_place place = handler.place();
         std::optional<memory_network_stream> accepted;
@@ -422,17 +421,18 @@ memory_network_listener memory_network::listen(port_number wanted) {
 }
 
 memory_network_stream memory_network::connect(port_number port) {
+    auto const state = state_; // who accepts may destroy the network
     duration delay{};
     {
-        std::lock_guard const lock(state_->mutex);
-        delay = detail::some_delay(state_->options, state_->random);
+        std::lock_guard const lock(state->mutex);
+        delay = detail::some_delay(state->options, state->random);
     }
     sleep(delay);
-    std::unique_lock lock(state_->mutex);
-    auto const found = state_->ports.find(port);
-    auto const listening = found == state_->ports.end() ? nullptr : found->second.lock();
+    std::unique_lock lock(state->mutex);
+    auto const found = state->ports.find(port);
+    auto const listening = found == state->ports.end() ? nullptr : found->second.lock();
     if (listening) {
-        auto [here, there] = state_->link(state_->free_port(), port);
+        auto [here, there] = state->link(state->free_port(), port);
         std::lock_guard const look(listening->mutex);
         if (!listening->closed && listening->waiting.size() < detail::most_waiting) {
             listening->waiting.push_back(std::move(there));
