@@ -78,6 +78,14 @@ std::exception_ptr translate(std::exception_ptr const& cause) {
     }
 }
 
+std::optional<resource_guard::entry> enter_if_free(resource_guard& direction) {
+    try {
+        return direction.enter();
+    } catch (busy_resource_error const&) {
+        return {};
+    }
+}
+
 // What was noted, again and again.
 void rethrow_if(std::exception_ptr const& noted) {
     if (!noted) return;
@@ -102,16 +110,13 @@ void tls_connection::check_open() const {
         throw closed_resource_error("the TLS stream is closed");
 }
 
-// While close() says good-bye it is inside, too; but what is closed is not busy.
+// Under the lock, as where close() begins: whom that finds inside came before, and is not about to
+// be told that the stream is closed. What is closed is not busy, while close() says good-bye and
+// is inside, too.
 resource_guard::entry tls_connection::enter(resource_guard& direction) {
-    try {
-        auto inside = direction.enter();
-        check_open();
-        return inside;
-    } catch (busy_resource_error const&) {
-        check_open();
-        throw;
-    }
+    std::lock_guard const guard(lock_);
+    check_open();
+    return direction.enter();
 }
 
 void tls_connection::note_broken(std::exception_ptr const& cause) {
@@ -400,9 +405,8 @@ std::pair<any_byte_stream, bytes> tls_connection::unwrap() {
 // Of close() and unwrap() the first to say that the stream is closed has the transport to itself:
 // to close it here, or to give it away.
 void tls_connection::close() {
-    if (closed_.exchange(true, std::memory_order_acq_rel)) return; // unwrap(), check_open()
     try {
-        if (standard_compatible_) leave_politely();
+        if (!leave()) return;
     } catch (...) { // thrown again
         close_forcefully(transport_);
         throw;
@@ -410,18 +414,28 @@ void tls_connection::close() {
     transport_.close();
 }
 
-// Somebody who sends has it in the middle of a record, and somebody who receives would take the
-// peer's good-bye: closing the transport wakes them.
-void tls_connection::leave_politely() {
+// False: the stream is closed already. Somebody who sends has it in the middle of a record, and
+// somebody who receives would take the peer's good-bye: closing the transport wakes them.
+bool tls_connection::leave() {
     std::optional<resource_guard::entry> no_writer;
     std::optional<resource_guard::entry> no_reader;
-    try {
-        no_writer.emplace(writing_.enter());
-        no_reader.emplace(reading_.enter());
-    } catch (busy_resource_error const&) {
-        if (!no_writer) return;
+    {
+        std::lock_guard const guard(lock_); // enter()
+        if (closed_.exchange(true, std::memory_order_acq_rel))
+            return false; // unwrap(), check_open()
+        no_writer = enter_if_free(writing_);
+        no_reader = enter_if_free(reading_);
     }
-    if (no_reader) return say_goodbye();
+    if (!standard_compatible_ || !no_writer) return true;
+    if (no_reader)
+        say_goodbye();
+    else
+        send_goodbye();
+    return true;
+}
+
+// Without waiting for the peer's.
+void tls_connection::send_goodbye() {
     std::uint64_t feeds = 0;
     try {
         if (attempt([](tls_engine& engine) { return engine.shut_down(); }, feeds).has_output)

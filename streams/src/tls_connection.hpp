@@ -58,7 +58,8 @@ private:
     void encrypt_parts(std::span<bytes_view const> parts);
     void encrypt_at_once(bytes_view data);
     void say_goodbye();
-    void leave_politely();
+    void send_goodbye();
+    bool leave();
     void note_broken(std::exception_ptr const& cause);
     void note_mute(std::exception_ptr const& cause);
     bool is_mute() const;
