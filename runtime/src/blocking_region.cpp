@@ -40,6 +40,7 @@ blocking_region::blocking_region() {
     }
     self.waiting_on.store("blocking_region", std::memory_order_relaxed); // for reports
     detail::swap_with_thread(self);
+    outer_stack_ = detail::exchange_stack_in_region(self.stack);
     task_ = &self;
 }
 
@@ -48,6 +49,7 @@ blocking_region::~blocking_region() {
     if (detail::is_forked_child()) // nobody is there who could take the task
         detail::die("a blocking_region was left in a child of fork(), where its run did not come along: "
                     "leave such a child by exec or _exit");
+    detail::exchange_stack_in_region(outer_stack_);
     detail::swap_with_thread(*task_);
     detail::worker::leave_thread(*task_, scheduler_context_);
 }

@@ -263,16 +263,23 @@ void scope_access::arm(cancel_scope& scope, fiber& owner, time_point when) {
 
 void scope_access::arm_all(fiber& self) {
     std::lock_guard const guard(self.scopes);
-    cancel_scope* const innermost = self.innermost.load(std::memory_order_relaxed); // our own
-    for (cancel_scope* scope = innermost; scope != self.base; scope = scope->outer_) {
-        if ((scope->flags_.load(std::memory_order_relaxed) & cancel_scope::armed) != 0) break; // lock
-        time_point const when = scope->deadline();
-        if (when != time_point::max() &&
-            (scope->flags_.load(std::memory_order_relaxed) & // under the lock
-             (cancel_scope::timed | cancel_scope::called)) == 0)
-            arm(*scope, self, when);
-        scope->flags_.fetch_or(cancel_scope::armed, std::memory_order_relaxed); // under the lock
-    }
+    auto const for_each_unarmed = [&self](auto&& visit) {
+        cancel_scope* scope = self.innermost.load(std::memory_order_relaxed); // our own
+        for (; scope != self.base; scope = scope->outer_) {
+            flag const now = scope->flags_.load(std::memory_order_relaxed); // under the lock
+            if ((now & cancel_scope::armed) != 0) break; // and all around it
+            visit(*scope, now);
+        }
+    };
+    for_each_unarmed([&self](cancel_scope& scope, flag now) {
+        time_point const when = scope.deadline();
+        if (when != time_point::max() && (now & (cancel_scope::timed | cancel_scope::called)) == 0)
+            arm(scope, self, when);
+    });
+    // Only now: where memory runs out on the way, the next call goes on with the scopes that are left.
+    for_each_unarmed([](cancel_scope& scope, flag) {
+        scope.flags_.fetch_or(cancel_scope::armed, std::memory_order_relaxed); // under the lock
+    });
     self.has_unarmed_scopes = false;
 }
 
@@ -306,10 +313,10 @@ time_point scope_access::effective_deadline(fiber& self) noexcept {
 cancelled scope_access::make_cancelled(fiber& self) {
     static auto const& unknown = *new std::shared_ptr<std::string const>( // never destroyed, as in mark()
         new std::string("cancelled"));
-    cancel_scope const* const scope = nearest_cancelled(self);
-    if (scope == nullptr || scope->cause_ == nullptr)
-        return cancelled(note_cancellation_thrown(self, scope, unknown));
-    return cancelled(note_cancellation_thrown(self, scope, {scope->cause_, &scope->cause_->text}));
+    std::shared_ptr<cancel_cause const> cause;
+    cancel_scope const* const scope = nearest_cancelled(self, &cause);
+    if (cause == nullptr) return cancelled(note_cancellation_thrown(self, scope, unknown));
+    return cancelled(note_cancellation_thrown(self, scope, {cause, &cause->text}));
 }
 
 void throw_timeout(duration limit) {

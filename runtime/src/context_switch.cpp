@@ -1,5 +1,7 @@
 #include "context_switch.hpp"
 
+#include <utility>
+
 #include <pthread.h>
 
 #if defined(__SANITIZE_ADDRESS__)
@@ -34,16 +36,12 @@ namespace fc = boost::context::detail;
 
 namespace {
 
-// The thread's own stack, for the sanitizers. Reached only by functions that do not switch.
-struct thread_stack {
-    void* lowest = nullptr;
-    std::size_t size = 0;
-    void* sanitizer_fiber = nullptr;
-};
-thread_local thread_stack own_stack;
+// For the sanitizers. Reached only by functions that do not switch.
+thread_local noted_thread_stack::contents own_stack;
+thread_local stack* stack_in_region = nullptr;
 
-[[gnu::noinline]] thread_stack& this_thread_stack() noexcept {
-    thread_stack* found = &own_stack;
+[[gnu::noinline]] noted_thread_stack::contents& this_thread_stack() noexcept {
+    noted_thread_stack::contents* found = &own_stack;
     asm volatile("" : "+r"(found) : : "memory");
     return *found;
 }
@@ -53,7 +51,7 @@ thread_local thread_stack own_stack;
     if (to != nullptr) {
         __sanitizer_start_switch_fiber(keep, to->lowest, to->size);
     } else {
-        thread_stack const& own = this_thread_stack();
+        noted_thread_stack::contents const& own = this_thread_stack();
         __sanitizer_start_switch_fiber(keep, own.lowest, own.size);
     }
 }
@@ -81,16 +79,27 @@ void enter_first(fc::transfer_t from) noexcept {
 
 } // namespace
 
-void note_thread_stack() noexcept {
-    thread_stack& own = this_thread_stack();
+noted_thread_stack::noted_thread_stack() noexcept : before_(this_thread_stack()) {
+    contents& own = this_thread_stack();
     pthread_attr_t attributes;
-    if (::pthread_getattr_np(::pthread_self(), &attributes) == 0) {
+    if (stack_in_region != nullptr) {
+        own.lowest = stack_in_region->lowest;
+        own.size = stack_in_region->size;
+    } else if (::pthread_getattr_np(::pthread_self(), &attributes) == 0) {
         ::pthread_attr_getstack(&attributes, &own.lowest, &own.size);
         ::pthread_attr_destroy(&attributes);
     }
 #if defined(WEFT_TSAN)
     own.sanitizer_fiber = __tsan_get_current_fiber();
 #endif
+}
+
+noted_thread_stack::~noted_thread_stack() {
+    this_thread_stack() = before_;
+}
+
+[[gnu::noinline]] stack* exchange_stack_in_region(stack* by) noexcept {
+    return std::exchange(stack_in_region, by);
 }
 
 #if defined(WEFT_ASAN) || defined(WEFT_TSAN)

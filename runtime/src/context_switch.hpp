@@ -43,7 +43,27 @@ void* make_context(stack&) noexcept;
 
 void destroy_sanitizer_fiber(stack&) noexcept;
 
-/// What the sanitizers know of a thread's own stack; set when a thread becomes a worker.
-void note_thread_stack() noexcept;
+/// What the sanitizers know of the stack that a worker's scheduler runs on, as long as the thread is one: mostly
+/// the thread's own, but that of a fiber if run() was called inside its blocking_region.
+class noted_thread_stack {
+public:
+    noted_thread_stack() noexcept;
+    ~noted_thread_stack();
+    noted_thread_stack(noted_thread_stack const&) = delete;
+    noted_thread_stack& operator=(noted_thread_stack const&) = delete;
+
+    struct contents {
+        void* lowest = nullptr;
+        std::size_t size = 0;
+        void* sanitizer_fiber = nullptr;
+    };
+
+private:
+    contents before_;
+};
+
+/// The fiber's stack on which the calling thread, no worker, is in a blocking_region; null: in none. Gives the
+/// one that was set before.
+stack* exchange_stack_in_region(stack*) noexcept;
 
 } // namespace weft::detail

@@ -169,25 +169,24 @@ cancel_scope const* visible_cancellation(cancel_scope const* innermost, fiber co
     return nullptr;
 }
 
-cancel_scope const* nearest_cancelled(fiber& self) noexcept {
-    unsigned const unwinding = this_worker()->exceptions->uncaught;
-    cancel_scope const* const innermost = self.innermost.load(std::memory_order_relaxed); // our own
-    bool open_end = false;
-    {
+cancel_scope const* nearest_cancelled(fiber& self,
+                                      std::shared_ptr<cancel_cause const>* cause) noexcept {
+    auto const look = [&self, cause](bool* open_end) {
+        unsigned const unwinding = this_worker()->exceptions->uncaught;
         std::lock_guard const guard(self.scopes);
-        auto const* const found = visible_cancellation(innermost, self, unwinding, &open_end);
-        if (!open_end) {
-            if (found == nullptr && unwinding == 0)
-                self.attention.fetch_and(~attention::cancel, std::memory_order_relaxed); // I2
-            return found;
-        }
-    }
+        cancel_scope const* const found =
+            visible_cancellation(self.innermost.load(std::memory_order_relaxed), self, // our own
+                                 unwinding, open_end);
+        if (found != nullptr && cause != nullptr) *cause = scope_access::cause(*found);
+        if (found == nullptr && unwinding == 0 && (open_end == nullptr || !*open_end))
+            self.attention.fetch_and(~attention::cancel, std::memory_order_relaxed); // I2
+        return found;
+    };
+    bool open_end = false;
+    cancel_scope const* const found = look(&open_end);
+    if (!open_end) return found;
     std::lock_guard const delivery(delivery_lock);
-    std::lock_guard const guard(self.scopes);
-    auto const* const found = visible_cancellation(innermost, self, unwinding, nullptr);
-    if (found == nullptr && unwinding == 0)
-        self.attention.fetch_and(~attention::cancel, std::memory_order_relaxed); // I2
-    return found;
+    return look(nullptr);
 }
 
 bool has_pending_cancellation(fiber& of) noexcept {

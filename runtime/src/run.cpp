@@ -7,7 +7,11 @@
 #include <weft/runtime/detail/group_state.hpp>
 #include <weft/runtime/detail/swallowed.hpp>
 
+#include <cerrno>
+#include <new>
 #include <stdexcept>
+#include <string>
+#include <system_error>
 
 namespace weft {
 
@@ -39,7 +43,26 @@ struct first_body {
         run.system->close();
         run.stop();
     }
+
+    // There was no stack for it. Nobody else ends the run.
+    void cannot_begin() noexcept {
+        if (run.stopping.load(std::memory_order_relaxed)) return; // no thread could be had; nothing runs
+        try {
+            failure = std::make_exception_ptr(std::system_error(
+                ENOMEM, std::system_category(),
+                "no stack of " + std::to_string(stack_classes::bytes_of(run.stack_class)) +
+                    " bytes for the first task of run()"));
+        } catch (std::bad_alloc const&) {
+            failure = std::current_exception();
+        }
+        run.system->close(); // it has no tasks: nobody waits
+        run.stop();
+    }
 };
+
+first_body& body_at(void* place) noexcept {
+    return **static_cast<first_body**>(place);
+}
 
 } // namespace
 
@@ -50,8 +73,9 @@ void run_first_task(run_options const& options, body_operations const& operation
         throw std::logic_error("run() was called inside a run() of the same thread");
     runtime run(options);
     first_body first{run, operations, body, nullptr};
-    body_operations const wrapped{[](fiber&, void* place) { (**static_cast<first_body**>(place))(); },
-                                  [](void*) {}, nullptr, operations.type};
+    body_operations const wrapped{[](fiber&, void* place) { body_at(place)(); },
+                                  [](void* place) { body_at(place).cannot_begin(); }, nullptr,
+                                  operations.type};
     {
         new_task task({}, sizeof(first_body*), alignof(first_body*));
         *static_cast<first_body**>(task.place()) = &first;

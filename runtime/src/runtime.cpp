@@ -101,7 +101,7 @@ void runtime::become_worker(worker& mine) noexcept {
     mine.exceptions = exceptions;
     mine.errno_address = this_thread_errno();
     mine.thread.store(::gettid(), std::memory_order_relaxed); // a wrong one does not answer
-    note_thread_stack();
+    noted_thread_stack const noted;
     prepare_thread_for_overflow();
     // The kernel may wake a sleeper 50 us late by default; sleeps and deadlines are more exact than that.
     int const slack = ::prctl(PR_GET_TIMERSLACK);
@@ -202,8 +202,10 @@ void runtime::break_deadlock() noexcept {
     }
     case 1: // nothing else runs, and each chain of scopes stands still
         fiber_slabs::for_each([this](fiber& each) {
+            if (each.state.load(std::memory_order_relaxed) == task_state::finished) return; // a hint
+            std::lock_guard const guard(each.scopes); // other runs go on
+            if (each.state.load(std::memory_order_acquire) == task_state::finished) return; // launch()
             if (each.runtime != this) return;
-            if (each.state.load(std::memory_order_relaxed) == task_state::finished) return; // stands still
             for (cancel_scope* scope = each.innermost.load(std::memory_order_relaxed); // stands still
                  scope != each.base; scope = scope_access::outer(*scope))
                 scope_access::clear_flag(*scope, scope_access::shielding);

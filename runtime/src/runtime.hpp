@@ -105,8 +105,9 @@ public:
     void wake_quiescence_waiters() noexcept;
 
     service_list services;
-    cancel_scope root_scope;
-    group_state root_group{root_scope};
+    cancel_scope root_scope; // of the first task, under "sim": break_deadlock()
+    cancel_scope group_scope; // tasks that fail in the group, for want of a stack, are no concern of others
+    group_state root_group{group_scope};
 
     std::mutex values_mutex; // run variables
     std::unordered_map<variable_key, std::shared_ptr<void const>> values;

@@ -5,6 +5,7 @@
 
 #include <atomic>
 #include <cstdint>
+#include <memory>
 #include <mutex>
 #include <string>
 
@@ -31,6 +32,9 @@ struct scope_access {
         return of.owner_.load(std::memory_order_acquire); // pairs with enter()
     }
     static cancel_scope* outer(cancel_scope const& of) noexcept { return of.outer_; }
+    static std::shared_ptr<cancel_cause const> const& cause(cancel_scope const& of) noexcept {
+        return of.cause_; // once `called` is seen
+    }
     static unsigned unwinding(cancel_scope const& of) noexcept { return of.unwinding_; }
     static std::uint32_t& timer_slot(cancel_scope& of) noexcept { return of.timer_slot_; }
     static std::uint16_t& timer_heap_number(cancel_scope& of) noexcept { return of.timer_heap_; }
@@ -99,8 +103,10 @@ cancel_scope const* visible_cancellation(cancel_scope const* innermost, fiber co
                                          unsigned unwinding, bool* open_end) noexcept;
 
 /// The same for the calling fiber; takes the locks it needs. If there is nothing to be seen until a
-/// scope is left or a canceller comes by, the fiber's hint is cleared.
-cancel_scope const* nearest_cancelled(fiber& self) noexcept;
+/// scope is left or a canceller comes by, the fiber's hint is cleared. Afterwards the scope may be gone: if it
+/// is the caller's of a start() from which another task takes the fiber away. So the cause comes along.
+cancel_scope const* nearest_cancelled(fiber& self,
+                                      std::shared_ptr<cancel_cause const>* cause = nullptr) noexcept;
 
 /// Whether its next cancellation point throws, as far as others can know (C34). False once finished.
 bool has_pending_cancellation(fiber&) noexcept;

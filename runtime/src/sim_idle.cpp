@@ -51,11 +51,13 @@ outside_work::~outside_work() {
     if (counter_ != nullptr) --*counter_;
 }
 
-// In real time. True: somebody has, or may have, made a fiber ready.
-bool worker::sim_sleep(duration at_most) noexcept {
+// In real time. True: somebody has, or may have, made a fiber ready, or set a deadline before `timer`,
+// which is what the caller knows of.
+bool worker::sim_sleep(duration at_most, time_point timer) noexcept {
     bool interrupted = true;
-    run_of.idle.announce_sleep(index, false);                                             // W1, W2
-    if (run_of.injection.empty() && !run_of.stopping.load(std::memory_order_seq_cst)) { // W3
+    run_of.idle.announce_sleep(index, false);                                           // W1, W2
+    if (run_of.injection.empty() && !run_of.stopping.load(std::memory_order_seq_cst) && // W3
+        timers.earliest() >= timer) {                                                   //  "
         time_point const until = runtime::real_now() + std::min(at_most, duration::max() / 4);
         std::lock_guard const guard(poll_lock);
         unsigned const events = poll->collect(at_most, poller::caller::owner);
@@ -71,20 +73,21 @@ void worker::sim_idle() noexcept {
     sim_schedule& sim = *run_of.sim;
     bool const visited = run_of.has_visitors(); // before the look at what they leave
     if (fiber* const injected = take_injected()) return sim.push(*injected);
-    if (visited) return;
+    if (visited || run_of.stopping.load(std::memory_order_relaxed)) return; // same thread
     if (poll_now(*this) != 0 || !sim.empty()) return;
     if (run_of.quiescence_waiters.load(std::memory_order_relaxed) != 0) // same thread
         return run_of.wake_quiescence_waiters();
     if (time_point const timer = timers.earliest(); timer != time_point::max()) {
-        if (sim.calls_outside != 0 && sim_sleep(std::max(timer - run_of.now(), time_for_calls))) return;
+        duration const pace = std::max(timer - run_of.now(), time_for_calls);
+        if (sim.calls_outside != 0 && sim_sleep(pace, timer)) return;
         sim.jump_to(timer);
         note_time(run_of.now());
         timers.expire(run_of.now());
         return;
     }
     if (sim.calls_outside != 0 || sim.doors != 0 || poll->is_used()) {
-        sim_sleep(duration::max());
-    } else if (!has_other_threads() || !sim_sleep(time_for_other_threads)) {
+        sim_sleep(duration::max(), time_point::max());
+    } else if (!has_other_threads() || !sim_sleep(time_for_other_threads, time_point::max())) {
         run_of.break_deadlock();
     }
 }

@@ -12,6 +12,10 @@
 
 namespace weft::detail {
 
+namespace {
+constexpr char const* reason = "the run ended"; // so short that it takes no memory
+}
+
 // A task that runs, in the list of those that close() cancels.
 struct system_tasks::member {
     system_tasks& of;
@@ -24,7 +28,7 @@ struct system_tasks::member {
         next = of.first_;
         if (next != nullptr) next->previous = this;
         of.first_ = this;
-        if (of.closed_) scope.cancel("the run has ended");
+        if (of.closed_) scope.cancel(reason);
     }
     ~member() {
         std::lock_guard const guard(of.lock_);
@@ -90,7 +94,7 @@ void system_tasks::close() noexcept {
         std::lock_guard const guard(lock_);
         closed_ = true;
         for (member* each = first_; each != nullptr; each = each->next)
-            each->scope.cancel("the run has ended");
+            each->scope.cancel(reason);
         if (count_ == 0) return;
     }
     parking wait("run()", cancellable::no);

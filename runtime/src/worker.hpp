@@ -155,7 +155,7 @@ private:
     bool tell_if_quiet() noexcept;
     void note_awake() noexcept;
     void sim_idle() noexcept;                      // sim_idle.cpp
-    bool sim_sleep(duration at_most) noexcept;     //  "
+    bool sim_sleep(duration at_most, time_point timer) noexcept; //  "
     void dispatch(worker& of, unsigned events) noexcept;
     bool poll_neglected(std::int64_t now) noexcept;
     worker* stand_in() noexcept;

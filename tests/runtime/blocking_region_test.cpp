@@ -125,6 +125,30 @@ TEST_SUITE("runtime.blocking_region") {
         CHECK_THROWS_AS([[maybe_unused]] blocking_region const region, no_event_loop_error);
     }
 
+    TEST_CASE("Inside, run() works, and inside that one a region again") {
+        run_test({.workers = {1, 2}, .seeds = {}, .times = 5}, [] {
+            auto const throws_and_suspends = [] {
+                with_task_group([](task_group& group) {
+                    group.start_soon([] { weft::sleep(100us); });
+                    check_throws<int>([] { throw 1; }, "an exception");
+                });
+            };
+            {
+                blocking_region region;
+                run({.workers = 1}, [&] {
+                    throws_and_suspends();
+                    {
+                        blocking_region inner;
+                        run({.workers = 2}, throws_and_suspends);
+                    }
+                    throws_and_suspends();
+                });
+                check_throws<int>([] { throw 2; }, "still in the region");
+            }
+            throws_and_suspends();
+        });
+    }
+
     TEST_CASE("Fifty tasks are inside at once, and no thread is left behind") {
         std::size_t const before = threads_of_process();
         run_test({.seeds = {}, .times = 5}, [] {

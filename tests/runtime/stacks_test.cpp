@@ -115,16 +115,33 @@ child_program const previous_handler("previous_handler", [] {
     });
 });
 
+void allow_more_address_space(rlim_t bytes) {
+    long pages = 0;
+    std::FILE* const statm = std::fopen("/proc/self/statm", "r");
+    if (statm == nullptr || std::fscanf(statm, "%ld", &pages) != 1) std::abort();
+    std::fclose(statm);
+    rlimit const limit{rlim_t(pages) * 4096 + bytes, RLIM_INFINITY};
+    ::setrlimit(RLIMIT_AS, &limit);
+}
+
+// Not for the stack of the first task.
+child_program const no_first_stack("no_first_stack", [] {
+    allow_more_address_space(50 << 20);
+    for (char const* const backend : {"epoll", "sim"})
+        try {
+            run({.backend = backend, .workers = 1, .stack_size = 64 << 20}, [] { std::puts("it ran"); });
+            std::puts("returned");
+        } catch (std::system_error const& error) {
+            if (error.code().value() == ENOMEM) std::printf("ENOMEM of %s\n", backend);
+            std::puts(error.what());
+        }
+});
+
 // Address space for some more stacks, but not for another slab of them.
 child_program const no_memory("no_memory", [] {
     run({.workers = 2}, [] {
         with_task_group([](task_group& group) { group.start_soon([] {}); });
-        long pages = 0;
-        std::FILE* const statm = std::fopen("/proc/self/statm", "r");
-        if (statm == nullptr || std::fscanf(statm, "%ld", &pages) != 1) std::abort();
-        std::fclose(statm);
-        rlimit const limit{rlim_t(pages) * 4096 + (32 << 20), RLIM_INFINITY};
-        ::setrlimit(RLIMIT_AS, &limit);
+        allow_more_address_space(32 << 20);
         bool sibling_ran = false;
         try {
             with_task_group([&](task_group& group) {
@@ -199,6 +216,17 @@ TEST_SUITE("runtime.stacks") {
         CHECK(end.says("33554432"));
         CHECK(end.says("start failed as well"));
         CHECK(end.says("life goes on"));
+    }
+
+    TEST_CASE("G11: run() whose first task gets no stack throws ENOMEM with the size") {
+        if (slowdown > 1) return; // as above
+        child_end const end = run_child("no_first_stack");
+        CHECK(end.exit_code == 0);
+        CHECK_FALSE(end.says("it ran"));
+        CHECK_FALSE(end.says("returned"));
+        CHECK(end.says("ENOMEM of epoll"));
+        CHECK(end.says("ENOMEM of sim"));
+        CHECK(end.says("67108864"));
     }
 
     TEST_CASE("TR85: a task can use the stack that it asked for") {

@@ -1,6 +1,8 @@
 #include <weft/sync/from_thread.hpp>
 
 #include "each_runtime.hpp"
+#include "support/child_process.hpp"
+#include "support/run_test.hpp"
 
 #include <weft/runtime/cancel_scope.hpp>
 #include <weft/runtime/error.hpp>
@@ -13,12 +15,40 @@
 
 #include <atomic>
 #include <chrono>
+#include <cstdio>
+#include <cstdlib>
 #include <memory>
 #include <stdexcept>
 #include <thread>
 #include <vector>
 
+#include <sys/resource.h>
+
 using namespace std::chrono_literals;
+
+namespace {
+
+// The function's task gets no stack, which is nothing to the first one.
+weft::test::child_program const no_stack_for_it("no_stack_for_a_function_of_a_thread", [] {
+    long pages = 0;
+    std::FILE* const statm = std::fopen("/proc/self/statm", "r");
+    if (statm == nullptr || std::fscanf(statm, "%ld", &pages) != 1) std::abort();
+    std::fclose(statm);
+    rlimit const limit{rlim_t(pages) * 4096 + (110 << 20), RLIM_INFINITY};
+    ::setrlimit(RLIMIT_AS, &limit);
+    weft::run({.backend = "sim", .stack_size = 64 << 20}, [] {
+        weft::to_thread::run_sync({.abandon_on_cancel = true}, [] {
+            try {
+                weft::from_thread::run([] { std::puts("it ran"); });
+            } catch (std::exception const& error) {
+                std::puts(error.what());
+            }
+        });
+        if (!weft::move_on_after(1ms, [] { weft::sleep_forever(); })) std::puts("the first task goes on");
+    });
+});
+
+} // namespace
 
 TEST_SUITE_BEGIN("sync.from_thread");
 
@@ -356,6 +386,15 @@ TEST_CASE("F9, F11: requests against cancellation: every thread gets an answer")
             });
         }
     });
+}
+
+TEST_CASE("F1: a function whose task gets no stack fails for its thread alone") {
+    if (weft::test::slowdown > 1) return; // sanitizers reserve more address space than any limit
+    auto const end = weft::test::run_child("no_stack_for_a_function_of_a_thread");
+    CHECK(end.exit_code == 0);
+    CHECK_FALSE(end.says("it ran"));
+    CHECK(end.says("bad_alloc"));
+    CHECK(end.says("the first task goes on"));
 }
 
 TEST_SUITE_END();

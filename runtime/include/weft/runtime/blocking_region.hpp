@@ -4,6 +4,7 @@ namespace weft {
 
 namespace detail {
 struct fiber;
+struct stack;
 }
 
 /// While one exists, the task may block its thread: another thread has taken over the worker, with its
@@ -15,6 +16,8 @@ struct fiber;
 ///
 /// Inside, the task is outside of its run: what needs a task throws no_event_loop_error, what any thread
 /// may call works. Its context variables come along. Leaving suspends, and the task goes on on any worker.
+/// wait_all_tasks_blocked() counts it as blocked, as it does who waits for a worker thread.
+///
 /// Where the thread has to stay with the worker, since tasks are pinned to it, and under "sim", the task
 /// blocks its worker after all; other workers still take over what is ready there.
 ///
@@ -32,6 +35,7 @@ public:
 private:
     detail::fiber* task_ = nullptr;     // null: the worker was not given away
     void* scheduler_context_ = nullptr; // of this thread: where it left the worker's loop
+    detail::stack* outer_stack_ = nullptr; // if run() was called inside another one
 };
 
 } // namespace weft
