@@ -355,7 +355,7 @@ TEST_SUITE("runtime.shields_deadlines") {
             std::atomic<int> turn = -1;
             std::thread lifter([&] {
                 for (int time = 0; time < times; ++time) {
-                    while (turn < time) {}
+                    while (turn < time) std::this_thread::yield();
                     shields[time]->set_shield(false);
                 }
             });
@@ -380,7 +380,7 @@ TEST_SUITE("runtime.shields_deadlines") {
             std::atomic<int> turn = -1;
             std::thread setter([&] {
                 for (int time = 0; time < times; ++time) {
-                    while (turn < time) {}
+                    while (turn < time) std::this_thread::yield();
                     scopes[time].set_deadline(clock::now() + (time % 2 == 0 ? 0ms : 1ms));
                 }
             });
