@@ -102,13 +102,15 @@ std::shared_ptr<void const> find_run_value(variable_key variable) {
     return place == run.values.end() ? nullptr : place->second;
 }
 
+// What was there before is destroyed without the lock: its destructor may use run variables.
 void put_run_value(variable_key variable, std::shared_ptr<void const> value) {
     runtime& run = run_here();
+    decltype(run.values)::node_type taken_out;
     std::lock_guard const guard(run.values_mutex);
     if (value != nullptr)
-        run.values[variable] = std::move(value);
+        run.values[variable].swap(value);
     else
-        run.values.erase(variable);
+        taken_out = run.values.extract(variable);
 }
 
 void throw_no_value(char const* kind, std::string const& name) {

@@ -172,6 +172,23 @@ TEST_SUITE("runtime.context_var") {
         });
     }
 
+    TEST_CASE("RV3: the destructor of a value that is replaced or reset may use run variables") {
+        run_test([] {
+            run_var<int> number("number", 1);
+            run_var<std::shared_ptr<void>> replaced("replaced");
+            auto const adds_one = [&] {
+                return std::shared_ptr<void>(nullptr, [&](void*) { number.set(number.get() + 1); });
+            };
+            auto unset = replaced.set(adds_one());
+            { auto const forgotten = replaced.set(nullptr); }
+            CHECK(number.get() == 2);
+            { auto const forgotten = replaced.set(adds_one()); }
+            CHECK(number.get() == 2);
+            replaced.reset(std::move(unset));
+            CHECK(number.get() == 3);
+        });
+    }
+
     TEST_CASE("RV4: values die with the run and with the task") {
         auto const token = std::make_shared<int>();
         run_var<std::shared_ptr<int>> of_run("of_run");
