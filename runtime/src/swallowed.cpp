@@ -2,6 +2,7 @@
 
 #ifdef WEFT_CHECKED
 
+#include "kept_for_ever.hpp"
 #include "runtime.hpp"
 #include "task.hpp"
 
@@ -29,8 +30,13 @@ struct record {
 
 // Only tasks that were cancelled are in the table; the counter keeps all others away from the lock.
 std::mutex table_lock;
-std::unordered_map<fiber const*, record> table;
 std::atomic<std::size_t> table_size = 0;
+
+// Under the lock. Made when it is needed: constructors of static objects may call run() before those here.
+std::unordered_map<fiber const*, record>& table() {
+    static kept_for_ever<std::unordered_map<fiber const*, record>> kept;
+    return kept.value;
+}
 
 bool is_power_of_ten(std::uint64_t count) {
     while (count % 10 == 0)
@@ -64,10 +70,10 @@ std::shared_ptr<std::string const> note_cancellation_thrown(fiber& self, cancel_
                                                      std::shared_ptr<std::string const> text) {
     auto const made = std::make_shared<thrown>(thrown{text});
     std::unique_lock guard(table_lock);
-    auto const [place, is_new] = table.try_emplace(&self);
-    if (is_new) table_size.store(table.size(), std::memory_order_relaxed); // own entries are enough
+    auto const [place, is_new] = table().try_emplace(&self);
+    if (is_new) table_size.store(table().size(), std::memory_order_relaxed); // own entries are enough
     count_if_lost(self, place->second, guard);
-    record& mine = table[&self]; // the table may have grown meanwhile
+    record& mine = table()[&self]; // the table may have grown meanwhile
     mine.last = made;
     mine.by = by;
     mine.text = *text;
@@ -77,7 +83,7 @@ std::shared_ptr<std::string const> note_cancellation_thrown(fiber& self, cancel_
 void note_cancellation_handled(fiber& self) noexcept {
     if (table_size.load(std::memory_order_relaxed) == 0) return; // own entries are enough
     std::lock_guard const guard(table_lock);
-    if (auto const place = table.find(&self); place != table.end()) place->second.by = nullptr;
+    if (auto const place = table().find(&self); place != table().end()) place->second.by = nullptr;
 }
 
 void note_scope_left(fiber& self, cancel_scope const& scope, bool passes, bool swallowed) noexcept {
@@ -85,21 +91,21 @@ void note_scope_left(fiber& self, cancel_scope const& scope, bool passes, bool s
     // Left with another exception: that is what became of the cancellation (C36).
     bool const normally = !passes && this_worker()->exceptions->caught == nullptr;
     std::unique_lock guard(table_lock);
-    auto const place = table.find(&self);
-    if (place == table.end() || (place->second.by != &scope && !swallowed)) return;
+    auto const place = table().find(&self);
+    if (place == table().end() || (place->second.by != &scope && !swallowed)) return;
     if (passes && !swallowed) return; // goes on outwards
     if (normally) count_if_lost(self, place->second, guard);
-    table[&self].by = nullptr;
+    table()[&self].by = nullptr;
 }
 
 void note_task_ended(fiber& self, bool normally) noexcept {
     if (table_size.load(std::memory_order_relaxed) == 0) return; // own entries are enough
     std::unique_lock guard(table_lock);
-    auto place = table.find(&self);
-    if (place == table.end()) return;
+    auto place = table().find(&self);
+    if (place == table().end()) return;
     if (normally) count_if_lost(self, place->second, guard);
-    table.erase(&self);
-    table_size.store(table.size(), std::memory_order_relaxed); //  "
+    table().erase(&self);
+    table_size.store(table().size(), std::memory_order_relaxed); //  "
 }
 
 } // namespace weft::detail

@@ -62,6 +62,22 @@ child_program const run_in_destructor("a run in a static destructor", [] {
     at_the_end.wanted = true;
     run_a_timeout("before");
 });
+
+// What a stream has kept is written when all static objects are gone, those of libraries as well.
+::ssize_t run_instead_of_writing(void*, char const*, std::size_t size) {
+    for (int time = 0; time < 20; ++time)
+        run({.workers = 1}, [] { move_on_after(1ns, [] { lowlevel::checkpoint(); }); });
+    (void)!::write(STDOUT_FILENO, "the last of all\n", 16);
+    return ::ssize_t(size);
+}
+
+child_program const run_after_destructors("a run after all static destructors", [] {
+    run_a_timeout("before");
+    std::fputc('x', ::fopencookie(nullptr, "w", {.read = nullptr,
+                                                 .write = run_instead_of_writing,
+                                                 .seek = nullptr,
+                                                 .close = nullptr}));
+});
 } // namespace
 
 TEST_SUITE("runtime.run") {
@@ -70,6 +86,12 @@ TEST_SUITE("runtime.run") {
         CHECK(end.exit_code == 0);
         CHECK(end.says("and again: 7, cancelled: the deadline has passed"));
         CHECK(end.says("at the end: 7, cancelled: the deadline has passed"));
+    }
+
+    TEST_CASE("E1: run() may be used when all static objects have been destroyed") {
+        child_end const end = run_child("a run after all static destructors");
+        CHECK(end.exit_code == 0);
+        CHECK(end.says("the last of all"));
     }
 
     TEST_CASE("E1: run gives what its function returns, by value") {
