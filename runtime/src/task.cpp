@@ -328,7 +328,7 @@ fiber& new_task::launch(group_state& group, cancel_scope* base) {
     made.result.store(outcome::pending, std::memory_order_relaxed);     //  "
     made.waiting_unwinding.store(0, std::memory_order_relaxed);         //  "
     made.timer_slot = 0;
-    made.suspension_bans = made.migration_bans = 0;
+    made.suspension_bans = 0;
     if (at_home) {
         if (made.stack_class == stack_classes::count) made.stack_class = std::uint8_t(run.stack_class);
         made.id = here->next_id++;

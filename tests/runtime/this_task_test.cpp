@@ -13,6 +13,8 @@
 
 #include <atomic>
 #include <csignal>
+#include <deque>
+#include <stdexcept>
 #include <thread>
 
 #include <unistd.h>
@@ -43,6 +45,12 @@ void suspend_in_ban(void (*call)()) {
 
 child_program const ban_sleep("ban_sleep", [] { suspend_in_ban([] { weft::sleep(1ms); }); });
 child_program const ban_checkpoint("ban_checkpoint", [] { suspend_in_ban(lowlevel::checkpoint); });
+void ban_again(int times) {
+    no_suspend const ban;
+    times > 1 ? ban_again(times - 1) : weft::sleep(1ms);
+}
+child_program const bans_within_bans("bans_within_bans", [] { run({.workers = 1}, [] { ban_again(256); }); });
+
 child_program const ban_group("ban_group", [] { suspend_in_ban([] { with_task_group([] {}); }); });
 
 } // namespace
@@ -94,6 +102,18 @@ TEST_SUITE("runtime.this_task") {
         child_end const checkpoint_end = run_child("ban_checkpoint");
         CHECK(checkpoint_end.signal == SIGABRT);
         CHECK(checkpoint_end.says("lowlevel::checkpoint"));
+    }
+
+    TEST_CASE("TR81: no_suspend holds however many there are within each other; more than can be counted are refused") {
+        CHECK(run_child("bans_within_bans").signal == SIGABRT);
+        run_test([] {
+            std::deque<no_suspend> bans;
+            for (int open = 0; open < 65'535; ++open)
+                bans.emplace_back();
+            check_throws<std::length_error>([&] { bans.emplace_back(); }, "refused");
+            bans.clear();
+            lowlevel::checkpoint();
+        });
     }
 
     TEST_CASE("TR81: leaving a task group always yields, so no_suspend does not allow it") {

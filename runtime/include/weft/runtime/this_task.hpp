@@ -9,7 +9,8 @@ namespace weft {
 /// While one exists, a call of this task that would suspend ends the process and names the call. For
 /// stretches that hold a std::mutex or a reference to a thread_local.
 ///
-/// Threads  created and destroyed by the same task. Errors: no_event_loop_error
+/// Threads  created and destroyed by the same task. Errors: no_event_loop_error, std::length_error (65,535
+///          of them are open)
 class [[nodiscard]] no_suspend {
 public:
     no_suspend();

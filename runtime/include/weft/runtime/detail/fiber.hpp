@@ -86,8 +86,7 @@ struct alignas(64) fiber {
     std::atomic<task_state> state = task_state::finished;
     stack_stage stage : 2 = stack_stage::none;
     bool has_unarmed_scopes : 1 = false; // scopes were entered since it last waited
-    std::uint8_t suspension_bans = 0; // open no_suspend guards
-    std::uint8_t migration_bans = 0;  // open no_migrate guards
+    std::uint16_t suspension_bans = 0; // open no_suspend guards
     std::uint8_t flags : 4 = 0;       // see below; written before the first run
     std::uint8_t stack_class : 4 = 0; //  "
     bool cancel_requested = false;    // a handle's cancel() before its scope existed; under scopes
