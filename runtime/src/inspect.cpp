@@ -1,3 +1,4 @@
+#include <weft/runtime/detail/group_state.hpp>
 #include <weft/runtime/error.hpp>
 #include <weft/runtime/inspect.hpp>
 
@@ -65,9 +66,14 @@ frames stack_of(detail::fiber& of) {
     return frames(found.begin(), found.begin() + std::ptrdiff_t(count));
 }
 
+struct held_task {
+    detail::fiber* task;
+    detail::task_reference reference;
+};
+
 // Every unfinished task of a run, or of all. Each is held by a reference while it is looked at.
 std::vector<seen_task> look_at_tasks(detail::runtime const* of, tree_detail detail_wanted) {
-    std::vector<detail::fiber*> held;
+    std::vector<held_task> held;
     detail::fiber_slabs::for_each([&](detail::fiber& each) {
         if (each.state.load(std::memory_order_relaxed) == task_state::finished) return; // a hint
         if (held.size() == held.capacity()) held.reserve(2 * held.size() + 64); // not under the lock
@@ -76,14 +82,15 @@ std::vector<seen_task> look_at_tasks(detail::runtime const* of, tree_detail deta
         if (each.state.load(std::memory_order_acquire) == task_state::finished) return; // launch()
         if (of != nullptr && each.runtime != of) return;
         detail::add_reference(each);
-        held.push_back(&each);
+        held.push_back({&each, detail::task_reference(each)});
     });
     std::vector<seen_task> seen;
-    for (detail::fiber* each : held) {
-        seen_task task{each->runtime, detail::describe(*each), detail::describe_origin(*each), {}, {}};
-        if (task.info.state == task_state::waiting) task.holder = detail::describe_holder(*each);
-        if (detail_wanted == tree_detail::waits_and_stacks) task.stack = stack_of(*each);
-        detail::release_reference(*each);
+    for (held_task& next : held) {
+        detail::task_reference const until_seen = std::move(next.reference);
+        detail::fiber& each = *next.task;
+        seen_task task{each.runtime, detail::describe(each), detail::describe_origin(each), {}, {}};
+        if (task.info.state == task_state::waiting) task.holder = detail::describe_holder(each);
+        if (detail_wanted == tree_detail::waits_and_stacks) task.stack = stack_of(each);
         if (task.info.state != task_state::finished) seen.push_back(std::move(task));
     }
     std::sort(seen.begin(), seen.end(), [](seen_task const& left, seen_task const& right) {

@@ -4,6 +4,8 @@
 #include "fiber_slab.hpp"
 #include "task.hpp"
 
+#include <weft/runtime/detail/group_state.hpp>
+
 #include <stdexcept>
 
 namespace weft::detail {
@@ -79,9 +81,8 @@ std::string describe_holder(fiber const& waiter) {
             return "held by a task that has ended";
         add_reference(*owner);
     }
-    std::string text = "held by task '" + task_name(*owner) + "' (" + std::to_string(owner->id) + ")";
-    release_reference(*owner);
-    return text;
+    task_reference const reference(*owner);
+    return "held by task '" + task_name(*owner) + "' (" + std::to_string(owner->id) + ")";
 }
 
 } // namespace weft::detail

@@ -1,0 +1,73 @@
+#include "support/gate.hpp"
+
+#include <weft/runtime/inspect.hpp>
+#include <weft/runtime/run.hpp>
+#include <weft/runtime/task_group.hpp>
+
+#include <doctest/doctest.h>
+
+#include <cstddef>
+#include <cstdlib>
+#include <memory>
+#include <new>
+#include <sstream>
+
+using namespace weft;
+using namespace weft::test;
+
+// What is left behind where memory runs out: this program lets one of its own requests fail.
+
+TEST_SUITE_BEGIN("runtime.no_memory");
+
+namespace {
+
+thread_local int requests_until_failure = 0; // 0: none fails
+
+} // namespace
+
+void* operator new(std::size_t size) {
+    if (requests_until_failure == 0 || --requests_until_failure != 0)
+        if (void* const place = std::malloc(size)) return place;
+    throw std::bad_alloc();
+}
+void operator delete(void* place) noexcept { std::free(place); }
+void operator delete(void* place, std::size_t) noexcept { std::free(place); }
+
+TEST_CASE("TI2: a look at the tasks for which there is no memory keeps none of them, nor what they gave") {
+    auto const result = std::make_shared<int>(7);
+    auto const look = [&result](int request, void (*call)()) {
+        bool came_through = false;
+        run({.workers = 1}, [&] {
+            gate go;
+            with_task_group([&](task_group& group) {
+                for (int task = 0; task < 3; ++task)
+                    group.create_task([&] {
+                        go.wait();
+                        return result;
+                    });
+                wait_all_tasks_blocked();
+                requests_until_failure = request;
+                try {
+                    call();
+                } catch (std::bad_alloc const&) {
+                }
+                came_through = requests_until_failure > 0;
+                requests_until_failure = 0;
+                go.open();
+            });
+        });
+        CHECK(result.use_count() == 1);
+        return came_through;
+    };
+    int request = 1;
+    while (!look(request, [] { get_running_tasks(); }))
+        ++request;
+    CHECK(request > 5);
+    for (request = 1; request < 60; ++request)
+        look(request, [] {
+            std::ostringstream out;
+            dump_tasks(out);
+        });
+}
+
+TEST_SUITE_END();
