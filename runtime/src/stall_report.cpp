@@ -3,6 +3,7 @@
 #include "runtime.hpp"
 #include "task.hpp"
 
+#include <weft/runtime/detail/group_state.hpp>
 #include <weft/runtime/detail/report.hpp>
 
 #include <algorithm>
@@ -27,15 +28,19 @@ constexpr int signal_used = SIGURG; // ignored by default, and by debuggers; Go 
 constexpr duration time_to_answer = 200ms;
 constexpr int frames_of_handler = 2; // itself, and where the kernel entered it
 
-// What a worker is asked, one at a time. `state` says whose turn it is.
+// What a worker is asked, one at a time. `state` says whose turn it is, and of which question: the signal
+// has its number, so that one that was blocked for long does not answer for another worker.
 //
 //   monitor                                      the worker's signal handler
 //   asked            (release), send the signal  asked -> answering        (CAS, acquire)
 //   answered?        (acquire): read             fill in; answered         (release)
 //   late: asked -> idle          (CAS), give up
 struct question {
-    enum stage : int { idle, asked, answering, answered };
-    std::atomic<int> state = idle;
+    enum stage : unsigned { idle, asked, answering, answered };
+    static unsigned state_of(unsigned number, stage in) noexcept { return number << 2 | in; }
+
+    std::atomic<unsigned> state = idle;
+    unsigned number = 0; // the monitor's
     worker* of = nullptr;
     std::uint32_t tick = 0;
     fiber* task = nullptr; // a reference is held
@@ -59,8 +64,10 @@ void on_signal(int number, siginfo_t* info, void* context) noexcept {
     int const saved_errno = errno;
     if (info->si_code != SI_QUEUE || info->si_value.sival_ptr != &the_question)
         return pass_on(number, info, context);
-    int expected = question::asked;
-    if (the_question.state.compare_exchange_strong(expected, question::answering,
+    auto const asked = unsigned(info->si_errno); // send_question()
+    unsigned expected = question::state_of(asked, question::asked);
+    if (the_question.state.compare_exchange_strong(expected,
+                                                   question::state_of(asked, question::answering),
                                                    std::memory_order_acquire)) { // the monitor's
         worker* const here = this_worker();
         the_question.task = nullptr;
@@ -75,7 +82,8 @@ void on_signal(int number, siginfo_t* info, void* context) noexcept {
             the_question.count =
                 ::backtrace(the_question.frames.data(), int(the_question.frames.size()));
         }
-        the_question.state.store(question::answered, std::memory_order_release); // pairs with ask()
+        the_question.state.store(question::state_of(asked, question::answered),
+                                 std::memory_order_release); // pairs with ask()
     }
     errno = saved_errno;
 }
@@ -99,7 +107,8 @@ bool send_question(int thread) noexcept {
     info.si_code = SI_QUEUE;
     info.si_pid = ::getpid();
     info.si_uid = ::getuid();
-    info.si_value.sival_ptr = &the_question;
+    info.si_value.sival_ptr = &the_question; // whose signal it is
+    info.si_errno = int(the_question.number); // of no other use; the kernel hands it on
     return ::syscall(SYS_rt_tgsigqueueinfo, ::getpid(), thread, signal_used, &info) == 0;
 }
 
@@ -107,11 +116,14 @@ bool send_question(int thread) noexcept {
 bool ask(worker& stalled, std::uint32_t tick) {
     the_question.of = &stalled;
     the_question.tick = tick;
-    the_question.state.store(question::asked, std::memory_order_release); // pairs with on_signal()
+    unsigned const number = ++the_question.number;
+    the_question.state.store(question::state_of(number, question::asked),
+                             std::memory_order_release); // pairs with on_signal()
     bool const sent = send_question(stalled.thread.load(std::memory_order_relaxed)); // any time's
     time_point const until = runtime::real_now() + (sent ? time_to_answer : duration::zero());
-    while (the_question.state.load(std::memory_order_acquire) != question::answered) { // on_signal()
-        int expected = question::asked;
+    while (the_question.state.load(std::memory_order_acquire) != // on_signal()
+           question::state_of(number, question::answered)) {
+        unsigned expected = question::state_of(number, question::asked);
         if (runtime::real_now() >= until &&
             the_question.state.compare_exchange_strong(expected, question::idle,
                                                        std::memory_order_relaxed)) // nothing to read
@@ -157,6 +169,7 @@ void stall_detector::report(worker& stalled, std::uint32_t tick, duration since)
     std::lock_guard const guard(one_at_a_time);
     bool const answered = ask(stalled, tick);
     if (answered && the_question.task == nullptr) return; // it went on meanwhile
+    task_reference const held = answered ? task_reference(*the_question.task) : task_reference();
     auto const ms = std::chrono::duration_cast<std::chrono::milliseconds>(since).count();
     std::string text = answered ? describe_origin(*the_question.task) + ", has kept"
                                 : std::string("a task that blocks signals has kept");
@@ -164,7 +177,6 @@ void stall_detector::report(worker& stalled, std::uint32_t tick, duration since)
     for (int frame = frames_of_handler; answered && frame < the_question.count; ++frame)
         text += "\n  #" + std::to_string(frame - frames_of_handler) + " " +
                 describe_address(the_question.frames[std::size_t(frame)]);
-    if (answered) release_reference(*the_question.task);
     report_mistake(text);
 }
 

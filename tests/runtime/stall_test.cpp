@@ -11,7 +11,9 @@
 #include <doctest/doctest.h>
 
 #include <algorithm>
+#include <atomic>
 #include <chrono>
+#include <csignal>
 #include <ctime>
 #include <semaphore>
 #include <stdexcept>
@@ -32,6 +34,25 @@ void keep_worker_until_heard(mistakes_heard const& heard, std::string const& par
         ::nanosleep(&moment, nullptr);
     }
 }
+
+// As long as it lives, the thread does not take the signal that the detector sends.
+class signal_blocked {
+public:
+    signal_blocked() {
+        sigemptyset(&only_);
+        sigaddset(&only_, SIGURG);
+        ::pthread_sigmask(SIG_BLOCK, &only_, nullptr);
+    }
+    ~signal_blocked() { ::pthread_sigmask(SIG_UNBLOCK, &only_, nullptr); }
+    static bool has_come() {
+        sigset_t pending;
+        ::sigpending(&pending);
+        return sigismember(&pending, SIGURG) == 1;
+    }
+
+private:
+    sigset_t only_;
+};
 
 } // namespace
 
@@ -73,6 +94,35 @@ TEST_SUITE("runtime.stall") {
             });
         });
         CHECK(heard.count("twice") == 2);
+    }
+
+    TEST_CASE("A worker that takes its signal late does not answer for another one") {
+        mistakes_heard const heard;
+        auto const are_both_reported = [&heard] {
+            std::string const report = "a task that blocks signals has kept worker ";
+            return heard.count(report + "0") != 0 && heard.count(report + "1") != 0;
+        };
+        std::atomic<bool> one_is_asked = false, other_is_asked = false;
+        run({.workers = 2, .stall_threshold = 10ms}, [&] {
+            with_task_group([&](task_group& group) {
+                group.start_soon([&] {
+                    signal_blocked const until_the_other_is_asked;
+                    while (!signal_blocked::has_come()) {}
+                    one_is_asked = true;
+                    while (!other_is_asked) {}
+                });
+                group.start_soon([&] {
+                    while (!one_is_asked)
+                        lowlevel::checkpoint();
+                    signal_blocked const for_long;
+                    while (!signal_blocked::has_come()) {} // nobody waits for the first answer any more
+                    other_is_asked = true;
+                    auto const limit = std::chrono::steady_clock::now() + 5s;
+                    while (!are_both_reported() && std::chrono::steady_clock::now() < limit) {}
+                });
+            });
+        });
+        CHECK(are_both_reported());
     }
 
     TEST_CASE("A task inside a blocking_region keeps no worker") {
