@@ -34,7 +34,8 @@ struct trial {
     }
 };
 
-/// Something was done: keeps the watchdog quiet. Any thread.
+/// Something was done: keeps the watchdog quiet. Any thread; only by those that come to an end, since what
+/// goes on until others have ended goes on for ever if one of them hangs.
 void progress(std::uint64_t operations = 1) noexcept;
 
 /// Ends the process with the rule that was broken and the line that replays the round. Not an

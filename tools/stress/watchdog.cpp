@@ -7,6 +7,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <future>
 #include <iostream>
 #include <unistd.h>
 #include <utility>
@@ -15,12 +16,38 @@ namespace stress {
 
 namespace {
 
+constexpr std::chrono::seconds time_for_dump(10 * int(slowdown));
+
 std::atomic<std::uint64_t> operations = 0;
-std::atomic<trial const*> current_round = nullptr;
-char last_words[256]; // the replay line, ready for a signal handler
+
+// Of the current round. A copy: the watchdog may ask when a round has just ended.
+std::mutex line_lock; // never across a suspension
+std::string const line_between_rounds = "weft-stress (between rounds)";
+std::string line = line_between_rounds;
+char last_words[256]; // the same, ready for a signal handler
+
+std::string line_for(trial const& round) {
+    std::string made = "weft-stress --seed " + std::to_string(round.seed) + " --workers " +
+                       std::to_string(round.workers);
+    if (round.backend != "epoll") made += " --backend " + round.backend;
+    return made + " " + round.mode;
+}
 
 void say_last_words() {
     (void)!write(STDERR_FILENO, last_words, strnlen(last_words, sizeof last_words));
+}
+
+// Dumped in a thread of its own: what hangs may hold a lock that it needs.
+[[noreturn]] void dump_tasks_and_abort() {
+    std::promise<void> dumped;
+    std::thread([&dumped] {
+        weft::dump_tasks(std::cerr);
+        std::cerr.flush();
+        dumped.set_value();
+    }).detach();
+    if (dumped.get_future().wait_for(time_for_dump) != std::future_status::ready)
+        std::fputs("the dump of the tasks hangs as well: something holds a lock\n", stderr);
+    std::abort(); // a core shows the threads
 }
 
 // The first line of a crash; then whatever was there before, for its own report or a core.
@@ -51,18 +78,16 @@ void report_crashes() {
 
 void progress(std::uint64_t more) noexcept { operations.fetch_add(more, std::memory_order_relaxed); }
 std::uint64_t operations_done() { return operations; }
+
 void set_current_round(trial const* now) {
-    current_round = now;
-    std::snprintf(last_words, sizeof last_words, "\nreplay: %s\n", replay_line().c_str());
+    std::lock_guard const guard(line_lock);
+    line = now != nullptr ? line_for(*now) : line_between_rounds;
+    std::snprintf(last_words, sizeof last_words, "\nreplay: %s\n", line.c_str());
 }
 
 std::string replay_line() {
-    trial const* const now = current_round;
-    if (now == nullptr) return "weft-stress (between rounds)";
-    std::string line = "weft-stress --seed " + std::to_string(now->seed) + " --workers " +
-                       std::to_string(now->workers);
-    if (now->backend != "epoll") line += " --backend " + now->backend;
-    return line + " " + now->mode;
+    std::lock_guard const guard(line_lock);
+    return line;
 }
 
 void violation(std::string const& rule, std::source_location where) {
@@ -101,9 +126,7 @@ void watchdog::watch() {
                          (unsigned long long)(now - std::exchange(shown, now)));
         if (steady_clock::now() - last_move < seconds(patience_)) continue;
         std::fprintf(stderr, "\nno progress for %u s\nreplay: %s\n", patience_, replay_line().c_str());
-        weft::dump_tasks(std::cerr);
-        std::cerr.flush();
-        std::abort(); // a core shows the threads
+        dump_tasks_and_abort();
     }
 }
 

@@ -8,7 +8,7 @@
 
 namespace stress {
 
-/// The round that runs now, for replay lines; null between rounds. It outlives its being set.
+/// The round that runs now, for replay lines; null between rounds.
 void set_current_round(trial const*);
 
 /// The command that repeats the current round.
