@@ -95,6 +95,10 @@ fiber& check_cancellation(char const* call) {
     return self;
 }
 
+void arm_deadlines(fiber& self) {
+    scope_access::arm_deadlines(self);
+}
+
 void throw_cancelled(fiber& self) {
     throw scope_access::make_cancelled(self);
 }

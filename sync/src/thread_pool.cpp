@@ -105,7 +105,7 @@ struct thread_pool::state {
     std::mutex lock;
     std::vector<std::shared_ptr<pool_thread>> all;
     std::vector<std::shared_ptr<pool_thread>> idle; // the last one is used first
-    std::vector<std::thread> retired;               // have ended, or are about to
+    std::vector<std::thread> retired; // have ended, or are about to; has room for all others
     pool_thread* looking = nullptr;                 // one of the idle ones
     bool stopped = false;
 
@@ -223,7 +223,9 @@ void thread_pool::submit(std::shared_ptr<thread_call> call) {
         } else {
             auto const fresh = std::make_shared<pool_thread>();
             fresh->call = std::move(call);
-            state_->idle.reserve(state_->all.size() + 1); // later insertions do not throw
+            std::size_t const threads = state_->all.size() + 1;
+            state_->idle.reserve(threads); // later insertions do not throw
+            retired.reserve(threads);      //  "
             state_->all.push_back(fresh); // from here on it must get its thread
             try {
                 fresh->handle = std::thread([state = state_, fresh] { state->serve(fresh); });

@@ -10,6 +10,7 @@
 
 #include <condition_variable>
 #include <mutex>
+#include <new>
 #include <utility>
 
 namespace weft {
@@ -121,11 +122,33 @@ bool note_cancellation(detail::thread_call& call, detail::fiber& self) {
     return true;
 }
 
+// False: the call goes on without us.
+bool wait_for_end(detail::thread_call& call, detail::fiber& self) {
+    auto how = detail::cancellable::yes;
+    for (;;) {
+        try {
+            reason const why = wait_or_notice_cancellation(call, how);
+            if (why == reason::finished) return true;
+            if (why == reason::request) {
+                answer(call);
+            } else if (how == detail::cancellable::yes) {
+                if (note_cancellation(call, self)) return false;
+                if (!call.abandon_on_cancel) how = detail::cancellable::no;
+            }
+        } catch (std::bad_alloc const&) { // for a cancellation's text: the next point finds it again
+            how = detail::cancellable::no;
+        }
+    }
+}
+
 } // namespace
 
 // The task waits until the call has finished, and does meanwhile what the thread asks for. A cancellation
 // ends the wait of a call that may be abandoned; of others it is noted for the thread, and raised by the
 // task's next cancellation point (T3).
+//
+// From submit() on nothing but `cancelled` leaves before the thread has finished, which may be at work in
+// our frame. The deadlines, which need memory, are armed before.
 void detail::run_in_thread(std::shared_ptr<thread_call> const& call, capacity_limiter* limiter) {
     fiber& self = enter_blocking_call(name_of_call);
     if (limiter == nullptr) {
@@ -135,18 +158,11 @@ void detail::run_in_thread(std::shared_ptr<thread_call> const& call, capacity_li
     call->limiter = limiter;
     if (call->abandon_on_cancel) call->tasks = current_system_tasks(name_of_call);
     token borrowed(*call);
+    arm_deadlines(self);
     service_of_run<thread_pool>(name_of_call).submit(call);
-    cancellable how = cancellable::yes;
-    for (reason why{}; (why = wait_or_notice_cancellation(*call, how)) != reason::finished;) {
-        if (why == reason::request) {
-            answer(*call);
-        } else if (how == cancellable::yes) {
-            if (note_cancellation(*call, self)) {
-                borrowed.leave_to_thread();
-                throw_cancelled(self);
-            }
-            if (!call->abandon_on_cancel) how = cancellable::no;
-        }
+    if (!wait_for_end(*call, self)) {
+        borrowed.leave_to_thread();
+        throw_cancelled(self);
     }
     if (call->error != nullptr) std::rethrow_exception(std::exchange(call->error, nullptr));
 }

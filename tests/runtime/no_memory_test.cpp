@@ -1,11 +1,15 @@
 #include "support/gate.hpp"
 
+#include <weft/runtime/cancel_scope.hpp>
 #include <weft/runtime/inspect.hpp>
+#include <weft/runtime/lowlevel.hpp>
 #include <weft/runtime/run.hpp>
 #include <weft/runtime/task_group.hpp>
+#include <weft/runtime/time.hpp>
 
 #include <doctest/doctest.h>
 
+#include <chrono>
 #include <cstddef>
 #include <cstdlib>
 #include <memory>
@@ -14,6 +18,7 @@
 
 using namespace weft;
 using namespace weft::test;
+using namespace std::chrono_literals;
 
 // What is left behind where memory runs out: this program lets one of its own requests fail.
 
@@ -68,6 +73,33 @@ TEST_CASE("TI2: a look at the tasks for which there is no memory keeps none of t
             std::ostringstream out;
             dump_tasks(out);
         });
+}
+
+TEST_CASE("C24: deadlines for which there was no memory at first count from the next call on") {
+    bool came_through = false;
+    int request = 0;
+    while (!came_through) {
+        ++request;
+        run({.workers = 1}, [&] {
+            bool refused = false;
+            bool const finished = move_on_after(1ms, [&] {
+                move_on_after(10h, [&] {
+                    requests_until_failure = request;
+                    try {
+                        lowlevel::checkpoint_if_cancelled();
+                    } catch (std::bad_alloc const&) {
+                        refused = true;
+                    }
+                    came_through = requests_until_failure > 0;
+                    requests_until_failure = 0;
+                    sleep(10h);
+                });
+            });
+            CHECK_FALSE(finished);
+            CHECK(refused != came_through);
+        });
+    }
+    CHECK(request > 1);
 }
 
 TEST_SUITE_END();

@@ -1,24 +1,29 @@
 #include "each_runtime.hpp"
 
 #include <weft/runtime/cancel_scope.hpp>
+#include <weft/runtime/inspect.hpp>
 #include <weft/runtime/lowlevel.hpp>
 #include <weft/runtime/run.hpp>
-#include <weft/runtime/time.hpp>
+#include <weft/runtime/task_group.hpp>
 #include <weft/sync/to_thread.hpp>
 
 #include <atomic>
 #include <chrono>
 #include <cstddef>
 #include <cstdlib>
+#include <latch>
 #include <new>
+#include <stdexcept>
+
+#include <pthread.h>
 
 // What is left behind where memory runs out: this program lets one of its own requests fail.
-
-using namespace std::chrono_literals;
 
 TEST_SUITE_BEGIN("sync.no_memory");
 
 #if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__) // they have their own
+
+using namespace std::chrono_literals;
 
 namespace {
 
@@ -33,33 +38,6 @@ void* operator new(std::size_t size) {
 }
 void operator delete(void* place) noexcept { std::free(place); }
 void operator delete(void* place, std::size_t) noexcept { std::free(place); }
-
-TEST_CASE("C24: deadlines for which there was no memory at first count from the next call on") {
-    bool came_through = false;
-    int request = 0;
-    while (!came_through) {
-        ++request;
-        weft::run({.workers = 1}, [&] {
-            bool refused = false;
-            bool const finished = weft::move_on_after(1ms, [&] {
-                weft::move_on_after(10h, [&] {
-                    requests_until_failure = request;
-                    try {
-                        weft::lowlevel::checkpoint_if_cancelled();
-                    } catch (std::bad_alloc const&) {
-                        refused = true;
-                    }
-                    came_through = requests_until_failure > 0;
-                    requests_until_failure = 0;
-                    weft::sleep(10h);
-                });
-            });
-            CHECK_FALSE(finished);
-            CHECK(refused != came_through);
-        });
-    }
-    CHECK(request > 1);
-}
 
 TEST_CASE("T2, T9: a call for which there is no memory runs not at all and leaves no thread, no token") {
     bool came_through = false;
@@ -84,6 +62,78 @@ TEST_CASE("T2, T9: a call for which there is no memory runs not at all and leave
         CHECK(refused != came_through);
     }
     CHECK(request > 5);
+}
+
+TEST_CASE("T2, T3: a call under a deadline for which there is no memory has not run") {
+    bool came_through = false;
+    for (int request = 1; !came_through; ++request) {
+        bool refused = false;
+        std::atomic<bool> ran = false; // outlives the threads, whatever the call does
+        weft::run({.workers = 1}, [&] {
+            weft::to_thread::run_sync([] {}); // there is a thread
+            try {
+                weft::fail_after(1h, [&] {
+                    requests_until_failure = request;
+                    weft::to_thread::run_sync([&] { ran = true; });
+                });
+            } catch (std::bad_alloc const&) {
+                refused = true;
+            }
+            came_through = requests_until_failure > 0;
+            requests_until_failure = 0;
+        });
+        CHECK(ran != refused);
+    }
+}
+
+TEST_CASE("T3: a cancellation that there is no memory for does not end a call either") {
+    bool came_through = false;
+    for (int request = 1; !came_through; ++request) {
+        std::latch gate(1);
+        std::atomic<bool> ran = false;
+        bool left_before = false;
+        bool told = false;
+        weft::run({.workers = 1}, [&] {
+            weft::cancel_scope scope;
+            weft::with_task_group([&](weft::task_group& group) {
+                group.start_soon([&] {
+                    scope.run([&] {
+                        try {
+                            weft::to_thread::run_sync([&] {
+                                gate.wait();
+                                ran = true;
+                            });
+                        } catch (std::bad_alloc const&) { // looked at below
+                        }
+                        left_before = !ran;
+                        weft::lowlevel::checkpoint();
+                    });
+                    told = scope.cancelled_caught();
+                });
+                weft::wait_all_tasks_blocked();
+                scope.cancel();
+                requests_until_failure = request;
+                weft::lowlevel::cancel_shielded_checkpoint(); // the call hears of it
+                came_through = requests_until_failure > 0;
+                requests_until_failure = 0;
+                gate.count_down();
+            });
+        });
+        CHECK_FALSE(left_before);
+        CHECK(told);
+    }
+}
+
+TEST_CASE("T9, T14: a thread that ends itself needs no memory to leave the pool") {
+    for (int round = 0; round < 3; ++round)
+        weft::run({.workers = 1}, [] {
+            CHECK_THROWS_AS(weft::to_thread::run_sync([] {
+                                requests_until_failure = 2; // one for the text of the error
+                                ::pthread_exit(nullptr);
+                            }),
+                            std::runtime_error);
+            CHECK(weft::to_thread::run_sync([] { return 5; }) == 5);
+        });
 }
 
 #endif

@@ -17,6 +17,10 @@ fiber& check_cancellation(char const* call);
 /// Throws `cancelled` with the reason of the scope that is responsible.
 [[noreturn]] void throw_cancelled(fiber&);
 
+/// Of the scopes that the current fiber is in: afterwards a wait in them needs no memory, but to throw
+/// `cancelled`. For what must not leave between a beginning and its end. Errors: bad_alloc.
+void arm_deadlines(fiber& self);
+
 enum class cancellable : bool { no, yes };
 
 /// One wait of the current fiber. Constructed, it is armed: wakers that know reference() may end it.
