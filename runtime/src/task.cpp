@@ -397,11 +397,10 @@ void task_reference::cancel() const {
     deliver_cancellation(*fiber_, *own, first);
 }
 
-void task_reference::wait_until_done() const {
+void task_reference::join(cancellable how) const {
     fiber& task = *fiber_;
-    fiber& self = enter_blocking_call("task_handle::wait");
     while (!done()) {
-        parking wait("task_handle::wait");
+        parking wait("task_handle::wait", how);
         wait_node node(wait);
         {
             std::lock_guard const guard(task.scopes);
@@ -416,8 +415,18 @@ void task_reference::wait_until_done() const {
             std::lock_guard const guard(task.scopes);
             task.joiners.remove(node);
         }
-        if (why == wake_reason::cancelled) throw_cancelled(self);
+        if (why == wake_reason::cancelled) throw_cancelled(wait.owner());
     }
+}
+
+void task_reference::wait_until_ended() const {
+    join(cancellable::no);
+}
+
+void task_reference::wait_until_done() const {
+    enter_blocking_call("task_handle::wait");
+    join(cancellable::yes);
+    fiber& task = *fiber_;
     switch (task.result.load(std::memory_order_acquire)) { // pairs with end_task()
     case outcome::failed:
         try {

@@ -201,6 +201,36 @@ TEST_CASE("NX5: as_completed() gives each handle as its task ends, here") {
     });
 }
 
+TEST_CASE("NX5: as_completed() waits for a callable's captures, which may take their time to go") {
+    struct slow {
+        void operator()(int const* held) const {
+            delete held;
+            weft::shielded([] { weft::sleep(20ms); });
+        }
+    };
+    struct job {
+        std::unique_ptr<int, slow> held;
+        int operator()() const { return *held; }
+    };
+    on_each_runtime([] {
+        for (bool const cancelled : {false, true}) {
+            std::vector<job> calls;
+            calls.push_back({std::unique_ptr<int, slow>(new int(7))});
+            int seen = 0;
+            weft::cancel_scope scope;
+            scope.run([&] {
+                weft::as_completed(std::move(calls), [&](weft::task_handle<int> const& ended) {
+                    seen = ended.wait();
+                    if (cancelled) scope.cancel();
+                    weft::lowlevel::checkpoint();
+                });
+            });
+            CHECK(seen == 7);
+            CHECK(scope.cancelled_caught() == cancelled);
+        }
+    });
+}
+
 TEST_CASE("a sink that throws cancels the rest") {
     on_each_runtime([] {
         std::vector<std::function<void()>> calls{[] {}, [] { weft::sleep_forever(); }};

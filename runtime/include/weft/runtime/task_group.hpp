@@ -16,6 +16,10 @@ namespace weft {
 
 class task_group;
 
+namespace detail {
+struct handle_access;
+}
+
 /// Says that a task is ready for what its starter waits for. See task_group::start. One that is made by
 /// default is heard by nobody: a function that wants one can be called, or started by start_soon(), without
 /// anybody waiting for it to be ready.
@@ -88,8 +92,17 @@ public:
 
 private:
     friend class task_group;
+    friend struct detail::handle_access;
     explicit task_handle(detail::fiber& child) : task_(child) {}
     detail::task_reference task_;
+};
+
+/// What the layers above do with handles beyond their public face.
+struct detail::handle_access {
+    /// However the task ends, and without its value. No cancellation point.
+    template <class R> static void wait_until_ended(task_handle<R> const& of) {
+        of.task_.wait_until_ended();
+    }
 };
 
 /// A set of tasks that ends as one: run() returns when its body and all children have ended.

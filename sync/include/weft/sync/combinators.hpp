@@ -3,7 +3,6 @@
 #include <weft/runtime/detail/fiber.hpp>
 #include <weft/runtime/detail/parking.hpp>
 #include <weft/runtime/detail/swallowed.hpp>
-#include <weft/runtime/lowlevel.hpp>
 #include <weft/runtime/task_group.hpp>
 #include <weft/sync/semaphore.hpp>
 
@@ -286,8 +285,7 @@ void as_completed(Range&& callables, Sink&& sink) {
             }));
         for (std::size_t count = 0; count < calls.size(); ++count) {
             task_handle<result> const& ended = handles[order.next()];
-            while (!ended.done()) // it has announced its end, and is a few instructions from it
-                lowlevel::cancel_shielded_checkpoint();
+            detail::handle_access::wait_until_ended(ended); // its captures go after the announcement
             std::invoke(sink, ended);
         }
     });

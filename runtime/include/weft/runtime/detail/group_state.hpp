@@ -138,6 +138,7 @@ public:
     ~task_reference();
 
     void wait_until_done() const; ///< then throws task_failed or task_cancelled if it was not a value
+    void wait_until_ended() const; ///< however it ends; no cancellation point
     void cancel() const;
     bool done() const noexcept;
     bool cancelled() const noexcept;
@@ -145,6 +146,8 @@ public:
     void* body() const noexcept;
 
 private:
+    void join(cancellable) const;
+
     fiber* fiber_ = nullptr;
 };
 
