@@ -181,6 +181,25 @@ TEST_CASE("M15, B14: set_value() against cancel(): one of them wins, everybody i
     });
 }
 
+TEST_CASE("M15: who is woken by cancel() may destroy the future, the last one of its value") {
+    std::atomic<weft::future<int> const*> given = nullptr;
+    std::atomic<bool> done = false;
+    std::thread canceller([&] {
+        while (!done)
+            if (auto const* const future = given.exchange(nullptr)) future->cancel();
+    });
+    int cancelled = 0;
+    for (int round = 0; round < 2000; ++round) {
+        weft::promise<int> const promise;
+        weft::future<int> const future = promise.get_future();
+        given = &future;
+        cancelled += throws<weft::future_cancelled>([&] { future.get(); });
+    }
+    done = true;
+    canceller.join();
+    CHECK(cancelled == 2000);
+}
+
 TEST_CASE("B17: callbacks run in the order in which they came, at once when it is done") {
     weft::promise<int> promise;
     auto const future = promise.get_future();

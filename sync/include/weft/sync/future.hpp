@@ -52,7 +52,10 @@ public:
         return state_->wait_until_done(at_most, "future.wait_for");
     }
     bool done() const noexcept { return state_->is_done(); }
-    bool cancel() const { return state_->cancel(); } ///< false: it was done before
+    bool cancel() const { ///< false: it was done before
+        auto const keep = state_; // whoever is woken may destroy the future
+        return keep->cancel();
+    }
     bool cancelled() const noexcept {
         return state_->now() == detail::future_state::state::cancelled;
     }
