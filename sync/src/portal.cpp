@@ -40,6 +40,7 @@ struct portal_handle::running {
     blocking_portal portal;
     std::thread thread;
     int exceptions_before = std::uncaught_exceptions();
+    bool shared = false; // the tasks of others do not suffer from an exception here
 
     // In the thread of its own.
     void run(run_options const& options, promise<void> ready) {
@@ -63,7 +64,7 @@ portal_handle::portal_handle(portal_handle&&) noexcept = default;
 
 portal_handle::~portal_handle() {
     if (running_ == nullptr) return;
-    stop(std::uncaught_exceptions() > running_->exceptions_before);
+    stop(!running_->shared && std::uncaught_exceptions() > running_->exceptions_before);
     running_->thread.join();
 }
 
@@ -109,8 +110,10 @@ blocking_portal_provider::lease blocking_portal_provider::acquire() {
     if (detail::current_fiber() != nullptr)
         throw std::logic_error("a blocking_portal_provider was asked for its portal by a task");
     std::lock_guard const guard(shared_->lock); // the others wait for the first one's start
-    if (shared_->users == 0)
+    if (shared_->users == 0) {
         shared_->portal = std::make_unique<portal_handle>(start_blocking_portal(shared_->options));
+        shared_->portal->running_->shared = true;
+    }
     ++shared_->users;
     return lease(shared_, *shared_->portal);
 }

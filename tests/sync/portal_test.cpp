@@ -349,6 +349,32 @@ TEST_CASE("B12: threads share a portal; the last to leave stops it, the next sta
     }
 }
 
+TEST_CASE("B12: the last to leave a shared portal waits for its tasks, also while an exception flies") {
+    weft::from_thread::blocking_portal_provider provider(weft::run_options{.workers = 1});
+    std::optional<weft::future<int>> answer;
+    weft::event go;
+    std::thread opener;
+    try {
+        auto const last = provider.acquire();
+        weft::event begun;
+        answer = provider.acquire()->start_task_soon([&] {
+            begun.set();
+            go.wait();
+            return 7;
+        });
+        last->call([&] { begun.wait(); });
+        opener = std::thread([&go, &portal = *last] { // which is there as long as its task
+            while (!throws<weft::run_finished_error>([&] { portal.call([] {}); })) {
+            }
+            go.set();
+        });
+        throw std::runtime_error("of no concern to other users");
+    } catch (std::runtime_error const&) {
+        opener.join();
+    }
+    CHECK(answer->get() == 7);
+}
+
 TEST_CASE("B3, B12: a shared portal is for OS threads; a task that asks for it is refused") {
     weft::from_thread::blocking_portal_provider provider(weft::run_options{.workers = 1});
     on_each_runtime([&provider] {
@@ -360,6 +386,39 @@ TEST_CASE("B3, B12: a shared portal is for OS threads; a task that asks for it i
             });
         });
         CHECK(answer == 1);
+    });
+}
+
+TEST_CASE("B9: wrap_scoped() that is cancelled while its object is made leaves no task behind") {
+    weft::test::run_test({.seeds = {}}, [] {
+        std::atomic<int> there = 0;
+        struct counted {
+            std::atomic<int>& of;
+            explicit counted(std::atomic<int>& in) : of(in) { ++of; }
+            ~counted() { --of; }
+        };
+        weft::cancel_scope scope;
+        {
+            auto const portal = weft::from_thread::start_blocking_portal({.workers = 1});
+            weft::event begun;
+            weft::event go;
+            weft::with_task_group([&](weft::task_group& group) {
+                group.start_soon([&] {
+                    scope.run([&] {
+                        portal->wrap_scoped([&] {
+                            begun.set();
+                            go.wait();
+                            return counted(there);
+                        });
+                    });
+                });
+                begun.wait();
+                scope.cancel();
+            });
+            go.set();
+        } // waits for what the portal's tasks keep
+        CHECK(scope.cancelled_caught());
+        CHECK(there == 0);
     });
 }
 

@@ -239,6 +239,9 @@ public:
         } catch (future_cancelled const&) {
             end.get(); // says why
             throw;
+        } catch (...) { // cancelled, as a task of another run: what is made goes at once
+            shared->release.set();
+            throw;
         }
         return handle(shared, end);
     }
@@ -321,6 +324,7 @@ public:
 
 private:
     friend portal_handle start_blocking_portal(run_options const&);
+    friend class blocking_portal_provider;
     struct running;
     explicit portal_handle(std::unique_ptr<running>);
     std::unique_ptr<running> running_;
@@ -329,7 +333,8 @@ private:
 /// Starts a runtime with a portal in a new thread. Errors: as run(). Source: AnyIO start_blocking_portal
 portal_handle start_blocking_portal(run_options const& = {});
 
-/// A portal that threads share: the first to come starts it, the last to leave stops it.
+/// A portal that threads share: the first to come starts it, the last to leave stops it and waits for its
+/// tasks, which may be those of others, also while an exception is in flight.
 ///
 /// Threads  any OS thread that runs no task
 /// Errors   acquire(): as start_blocking_portal(); std::logic_error (from a task, of whatever run)
