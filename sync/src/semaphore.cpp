@@ -1,5 +1,6 @@
 #include <weft/sync/semaphore.hpp>
 
+#include <algorithm>
 #include <limits>
 #include <mutex>
 #include <stdexcept>
@@ -26,7 +27,8 @@ constexpr std::uint64_t most_permits = std::numeric_limits<std::uint64_t>::max()
 } // namespace
 
 semaphore::semaphore(std::size_t initial, semaphore_options options)
-    : word_(initial * permit), max_(options.max_value.value_or(most_permits)) {
+    : word_(initial * permit),
+      max_(std::min<std::uint64_t>(options.max_value.value_or(most_permits), most_permits)) {
     if (initial > max_)
         throw std::invalid_argument(
             "the initial value of a semaphore must be neither negative nor above max_value");

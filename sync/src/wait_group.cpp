@@ -2,6 +2,7 @@
 
 #include "claimed_waiters.hpp"
 
+#include <limits>
 #include <mutex>
 #include <stdexcept>
 
@@ -9,6 +10,8 @@ namespace weft {
 
 void wait_group::add(std::size_t more) {
     std::lock_guard const guard(queue_);
+    if (more > std::numeric_limits<std::size_t>::max() - pending_)
+        throw std::logic_error("a wait_group was given more work than it can count");
     pending_ += more;
 }
 

@@ -21,6 +21,13 @@ TEST_CASE("SM1: it starts neither above its maximum nor below zero") {
     CHECK(throws<std::invalid_argument>([] { weft::semaphore(3, {.max_value = 2}); }));
     CHECK(weft::semaphore(2, {.max_value = 2}).max_value() == 2);
     CHECK_FALSE(weft::semaphore(2).max_value().has_value());
+    constexpr std::size_t most = std::size_t(-1) / 2; // what can be counted
+    CHECK(throws<std::invalid_argument>([] { weft::semaphore(most + 1, {.max_value = most + 1}); }));
+    CHECK(throws<std::invalid_argument>([] { weft::semaphore(most + 3, {.max_value = most + 3}); }));
+    weft::semaphore full(most, {.max_value = std::size_t(-1)});
+    CHECK(full.value() == most);
+    CHECK(throws<std::logic_error>([&] { full.release(); }));
+    CHECK(full.value() == most);
 }
 
 TEST_CASE("SM2: acquire() takes a permit, and the nowait calls only one that is there") {

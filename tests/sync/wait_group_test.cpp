@@ -51,6 +51,17 @@ TEST_CASE("a cancelled wait() leaves nothing behind") {
     });
 }
 
+TEST_CASE("more work than can be counted is refused, and none of it added") {
+    on_each_runtime([] {
+        weft::wait_group work;
+        work.add(2);
+        CHECK(throws<std::logic_error>([&] { work.add(std::size_t(-1)); }));
+        work.done();
+        work.done();
+        work.wait();
+    });
+}
+
 TEST_CASE("M15: who came through may destroy it") {
     often_on_each_runtime(200, [] {
         auto work = std::make_unique<weft::wait_group>();

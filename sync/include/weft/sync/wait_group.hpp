@@ -13,7 +13,8 @@ namespace weft {
 ///
 /// Threads       wait(): any task; add(), done(): any thread
 /// Cancellation  wait() is a cancellation point; it leaves nothing behind
-/// Errors        std::logic_error (done() more often than added); no_event_loop_error
+/// Errors        std::logic_error (done() more often than added, more added than can be counted);
+///               no_event_loop_error
 /// Source        Go sync.WaitGroup
 class wait_group {
 public:
