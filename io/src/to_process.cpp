@@ -145,18 +145,23 @@ unique_fd open_null() {
     return null;
 }
 
-// In a thread, greeting included: by a clock that is the real one also under "sim". A worker may hang in
-// its initialisers, and its caller be cancelled meanwhile (P5).
-bool start_and_await_greeting(pool_worker& worker, child_plan const& plan, int connection,
-                              std::chrono::milliseconds at_most) {
+enum class beginning { greeted, ended, late };
+
+// In a thread, greeting included: by a clock that is the real one also under "sim". A worker may hang or
+// end in its initialisers, and its caller be cancelled meanwhile (P5). An end is seen by the connection,
+// unless the worker has left a process behind that has it, too.
+beginning start_and_await_greeting(pool_worker& worker, child_plan const& plan, int connection,
+                                   unique_fd& theirs, std::chrono::milliseconds at_most) {
     worker.child = child_process::start(plan);
+    theirs.reset();
     auto const until = std::chrono::steady_clock::now() + at_most;
     ::pollfd greeting{connection, POLLIN, 0};
     while (::poll(&greeting, 1, int(time_between_looks.count())) <= 0) {
         from_thread::check_cancelled();
-        if (std::chrono::steady_clock::now() >= until) return false;
+        if (worker.child->exit_code()) return beginning::ended;
+        if (std::chrono::steady_clock::now() >= until) return beginning::late;
     }
-    return true;
+    return beginning::greeted; // or hung up
 }
 
 // With its standard streams closed a program gets their numbers. In the worker these are taken.
@@ -168,14 +173,14 @@ unique_fd above_standard_streams(unique_fd fd) {
     return higher;
 }
 
-bool start_worker(pool_worker& worker, std::chrono::milliseconds time_to_greet) {
+beginning start_worker(pool_worker& worker, std::chrono::milliseconds time_to_greet) {
     int ends[2];
     if (::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) != 0)
         throw std::system_error(errno, std::system_category(), "cannot make a socket pair");
     unique_fd first(ends[0]);
     unique_fd second(ends[1]);
     unique_fd ours = above_standard_streams(std::move(first));
-    unique_fd const theirs = above_standard_streams(std::move(second));
+    unique_fd theirs = above_standard_streams(std::move(second));
     int const our_number = ours.get();
     worker.connection = open_descriptor(std::move(ours));
     unique_fd const null = open_null();
@@ -188,21 +193,22 @@ bool start_worker(pool_worker& worker, std::chrono::milliseconds time_to_greet) 
     return to_thread::run_sync({.limiter = &child_start_limiter()},
                                [&] {
                                    return start_and_await_greeting(worker, plan, our_number,
-                                                                   time_to_greet);
+                                                                   theirs, time_to_greet);
                                });
 }
 
 std::unique_ptr<pool_worker> start_and_greet(process_pool const& pool) {
     auto worker = std::make_unique<pool_worker>();
-    bool greeted = false;
+    auto how = beginning::late;
     try {
-        greeted = start_worker(*worker, pool.time_to_greet);
-    } catch (cancelled const&) { // while it began, or before
+        how = start_worker(*worker, pool.time_to_greet);
+    } catch (...) { // cancelled while it began, or before; out of memory
         if (worker->child != nullptr) worker->child->end(duration::zero());
         throw;
     }
     talk_or_end(*worker, [&] {
-        if (!greeted) throw breach{"did not begin in time"};
+        if (how == beginning::late) throw breach{"did not begin in time"};
+        if (how == beginning::ended) throw breach{"hung up", true};
         frame_header const header = receive_header(*worker);
         if (header.kind != frame_kind::greeting || header.size != 0)
             throw breach{"does not keep to the protocol"};

@@ -24,6 +24,7 @@
 
 #include <sys/ioctl.h>
 #include <sys/socket.h>
+#include <unistd.h>
 
 // The ends of worker processes: killed, crashed, silent, idle for long, abandoned.
 
@@ -51,6 +52,20 @@ constexpr char const* silence = "WEFT_TEST_SILENT_WORKER";
     while (std::getenv(silence) != nullptr)
         ::pause();
     return true;
+}();
+
+// One that finds this in its environment ends before it greets; told so, it leaves a process behind that
+// has its connection.
+constexpr char const* early_end = "WEFT_TEST_EARLY_END";
+
+[[maybe_unused]] bool const ended_early = [] {
+    if (::program_invocation_name != weft::detail::worker_name + ""s) return false;
+    char const* const how = std::getenv(early_end);
+    if (how == nullptr) return false;
+    if (how == "leaving another behind"s && ::fork() == 0)
+        for (;;)
+            ::pause();
+    std::_Exit(3);
 }();
 
 struct silent_workers {
@@ -189,6 +204,21 @@ TEST_CASE("P5: a worker that does not greet in time is killed and reaped, and th
             check(!finished && ::waitpid(-1, nullptr, WNOHANG) == -1, "cancelled while it starts");
         }
         pool.time_to_greet = 20s;
+        check(to_process::run_sync(square, 3) == 9, "the next one");
+    });
+}
+
+TEST_CASE("P4, P5: a worker that ends before it greets is an error that says how, at once") {
+    run_with_processes([] {
+        auto& pool = weft::detail::current_services("a test").get<weft::detail::process_pool>(
+            [] { return std::make_unique<weft::detail::process_pool>(); });
+        pool.time_to_greet = 1000s;
+        for (char const* const how : {"alone", "leaving another behind"}) {
+            ::setenv(early_end, how, 1);
+            std::string const text = text_of_failure([] { to_process::run_sync(square, 2); });
+            ::unsetenv(early_end);
+            check(text.ends_with("ended with exit status 3"), text);
+        }
         check(to_process::run_sync(square, 3) == 9, "the next one");
     });
 }
