@@ -31,12 +31,14 @@ process_pool::take(std::vector<std::unique_ptr<pool_worker>>& retired) {
     auto const fresh = std::find_if(idle_.begin(), idle_.end(), [now](auto const& each) {
         return now - each->idle_since < idle_limit;
     });
+    retired.reserve(retired.size() + idle_.size()); // from here on nothing is lost
     std::move(idle_.begin(), fresh, std::back_inserter(retired));
     idle_.erase(idle_.begin(), fresh);
     while (!idle_.empty()) {
+        bool const fit = is_fit(*idle_.back());
         std::unique_ptr<pool_worker> last = std::move(idle_.back());
         idle_.pop_back();
-        if (is_fit(*last)) return last;
+        if (fit) return last;
         retired.push_back(std::move(last));
     }
     return nullptr;

@@ -281,8 +281,9 @@ temporary_directory::~temporary_directory() {
 }
 
 void temporary_directory::close() {
-    if (!std::exchange(remove_, false)) return lowlevel::checkpoint_if_cancelled();
+    if (!remove_) return lowlevel::checkpoint_if_cancelled();
     finish_in_thread([this] {
+        remove_ = false; // not before: without a thread it is left to the destructor
         detail::tree_removal removal(name_);
         while (!removal.remove_some(removed_at_once)) {
         }
