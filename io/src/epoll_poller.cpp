@@ -27,7 +27,8 @@ constexpr std::uint64_t wakeup_data =
             long((at_most - seconds).count())};
 }
 
-// epoll_pwait2 takes nanoseconds; where the kernel lacks it, rounded up: never early.
+// epoll_pwait2 takes nanoseconds; where the kernel lacks it, or a container's filter that is older than
+// the call forbids it (EPERM), rounded up: never early.
 int wait(int epoll, ::epoll_event* events, int most, duration at_most) noexcept {
     if (at_most <= duration::zero()) return ::epoll_wait(epoll, events, most, 0);
     if (at_most == duration::max()) return ::epoll_wait(epoll, events, most, -1);
@@ -35,7 +36,7 @@ int wait(int epoll, ::epoll_event* events, int most, duration at_most) noexcept 
     if (has_pwait2.load(std::memory_order_relaxed)) { // found out again at worst
         ::timespec const limit = limit_of(at_most);
         int const count = ::epoll_pwait2(epoll, events, most, &limit, nullptr);
-        if (count >= 0 || errno != ENOSYS) return count;
+        if (count >= 0 || (errno != ENOSYS && errno != EPERM)) return count;
         has_pwait2.store(false, std::memory_order_relaxed); //  "
     }
     auto const ms = std::chrono::ceil<std::chrono::milliseconds>(at_most).count();

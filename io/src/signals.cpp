@@ -4,6 +4,7 @@
 #include <weft/io/detail/child_process.hpp>
 #include <weft/io/detail/open_descriptor.hpp>
 #include <weft/io/error.hpp>
+#include <weft/runtime/detail/fork.hpp>
 #include <weft/runtime/detail/parking.hpp>
 
 #include <array>
@@ -224,7 +225,8 @@ struct signal_receiver::state {
             if (int const number = std::countr_zero(left) + 1; end_handling(number))
                 restored |= bit_of(number);
         place.wanted.store(0, std::memory_order_seq_cst);            // L1
-        while (handlers_inside.load(std::memory_order_seq_cst) != 0) // L2
+        while (!detail::is_forked_child() && // there the other threads are gone, some in the handler
+               handlers_inside.load(std::memory_order_seq_cst) != 0) // L2
             ::sched_yield();
         return unheard.fetch_and(~restored, std::memory_order_relaxed) & restored; // behind L2
     }

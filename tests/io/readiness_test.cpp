@@ -12,14 +12,18 @@
 #include <weft/runtime/lowlevel.hpp>
 #include <weft/runtime/run.hpp>
 #include <weft/runtime/task_group.hpp>
+#include <weft/runtime/time.hpp>
 
 #include <doctest/doctest.h>
 
 #include <atomic>
 #include <cerrno>
 #include <chrono>
+#include <cstddef>
 #include <cstdio>
+#include <ctime>
 #include <functional>
+#include <iterator>
 #include <latch>
 #include <memory>
 #include <string>
@@ -27,8 +31,12 @@
 #include <thread>
 
 #include <fcntl.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
 #include <poll.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 TEST_SUITE_BEGIN("io.readiness");
@@ -162,7 +170,32 @@ weft::test::child_program const used_in_destructor("readiness in a static destru
     use_what_is_kept();
 });
 
+// As container runtimes do that are older than the call.
+weft::test::child_program const refused("epoll_pwait2 refused", [] {
+    ::sock_filter rules[] = {
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(::seccomp_data, nr)),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_epoll_pwait2, 0, 1),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EPERM),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+    };
+    ::sock_fprog const program{static_cast<unsigned short>(std::size(rules)), rules};
+    check(::prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0, "no new privileges");
+    check(::prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) == 0, "the filter");
+    weft::run({.workers = 1}, [] {
+        std::clock_t const before = std::clock();
+        weft::sleep(std::chrono::seconds(1));
+        double const used = double(std::clock() - before) / CLOCKS_PER_SEC;
+        check(used < 0.1, "of processor time: " + std::to_string(used));
+    });
+});
+
 } // namespace
+
+TEST_CASE("where epoll_pwait2 is forbidden, a sleep sleeps") {
+    auto const end = weft::test::run_child("epoll_pwait2 refused");
+    INFO(end.output);
+    CHECK(end.exit_code == 0);
+}
 
 TEST_CASE("E1: a static object's destructor may wait and look up, whatever is gone before it") {
     auto const end = weft::test::run_child("readiness in a static destructor");

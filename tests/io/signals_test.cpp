@@ -23,6 +23,7 @@
 #include <thread>
 #include <vector>
 
+#include <sys/wait.h>
 #include <unistd.h>
 
 TEST_SUITE_BEGIN("io.signals");
@@ -386,6 +387,34 @@ TEST_CASE("receivers come and go while signals fly") {
         done = true;
         sender.join();
     });
+}
+
+TEST_CASE("a fork while a signal is being handled does not keep the child from letting its receivers go") {
+    ::signal(SIGUSR1, SIG_IGN);
+    weft::run({.workers = 1}, [] {
+        std::optional<weft::signal_receiver> receiver(weft::open_signal_receiver({SIGUSR1}));
+        std::atomic<bool> done = false;
+        std::thread sender([&] {
+            while (!done)
+                send(SIGUSR1);
+        });
+        int failed = 0;
+        for (int round = 0; round < 50 && failed == 0; ++round) {
+            pid_t const child = ::fork();
+            if (child == 0) {
+                ::alarm(10);
+                receiver.reset();
+                ::_exit(0);
+            }
+            int status = -1;
+            ::waitpid(child, &status, 0);
+            failed += status != 0;
+        }
+        done = true;
+        sender.join();
+        CHECK(failed == 0);
+    });
+    ::signal(SIGUSR1, SIG_DFL);
 }
 
 TEST_CASE("a second Ctrl-C kills a program that takes its time to shut down") {
