@@ -421,8 +421,7 @@ bool tls_connection::leave() {
     std::optional<resource_guard::entry> no_reader;
     {
         std::lock_guard const guard(lock_); // enter()
-        if (closed_.exchange(true, std::memory_order_acq_rel))
-            return false; // unwrap(), check_open()
+        if (closed_.exchange(true, std::memory_order_acq_rel)) return false; // unwrap(), check_open()
         no_writer = enter_if_free(writing_);
         no_reader = enter_if_free(reading_);
     }

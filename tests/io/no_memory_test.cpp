@@ -1,5 +1,6 @@
 #include "io/scratch.hpp"
 #include "io/src/process_pool.hpp"
+#include "support/failing_memory.hpp"
 #include "support/run_test.hpp"
 
 #include <weft/io/path.hpp>
@@ -11,7 +12,6 @@
 
 #include <chrono>
 #include <cstddef>
-#include <cstdlib>
 #include <filesystem>
 #include <memory>
 #include <new>
@@ -24,22 +24,7 @@
 
 TEST_SUITE_BEGIN("io.no_memory");
 
-#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__) // they have their own
-
-namespace {
-
-thread_local int requests_until_failure = 0; // 0: none fails
-
-} // namespace
-
-// Out of line, since GCC warns of pairs of which it sees one half.
-[[gnu::noinline]] void* operator new(std::size_t size) {
-    if (requests_until_failure == 0 || --requests_until_failure != 0)
-        if (void* const place = std::malloc(size)) return place;
-    throw std::bad_alloc();
-}
-[[gnu::noinline]] void operator delete(void* place) noexcept { std::free(place); }
-[[gnu::noinline]] void operator delete(void* place, std::size_t) noexcept { std::free(place); }
+using weft::test::requests_until_failure;
 
 namespace {
 
@@ -112,7 +97,5 @@ TEST_CASE("NX10: a temporary directory whose close() has no memory is removed by
         CHECK(refusals > 0);
     });
 }
-
-#endif
 
 TEST_SUITE_END();

@@ -1,3 +1,4 @@
+#include "support/failing_memory.hpp"
 #include "support/gate.hpp"
 
 #include <weft/runtime/cancel_scope.hpp>
@@ -11,7 +12,6 @@
 
 #include <chrono>
 #include <cstddef>
-#include <cstdlib>
 #include <memory>
 #include <new>
 #include <sstream>
@@ -23,20 +23,6 @@ using namespace std::chrono_literals;
 // What is left behind where memory runs out: this program lets one of its own requests fail.
 
 TEST_SUITE_BEGIN("runtime.no_memory");
-
-namespace {
-
-thread_local int requests_until_failure = 0; // 0: none fails
-
-} // namespace
-
-void* operator new(std::size_t size) {
-    if (requests_until_failure == 0 || --requests_until_failure != 0)
-        if (void* const place = std::malloc(size)) return place;
-    throw std::bad_alloc();
-}
-void operator delete(void* place) noexcept { std::free(place); }
-void operator delete(void* place, std::size_t) noexcept { std::free(place); }
 
 TEST_CASE("TI2: a look at the tasks for which there is no memory keeps none of them, nor what they gave") {
     auto const result = std::make_shared<int>(7);

@@ -1,4 +1,5 @@
 #include "sockets.hpp"
+#include "support/failing_memory.hpp"
 
 #include <weft/streams/memory.hpp>
 
@@ -7,7 +8,6 @@
 #include <array>
 #include <atomic>
 #include <cstddef>
-#include <cstdlib>
 #include <new>
 #include <string>
 #include <utility>
@@ -17,24 +17,8 @@
 
 TEST_SUITE_BEGIN("streams.allocations");
 
-namespace {
-
-std::atomic<std::size_t> allocations = 0;
-thread_local int requests_until_failure = 0; // 0: none fails
-
-} // namespace
-
-#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__) // they have their own
-
-// Out of line, since GCC warns of pairs of which it sees one half.
-[[gnu::noinline]] void* operator new(std::size_t size) {
-    allocations.fetch_add(1, std::memory_order_relaxed); // a count, read by the same task
-    if (requests_until_failure == 0 || --requests_until_failure != 0)
-        if (void* const place = std::malloc(size)) return place;
-    throw std::bad_alloc();
-}
-[[gnu::noinline]] void operator delete(void* place) noexcept { std::free(place); }
-[[gnu::noinline]] void operator delete(void* place, std::size_t) noexcept { std::free(place); }
+using weft::test::allocations;
+using weft::test::requests_until_failure;
 
 namespace {
 
@@ -113,7 +97,5 @@ TEST_CASE("an object for which a stream has no memory stays with its sender, in 
     CHECK(refusals == 2); // the box, the buffer
     CHECK(receiver.receive_nowait().text == "kept");
 }
-
-#endif
 
 TEST_SUITE_END();

@@ -1,4 +1,5 @@
 #include "each_runtime.hpp"
+#include "support/failing_memory.hpp"
 
 #include <weft/runtime/cancel_scope.hpp>
 #include <weft/runtime/inspect.hpp>
@@ -10,7 +11,6 @@
 #include <atomic>
 #include <chrono>
 #include <cstddef>
-#include <cstdlib>
 #include <latch>
 #include <new>
 #include <stdexcept>
@@ -21,23 +21,9 @@
 
 TEST_SUITE_BEGIN("sync.no_memory");
 
-#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__) // they have their own
+using weft::test::requests_until_failure;
 
 using namespace std::chrono_literals;
-
-namespace {
-
-thread_local int requests_until_failure = 0; // 0: none fails
-
-} // namespace
-
-void* operator new(std::size_t size) {
-    if (requests_until_failure == 0 || --requests_until_failure != 0)
-        if (void* const place = std::malloc(size)) return place;
-    throw std::bad_alloc();
-}
-void operator delete(void* place) noexcept { std::free(place); }
-void operator delete(void* place, std::size_t) noexcept { std::free(place); }
 
 TEST_CASE("T2, T9: a call for which there is no memory runs not at all and leaves no thread, no token") {
     bool came_through = false;
@@ -135,5 +121,3 @@ TEST_CASE("T9, T14: a thread that ends itself needs no memory to leave the pool"
             CHECK(weft::to_thread::run_sync([] { return 5; }) == 5);
         });
 }
-
-#endif

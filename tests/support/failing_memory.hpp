@@ -1,0 +1,26 @@
+#pragma once
+
+#include <atomic>
+#include <cstddef>
+#include <cstdlib>
+#include <new>
+
+/// Replaces the program's operator new: it counts, and one request can be made to fail. To be included by one
+/// file of a program, and in none that is built with a sanitizer, which has an operator new of its own.
+namespace weft::test {
+
+inline std::atomic<std::size_t> allocations = 0;
+inline thread_local int requests_until_failure = 0; ///< of this thread: 1 is the next; 0: none fails
+
+} // namespace weft::test
+
+// Out of line, since GCC warns of pairs of which it sees one half.
+[[gnu::noinline]] void* operator new(std::size_t size) {
+    weft::test::allocations.fetch_add(1, std::memory_order_relaxed); // a count, read by the same task
+    int& left = weft::test::requests_until_failure;
+    if (left == 0 || --left != 0)
+        if (void* const place = std::malloc(size)) return place;
+    throw std::bad_alloc();
+}
+[[gnu::noinline]] void operator delete(void* place) noexcept { std::free(place); }
+[[gnu::noinline]] void operator delete(void* place, std::size_t) noexcept { std::free(place); }
