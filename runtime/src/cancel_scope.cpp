@@ -8,6 +8,8 @@
 #include <weft/runtime/detail/parking.hpp>
 #include <weft/runtime/detail/swallowed.hpp>
 
+#include <new>
+#include <optional>
 #include <stdexcept>
 
 namespace weft {
@@ -135,9 +137,12 @@ time_point cancel_scope::deadline() const noexcept {
     return time_point(duration(deadline_.load(std::memory_order_relaxed))); // a value by itself
 }
 
+// Where there is no memory for a timer, the deadline that was there stays, and so does its timer.
 void cancel_scope::set_deadline(time_point when) {
     detail::fiber* owner = scope_access::owner(*this);
+    std::optional<time_point> replaced; // before we had the lock
     if (owner == nullptr) {
+        replaced = deadline();
         deadline_.store(when.time_since_epoch().count(), std::memory_order_relaxed); // published by flags_
         // Pairs with enter(): either it sees the deadline, or we see that it was there, and the owner.
         if ((flags_.fetch_and(~in_future, std::memory_order_seq_cst) & entered) == 0) return; // enter()
@@ -147,13 +152,18 @@ void cancel_scope::set_deadline(time_point when) {
     bool reached = false;
     {
         std::lock_guard const guard(owner->scopes);
+        time_point const before = replaced.value_or(deadline());
         deadline_.store(when.time_since_epoch().count(), std::memory_order_relaxed); // by itself
         std::uint32_t const flags = scope_access::flags(*this);
         if (scope_access::owner(*this) != owner) return;
         reached = when <= owner->runtime->now();
         if ((flags & called) != 0 && !reached) return;
-        if ((flags & timed) != 0) scope_access::timers_of(*this, *owner).remove(*this);
-        if (!reached && when != time_point::max()) scope_access::arm(*this, *owner, when);
+        try {
+            scope_access::set_timer(*this, *owner, reached ? time_point::max() : when);
+        } catch (std::bad_alloc const&) {
+            deadline_.store(before.time_since_epoch().count(), std::memory_order_relaxed); // by itself
+            throw;
+        }
     }
     if (!reached) return;
     bool const first = scope_access::mark(*this, true, {});
@@ -259,6 +269,19 @@ void scope_access::arm(cancel_scope& scope, fiber& owner, time_point when) {
     bool const earliest = heap_of.timers.insert(scope, when);
     scope.flags_.fetch_or(cancel_scope::timed, std::memory_order_relaxed); // under the owner's lock
     if (earliest && &heap_of != here) run.wake_worker(heap_of.index);
+}
+
+// Moved, a timer stays in its heap, whoever moves it: this needs no memory, so that no deadline is lost, and
+// the worker there has to hear only of an earlier time. Rejected: into the mover's heap, which needs some.
+void scope_access::set_timer(cancel_scope& scope, fiber& owner, time_point when) {
+    if (when == time_point::max()) {
+        if (is_timed(scope)) timers_of(scope, owner).remove(scope);
+        return;
+    }
+    worker& keeper = *owner.runtime->workers[scope.timer_heap_];
+    std::optional<bool> const earlier = is_timed(scope) ? keeper.timers.move(scope, when) : std::nullopt;
+    if (!earlier) return arm(scope, owner, when);
+    if (*earlier && &keeper != this_worker()) owner.runtime->wake_worker(keeper.index);
 }
 
 void scope_access::arm_all(fiber& self) {

@@ -89,6 +89,8 @@ struct scope_access {
     static void unlink(cancel_scope&, fiber& self, bool swallowed) noexcept; // under its lock
     static timer_heap& timers_of(cancel_scope&, fiber& owner) noexcept;
     static void arm(cancel_scope&, fiber& owner, time_point when); // under the owner's lock
+    /// The same where it may have a timer; max(): none. Errors: bad_alloc, only where it had none.
+    static void set_timer(cancel_scope&, fiber& owner, time_point when); // under the owner's lock
 
 private:
     static void arm_all(fiber& of);

@@ -38,12 +38,22 @@ bool timer_heap::insert(cancel_scope& scope, time_point when) {
 
 bool timer_heap::insert(std::uintptr_t timer, time_point when) {
     std::lock_guard const guard(lock_);
-    entry const added{when, chance_ == nullptr ? order_++ : chance_->draw_timer_order(), timer};
+    entry const added{when, next_order(), timer};
     entries_.push_back(added); // may throw; nothing else has changed
     heap_of(timer) = number_;
     rise(entries_.size() - 1, added);
     publish();
     return entries_.front().timer == timer;
+}
+
+std::optional<bool> timer_heap::move(cancel_scope& scope, time_point when) noexcept {
+    std::lock_guard const guard(lock_);
+    std::uint32_t const slot = scope_access::timer_slot(scope);
+    if (slot == 0) return {};
+    time_point const earliest_before = entries_.front().when;
+    settle(slot - 1, {when, next_order(), entries_[slot - 1].timer});
+    publish();
+    return entries_.front().when < earliest_before;
 }
 
 bool timer_heap::remove(fiber& sleeper) noexcept {
@@ -88,17 +98,23 @@ unsigned timer_heap::expire(time_point now) noexcept {
     return expired;
 }
 
+std::uint64_t timer_heap::next_order() noexcept {
+    return chance_ == nullptr ? order_++ : chance_->draw_timer_order();
+}
+
 void timer_heap::remove_at(std::size_t place) noexcept {
     slot_of(entries_[place].timer) = 0;
     entry const last = entries_.back();
     entries_.pop_back();
-    if (place < entries_.size()) {
-        if (place > 0 && before(last, entries_[(place - 1) / children]))
-            rise(place, last);
-        else
-            sink(place, last);
-    }
+    if (place < entries_.size()) settle(place, last);
     publish();
+}
+
+void timer_heap::settle(std::size_t place, entry const& what) noexcept {
+    if (place > 0 && before(what, entries_[(place - 1) / children]))
+        rise(place, what);
+    else
+        sink(place, what);
 }
 
 void timer_heap::put(std::size_t place, entry const& what) noexcept {

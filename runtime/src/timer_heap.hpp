@@ -6,6 +6,7 @@
 
 #include <atomic>
 #include <cstdint>
+#include <optional>
 #include <vector>
 
 namespace weft::detail {
@@ -30,6 +31,10 @@ public:
     bool insert(fiber&, time_point when);
     bool insert(cancel_scope&, time_point when);
 
+    /// Gives it another time, for which no memory is needed. Empty: it is not there (any more). True: the
+    /// earliest of all is earlier than before.
+    std::optional<bool> move(cancel_scope&, time_point when) noexcept;
+
     /// False: it is not there (any more).
     bool remove(fiber&) noexcept;
     bool remove(cancel_scope&) noexcept;
@@ -51,7 +56,9 @@ private:
     };
 
     bool insert(std::uintptr_t timer, time_point when);
+    std::uint64_t next_order() noexcept;
     void remove_at(std::size_t place) noexcept;
+    void settle(std::size_t place, entry const&) noexcept;
     void put(std::size_t place, entry const&) noexcept;
     void rise(std::size_t place, entry const&) noexcept;
     void sink(std::size_t place, entry const&) noexcept;

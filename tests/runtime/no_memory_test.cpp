@@ -6,15 +6,19 @@
 #include <weft/runtime/lowlevel.hpp>
 #include <weft/runtime/run.hpp>
 #include <weft/runtime/task_group.hpp>
+#include <weft/runtime/this_task.hpp>
 #include <weft/runtime/time.hpp>
 
 #include <doctest/doctest.h>
 
+#include <array>
+#include <atomic>
 #include <chrono>
 #include <cstddef>
 #include <memory>
 #include <new>
 #include <sstream>
+#include <thread>
 
 using namespace weft;
 using namespace weft::test;
@@ -86,6 +90,76 @@ TEST_CASE("C24: deadlines for which there was no memory at first count from the 
         });
     }
     CHECK(request > 1);
+}
+
+namespace {
+
+// False: there was no memory.
+bool set_without_memory(cancel_scope& scope, time_point when) {
+    requests_until_failure = 1;
+    bool done = true;
+    try {
+        scope.set_deadline(when);
+    } catch (std::bad_alloc const&) {
+        done = false;
+    }
+    requests_until_failure = 0;
+    return done;
+}
+
+} // namespace
+
+TEST_CASE("C24: a deadline for which there is no memory is not set, and the one before it stays") {
+    run({.workers = 1}, [] {
+        cancel_scope outer;
+        cancel_scope scope;
+        outer.run([&] {
+            scope.run([&] {
+                lowlevel::checkpoint(); // from here on a deadline has its timer at once
+                CHECK_FALSE(set_without_memory(scope, current_time() + 10h));
+                CHECK(scope.deadline() == time_point::max());
+                outer.set_deadline(current_time() + 20h); // in all the room that there is
+                CHECK_FALSE(set_without_memory(scope, current_time() + 10h));
+                CHECK(scope.deadline() == time_point::max());
+                scope.set_deadline(current_time() + 10h);
+                CHECK(set_without_memory(scope, current_time() + 1ms));
+                sleep_forever();
+            });
+        });
+        CHECK(scope.cancelled_caught());
+        CHECK_FALSE(outer.cancelled_caught());
+    });
+}
+
+TEST_CASE("C24: to move a deadline takes no memory, whichever thread does it") {
+    std::array<cancel_scope, 2> scopes;
+    std::array<bool, 2> moved{};
+    run({.workers = 2}, [&] {
+        std::atomic<unsigned> running = 0;
+        with_task_group([&](task_group& group) {
+            for (cancel_scope& scope : scopes)
+                group.start_soon([&] {
+                    ++running;
+                    while (running != 2) {} // each on a worker of its own
+                    no_migrate const stay;
+                    scope.set_deadline(current_time() + 10h);
+                    scope.run([] { sleep_forever(); });
+                });
+            wait_all_tasks_blocked();
+            std::thread([&] {
+                time_point const soon = time_point(std::chrono::steady_clock::now().time_since_epoch()) + 1ms;
+                for (std::size_t number : {0, 1}) {
+                    moved[number] = set_without_memory(scopes[number], soon);
+                    if (!moved[number]) scopes[number].cancel();
+                }
+            }).join();
+        });
+    });
+    for (std::size_t number : {0, 1}) {
+        CHECK(moved[number]);
+        CHECK(scopes[number].cancelled_caught());
+        CHECK(scopes[number].cancel_reason().empty());
+    }
 }
 
 TEST_SUITE_END();

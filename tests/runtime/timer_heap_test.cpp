@@ -68,6 +68,32 @@ TEST_SUITE("runtime.timer_heap") {
         CHECK(heap.size() == 0);
     }
 
+    TEST_CASE("C24: a timer that is moved stays in its heap, at the place of its new time") {
+        std::vector<cancel_scope> scopes(20);
+        timer_heap heap(0);
+        CHECK_FALSE(heap.move(scopes[0], time_point(1ms)).has_value());
+        for (std::size_t number = 0; number < scopes.size(); ++number)
+            heap.insert(scopes[number], time_point(duration(100 + number)));
+        CHECK(heap.move(scopes[7], time_point(duration(99))) == true);
+        CHECK(heap.earliest() == time_point(duration(99)));
+        CHECK(heap.move(scopes[7], time_point(duration(200))) == false);
+        CHECK(heap.earliest() == time_point(duration(100)));
+        CHECK(heap.move(scopes[0], time_point(duration(101))) == false);
+        CHECK(heap.size() == scopes.size());
+        std::vector<int> times(scopes.size());
+        std::mt19937 random(3);
+        for (int step = 0; step < 1000; ++step) {
+            std::size_t const number = random() % scopes.size();
+            times[number] = int(random() % 1000);
+            heap.move(scopes[number], time_point(duration(times[number])));
+            if (step < 500) continue; // by now each has been moved
+            CHECK(heap.earliest() == time_point(duration(*std::min_element(times.begin(), times.end()))));
+        }
+        for (cancel_scope& scope : scopes)
+            CHECK(heap.remove(scope));
+        CHECK_FALSE(heap.move(scopes[0], time_point(1ms)).has_value());
+    }
+
     TEST_CASE("E7: removal from any place keeps the order") {
         std::mt19937 random(7);
         for (int round = 0; round < 50; ++round) {

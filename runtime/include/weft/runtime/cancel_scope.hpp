@@ -120,7 +120,8 @@ public:
     bool cancelled_caught() const noexcept; ///< the scope ended its own cancellation
     std::string cancel_reason() const;
     time_point deadline() const noexcept;
-    void set_deadline(time_point);         ///< one that has passed cancels at once, if entered
+    /// One that has passed cancels at once, if entered. Errors: bad_alloc (the one before stays).
+    void set_deadline(time_point);
     bool shield() const noexcept;
     void set_shield(bool);                 ///< lifted: an outer cancellation arrives at once
 
