@@ -147,7 +147,9 @@ duration stall_detector::interval() const noexcept {
     return std::clamp<duration>(threshold_ / 4, 1ms, 5ms);
 }
 
+// Not while the run ends: no task keeps a worker any more, and threads that have ended do not sleep either.
 void stall_detector::look(time_point now) noexcept {
+    if (run_.stopping.load(std::memory_order_relaxed)) return; // report() looks again
     for (std::size_t number = 0; number < workers_.size(); ++number) {
         worker& each = *run_.workers[number];
         watched& seen = workers_[number];
@@ -169,6 +171,8 @@ void stall_detector::report(worker& stalled, std::uint32_t tick, duration since)
     std::lock_guard const guard(one_at_a_time);
     bool const answered = ask(stalled, tick);
     if (answered && the_question.task == nullptr) return; // it went on meanwhile
+    // Threads that end do not answer. They end only then, so the question comes before this look.
+    if (!answered && stalled.run_of.stopping.load(std::memory_order_relaxed)) return;
     task_reference const held = answered ? task_reference(*the_question.task) : task_reference();
     auto const ms = std::chrono::duration_cast<std::chrono::milliseconds>(since).count();
     std::string text = answered ? describe_origin(*the_question.task) + ", has kept"

@@ -15,9 +15,11 @@
 #include <chrono>
 #include <csignal>
 #include <ctime>
+#include <optional>
 #include <semaphore>
 #include <stdexcept>
 #include <string>
+#include <thread>
 #include <vector>
 
 using namespace weft;
@@ -186,6 +188,42 @@ TEST_SUITE("runtime.stall") {
         CHECK(heard.count("'first'") == 0);
     }
 #endif
+
+    namespace {
+    // Keeps the thread that has it from ending, for many looks of the detector.
+    struct slow_to_end {
+        bool wanted = false;
+        ~slow_to_end() {
+            auto const until = std::chrono::steady_clock::now() + 60ms;
+            while (wanted && std::chrono::steady_clock::now() < until) {}
+        }
+    };
+    [[gnu::noinline]] void end_this_thread_slowly() {
+        thread_local slow_to_end here;
+        here.wanted = true;
+    }
+    } // namespace
+
+    TEST_CASE("Nothing is reported of threads that end with the run, sooner or later") {
+        std::optional<mistakes_heard> heard;
+        auto const caller = std::this_thread::get_id();
+        run({.workers = 3, .stall_threshold = 10ms}, [&] {
+            std::atomic<unsigned> running = 0;
+            std::atomic<bool> is_slow = false;
+            with_task_group([&](task_group& group) {
+                for (int task = 0; task < 3; ++task)
+                    group.start_soon([&] {
+                        ++running;
+                        while (running != 3) // each on a worker of its own
+                            std::this_thread::yield();
+                        if (std::this_thread::get_id() != caller && !is_slow.exchange(true))
+                            end_this_thread_slowly();
+                    });
+            });
+            heard.emplace(); // not of those that had to wait for one another
+        });
+        CHECK(heard->count("a task that blocks signals") == 0);
+    }
 
     TEST_CASE("Nothing is reported without a threshold, nor under sim") {
         mistakes_heard const heard;
