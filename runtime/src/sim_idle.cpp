@@ -66,7 +66,8 @@ bool worker::sim_sleep(duration at_most, time_point timer) noexcept {
     }
     run_of.idle.retract(index);
     run_of.idle.stop_searching();
-    return interrupted || !run_of.injection.empty();
+    // What came when the time was up had nobody to interrupt.
+    return interrupted || !run_of.injection.empty() || timers.earliest() < timer;
 }
 
 void worker::sim_idle() noexcept {
