@@ -10,7 +10,9 @@
 
 #include <atomic>
 #include <mutex>
+#include <new>
 #include <unordered_map>
+#include <utility>
 
 namespace weft::detail {
 
@@ -45,22 +47,26 @@ bool is_power_of_ten(std::uint64_t count) {
 }
 
 // Without the lock: names may be long, and the listener is anybody.
-void tell(fiber const& task, record const& of) {
-    if (!is_power_of_ten(of.swallowed)) return;
-    report_mistake(describe_origin(task) + ", swallowed a cancellation and went on (" +
-                   std::to_string(of.swallowed) + (of.swallowed == 1 ? " time" : " times") +
-                   " so far): " + of.text + ". A handler caught it and did not rethrow it");
+void tell(fiber const& task, std::uint64_t swallowed, std::string const& text) noexcept {
+    if (!is_power_of_ten(swallowed)) return;
+    try {
+        report_mistake(describe_origin(task) + ", swallowed a cancellation and went on (" +
+                       std::to_string(swallowed) + (swallowed == 1 ? " time" : " times") +
+                       " so far): " + text + ". A handler caught it and did not rethrow it");
+    } catch (std::bad_alloc const&) { // no memory to tell of it
+    }
 }
 
 // The exception was thrown and is gone.
 bool is_lost(record const& of) { return of.by != nullptr && of.last.expired(); }
 
-void count_if_lost(fiber const& task, record& of, std::unique_lock<std::mutex>& guard) {
+void count_if_lost(fiber const& task, record& of, std::unique_lock<std::mutex>& guard) noexcept {
     if (!is_lost(of)) return;
-    ++of.swallowed;
-    record const copy = of;
+    of.by = nullptr; // counted
+    std::uint64_t const swallowed = ++of.swallowed;
+    std::string const text = std::move(of.text); // the next one that is thrown brings its own
     guard.unlock();
-    tell(task, copy);
+    tell(task, swallowed, text);
     guard.lock();
 }
 
@@ -74,9 +80,9 @@ std::shared_ptr<std::string const> note_cancellation_thrown(fiber& self, cancel_
     if (is_new) table_size.store(table().size(), std::memory_order_relaxed); // own entries are enough
     count_if_lost(self, place->second, guard);
     record& mine = table()[&self]; // the table may have grown meanwhile
+    mine.text = *text; // may throw: then it was not thrown
     mine.last = made;
     mine.by = by;
-    mine.text = *text;
     return {made, text.get()};
 }
 

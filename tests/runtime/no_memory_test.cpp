@@ -1,5 +1,6 @@
 #include "support/failing_memory.hpp"
 #include "support/gate.hpp"
+#include "support/mistakes.hpp"
 
 #include <weft/runtime/cancel_scope.hpp>
 #include <weft/runtime/inspect.hpp>
@@ -18,6 +19,7 @@
 #include <memory>
 #include <new>
 #include <sstream>
+#include <string>
 #include <thread>
 
 using namespace weft;
@@ -160,6 +162,65 @@ TEST_CASE("C24: to move a deadline takes no memory, whichever thread does it") {
         CHECK(scopes[number].cancelled_caught());
         CHECK(scopes[number].cancel_reason().empty());
     }
+}
+
+TEST_CASE("M8: a cancellation that could not be thrown without memory was not swallowed") {
+    mistakes_heard const heard;
+    bool came_through = false;
+    int request = 0;
+    while (!came_through) {
+        ++request;
+        run({.workers = 1}, [&] {
+            cancel_scope scope;
+            scope.run([&] {
+                scope.cancel("for a reason that has no room in the string itself");
+                requests_until_failure = request;
+                try {
+                    lowlevel::checkpoint_if_cancelled();
+                } catch (std::bad_alloc const&) {
+                } catch (cancelled const&) {
+                    came_through = requests_until_failure > 0;
+                    requests_until_failure = 0;
+                    throw;
+                }
+                requests_until_failure = 0;
+                lowlevel::checkpoint_if_cancelled();
+            });
+            CHECK(scope.cancelled_caught());
+        });
+    }
+    if (finds_mistakes) CHECK(request > 1);
+    CHECK(heard.get().empty());
+}
+
+namespace {
+int mistakes_told = 0;
+}
+
+TEST_CASE("M8: without memory to tell of it, a swallowed cancellation is not told") {
+    auto const before = detail::listen_to_mistakes([](std::string const&) {
+        requests_until_failure = 0;
+        ++mistakes_told;
+    });
+    int request = 0;
+    for (mistakes_told = 0; mistakes_told == 0 && request < 100;) {
+        ++request;
+        run({.workers = 1}, [&] {
+            cancel_scope scope;
+            scope.run([&] {
+                scope.cancel("for a reason that has no room in the string itself");
+                try {
+                    lowlevel::checkpoint();
+                } catch (cancelled const&) { // swallowed
+                }
+                requests_until_failure = request;
+            });
+            requests_until_failure = 0;
+        });
+    }
+    detail::listen_to_mistakes(before);
+    CHECK(mistakes_told == (finds_mistakes ? 1 : 0));
+    if (finds_mistakes) CHECK(request > 1);
 }
 
 TEST_SUITE_END();
