@@ -1,5 +1,6 @@
 #include <weft/runtime/run.hpp>
 
+#include "demangle.hpp"
 #include "mutex_wait.hpp"
 #include "runtime.hpp"
 
@@ -12,6 +13,7 @@
 #include <stdexcept>
 #include <string>
 #include <system_error>
+#include <typeinfo>
 
 namespace weft {
 
@@ -64,6 +66,16 @@ first_body& body_at(void* place) noexcept {
     return **static_cast<first_body**>(place);
 }
 
+// Who looks at the first task may keep its block for longer than run() lasts: nothing that the block
+// refers to may be in run()'s frame. So one table for all, and the name in the block.
+constexpr body_operations first_body_operations{[](fiber&, void* place) { body_at(place)(); },
+                                                [](void* place) { body_at(place).cannot_begin(); },
+                                                nullptr, typeid(first_body)};
+
+std::string name_of(body_operations const& operations, void const* function) {
+    return function == nullptr ? demangled(operations.type.name()) : std::string(); // else: its address
+}
+
 } // namespace
 
 void run_first_task(run_options const& options, body_operations const& operations, void* body,
@@ -73,13 +85,11 @@ void run_first_task(run_options const& options, body_operations const& operation
         throw std::logic_error("run() was called inside a run() of the same thread");
     runtime run(options);
     first_body first{run, operations, body, nullptr};
-    body_operations const wrapped{[](fiber&, void* place) { body_at(place)(); },
-                                  [](void* place) { body_at(place).cannot_begin(); }, nullptr,
-                                  operations.type};
     {
-        new_task task({}, sizeof(first_body*), alignof(first_body*));
+        new_task task({.name = name_of(operations, function)}, sizeof(first_body*),
+                      alignof(first_body*));
         *static_cast<first_body**>(task.place()) = &first;
-        task.set_body(wrapped, function, call_site);
+        task.set_body(first_body_operations, function, call_site);
         run.run(task);
     }
     if (!run.deadlock().empty())
