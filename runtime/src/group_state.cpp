@@ -84,12 +84,14 @@ void group_state::adopt_from_outside(fiber& child) {
     if (!open_) refuse("no new tasks can be started in it");
     child.id = run_->new_task_id();
     if (child.stack_class == stack_classes::count) child.stack_class = std::uint8_t(run_->stack_class);
-    child.state.store(task_state::ready, std::memory_order_release); // pairs with reports: all is there
     admit(child);
 }
 
 void group_state::admit(fiber& child) {
     if (!open_) refuse("no new tasks can be started in it");
+    // Only now: who sees an unfinished task looks at the scopes around it, which may be gone when the
+    // group has closed (delivery I5).
+    child.state.store(task_state::ready, std::memory_order_release); // pairs with reports: all is there
     ++pending_;
     link(child);
     if (hint_) child.attention.store(attention::cancel, std::memory_order_relaxed); // not yet running
