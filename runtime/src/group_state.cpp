@@ -8,6 +8,7 @@
 #include <weft/runtime/detail/swallowed.hpp>
 #include <weft/runtime/task_group.hpp>
 
+#include <new>
 #include <stdexcept>
 
 namespace weft::detail {
@@ -261,6 +262,17 @@ void start_record::move_child() {
     group.settle(1); // the caller goes on
 }
 
+// False: the caller was cancelled, before it waited or while it did.
+static bool wait_for_child(group_state& group, fiber& caller) {
+    try {
+        return group.wait_until_settled("task_group::start", cancellable::yes);
+    } catch (cancelled const&) { // told later, when the child has ended
+        note_cancellation_handled(caller);
+    } catch (std::bad_alloc const&) { // cancelled, and no memory to say why: the child runs all the same
+    }
+    return false;
+}
+
 void start_record::start(new_task& task, group_state& destination) {
     fiber& caller = require_fiber("task_group::start");
     destination_ = &destination;
@@ -292,12 +304,7 @@ void start_record::start(new_task& task, group_state& destination) {
         throw;
     }
     task_reference const child(*child_);
-    bool settled = false;
-    try {
-        settled = group.wait_until_settled("task_group::start", cancellable::yes);
-    } catch (cancelled const&) { // the caller was cancelled before it waited: the same as while it does
-        note_cancellation_handled(caller);
-    }
+    bool const settled = wait_for_child(group, caller);
     if (!settled) {
         phase expected = phase::pending;
         phase_.compare_exchange_strong(expected, phase::abandoned,
