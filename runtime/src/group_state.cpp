@@ -18,6 +18,15 @@ namespace {
     throw std::logic_error(std::string("this task group is not active; ") + what + " by " +
                            describe_caller());
 }
+
+// For people: what failed is told and what is cancelled is cancelled without it, too.
+template <class Make> std::string text_if_there_is_memory(Make&& make) noexcept {
+    try {
+        return make();
+    } catch (std::bad_alloc const&) {
+        return {};
+    }
+}
 } // namespace
 
 void group_state::check_new() const {
@@ -131,19 +140,21 @@ void group_state::record(std::exception_ptr error, std::string origin) noexcept 
 }
 
 void group_state::host_failed(std::exception_ptr error) noexcept {
-    record(std::move(error), "the body of the group");
-    scope_.cancel("the body of the task group failed");
+    record(std::move(error), text_if_there_is_memory([] { return "the body of the group"; }));
+    scope_.cancel(text_if_there_is_memory([] { return "the body of the task group failed"; }));
 }
 
 void group_state::child_failed(fiber& child, std::exception_ptr error) noexcept {
-    record(std::move(error), describe_origin(child));
-    scope_.cancel("task '" + task_name(child) + "' failed");
+    if (host_ == nullptr) return; // of the run: its tasks tell of their failures themselves
+    record(std::move(error), text_if_there_is_memory([&] { return describe_origin(child); }));
+    scope_.cancel(text_if_there_is_memory([&] { return "task '" + task_name(child) + "' failed"; }));
 }
 
 void group_state::children_ended(fiber* const* ended, unsigned count,
                                  bool cancellation_escaped) noexcept {
     if (cancellation_escaped && (scope_access::flags(scope_) & scope_access::called) == 0)
-        scope_.cancel("a task let a cancellation escape"); // G13
+        scope_.cancel( // G13
+            text_if_there_is_memory([] { return "a task let a cancellation escape"; }));
     std::lock_guard const guard(lock_);
     if (cancellation_escaped) cancellation_escaped_ = true;
     for (unsigned number = 0; number < count; ++number)
@@ -268,7 +279,7 @@ static bool wait_for_child(group_state& group, fiber& caller) {
         return group.wait_until_settled("task_group::start", cancellable::yes);
     } catch (cancelled const&) { // told later, when the child has ended
         note_cancellation_handled(caller);
-    } catch (std::bad_alloc const&) { // cancelled, and no memory to say why: the child runs all the same
+    } catch (std::bad_alloc const&) { // cancelled, and no memory to say so; the child is at work
     }
     return false;
 }

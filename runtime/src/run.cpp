@@ -1,6 +1,7 @@
 #include <weft/runtime/run.hpp>
 
 #include "demangle.hpp"
+#include "error_pointer.hpp"
 #include "mutex_wait.hpp"
 #include "runtime.hpp"
 
@@ -9,7 +10,6 @@
 #include <weft/runtime/detail/swallowed.hpp>
 
 #include <cerrno>
-#include <new>
 #include <stdexcept>
 #include <string>
 #include <system_error>
@@ -36,7 +36,7 @@ struct first_body {
         try {
             operations.run(*current_fiber(), body);
         } catch (cancelled const&) { // nobody can cancel it: a foreign `cancelled` was thrown on
-            failure = std::make_exception_ptr(task_cancelled("the first task was cancelled"));
+            failure = error_or_bad_alloc([] { return task_cancelled("the first task was cancelled"); });
             note_cancellation_handled(*current_fiber());
         } catch (...) { // leaves from run()
             failure = std::current_exception();
@@ -49,14 +49,12 @@ struct first_body {
     // There was no stack for it. Nobody else ends the run.
     void cannot_begin() noexcept {
         if (run.stopping.load(std::memory_order_relaxed)) return; // no thread could be had; nothing runs
-        try {
-            failure = std::make_exception_ptr(std::system_error(
-                ENOMEM, std::system_category(),
-                "no stack of " + std::to_string(stack_classes::bytes_of(run.stack_class)) +
-                    " bytes for the first task of run()"));
-        } catch (std::bad_alloc const&) {
-            failure = std::current_exception();
-        }
+        failure = error_or_bad_alloc([this] {
+            return std::system_error(ENOMEM, std::system_category(),
+                                     "no stack of " +
+                                         std::to_string(stack_classes::bytes_of(run.stack_class)) +
+                                         " bytes for the first task of run()");
+        });
         run.system->close(); // it has no tasks: nobody waits
         run.stop();
     }

@@ -1,8 +1,12 @@
+#include "support/address_space.hpp"
 #include "support/child_process.hpp"
 #include "support/failing_memory.hpp"
 #include "support/gate.hpp"
+#include "support/old_cancellation.hpp"
 
 #include <weft/runtime/cancel_scope.hpp>
+#include <weft/runtime/error.hpp>
+#include <weft/runtime/exception_group.hpp>
 #include <weft/runtime/inspect.hpp>
 #include <weft/runtime/lowlevel.hpp>
 #include <weft/runtime/run.hpp>
@@ -15,9 +19,12 @@
 #include <cstddef>
 #include <cstdio>
 #include <cstdlib>
+#include <cstring>
+#include <exception>
 #include <memory>
 #include <new>
 #include <sstream>
+#include <system_error>
 #include <utility>
 
 #include <sys/wait.h>
@@ -89,7 +96,150 @@ bool cancelled_start(int request) {
     });
     return came_through;
 }
-child_program const start_program("cancelled_start", [] { let_each_request_fail(cancelled_start); });
+child_program const start_program("cancelled_start",
+                                  [] { let_each_request_fail(cancelled_start); });
+
+bool passed_deadline(int request) {
+    bool came_through = false;
+    run({.workers = 1}, [&] {
+        for (int turn = 0; turn < 2; ++turn) {
+            cancel_scope scope;
+            scope.set_deadline(current_time());
+            if (turn == 0) requests_until_failure = request;
+            scope.run([&] {
+                if (turn == 0) {
+                    came_through = end_of_failure();
+                    if (!scope.cancel_called()) std::abort();
+                }
+                try {
+                    lowlevel::checkpoint();
+                } catch (cancelled const& told) {
+                    bool const tells = std::strstr(told.reason(), "the deadline has passed") != nullptr;
+                    if (turn == 1 && !tells) std::abort();
+                    throw;
+                }
+            });
+            if (!scope.cancelled_caught()) std::abort();
+        }
+    });
+    return came_through;
+}
+child_program const deadline_program("passed_deadline",
+                                     [] { let_each_request_fail(passed_deadline); });
+
+// A group with a child that fails first, so that there is room for another failure. `fill` starts what
+// fails without memory; all are to be told.
+template <class Fill> bool other_failure(Fill&& fill) {
+    bool came_through = false;
+    run({.backend = "sim"}, [&] { // the tasks run in the order of their spawning
+        try {
+            with_task_group([&](task_group& group) {
+                group.start_soon([] { throw 1; });
+                fill(group);
+                group.start_soon([&] { came_through = end_of_failure(); });
+            });
+            std::abort();
+        } catch (exception_group const& failures) {
+            if (failures.exceptions().size() != 2) std::abort();
+        }
+    });
+    return came_through;
+}
+
+bool failing_child(int request) {
+    return other_failure([&](task_group& group) {
+        group.start_soon([&] {
+            requests_until_failure = request;
+            throw 2;
+        });
+    });
+}
+child_program const child_failure("failing_child", [] { let_each_request_fail(failing_child); });
+
+bool child_without_stack(int request) {
+    return other_failure([&](task_group& group) {
+        allow_more_address_space(50 << 20);
+        group.start_soon([&] { requests_until_failure = request; });
+        group.start_soon({.stack_size = 64 << 20}, [] { std::abort(); });
+    });
+}
+child_program const child_stack("child_without_stack",
+                                [] { let_each_request_fail(child_without_stack); });
+
+bool failing_body(int request) {
+    bool came_through = false;
+    run({.workers = 1}, [&] {
+        try {
+            with_task_group([&](task_group& group) {
+                group.start_soon([] { throw 1; });
+                try {
+                    sleep_forever();
+                } catch (cancelled const&) {
+                    requests_until_failure = request;
+                    throw 2;
+                }
+            });
+            std::abort();
+        } catch (exception_group const& failures) {
+            if (failures.exceptions().size() != 2) std::abort();
+        } catch (std::bad_alloc const&) { // for the group of them
+        }
+        came_through = end_of_failure();
+    });
+    return came_through;
+}
+child_program const body_failure("failing_body", [] { let_each_request_fail(failing_body); });
+
+bool escaped_cancellation(int request) {
+    bool came_through = false;
+    run({.backend = "sim"}, [&] { // as above
+        std::exception_ptr const old = old_cancellation();
+        task_group group;
+        move_on_after(10h, [&] {
+            group.run([&] {
+                group.start_soon([&] {
+                    requests_until_failure = request;
+                    std::rethrow_exception(old);
+                });
+                group.start_soon([&] { came_through = end_of_failure(); });
+            });
+        });
+        if (!group.cancel_scope().cancel_called()) std::abort();
+    });
+    return came_through;
+}
+child_program const escape("escaped_cancellation",
+                           [] { let_each_request_fail(escaped_cancellation); });
+
+template <class Error, class Body> bool failing_run(run_options const& options, Body&& body) {
+    try {
+        run(options, body);
+        std::abort();
+    } catch (Error const&) {
+    } catch (std::bad_alloc const&) {
+    }
+    return end_of_failure();
+}
+child_program const first_stack("first_task_without_stack", [] {
+    for (char const* const backend : {"epoll", "sim"}) {
+        static run_options options{.workers = 1, .stack_size = 64 << 20};
+        options.backend = backend;
+        let_each_request_fail([](int request) {
+            allow_more_address_space(50 << 20);
+            requests_until_failure = request;
+            return failing_run<std::system_error>(options, [] { std::abort(); });
+        });
+    }
+});
+child_program const first_cancelled("first_task_cancelled", [] {
+    let_each_request_fail([](int request) {
+        return failing_run<task_cancelled>({.workers = 1}, [&] {
+            std::exception_ptr const old = old_cancellation();
+            requests_until_failure = request;
+            std::rethrow_exception(old);
+        });
+    });
+});
 
 } // namespace
 
@@ -159,8 +309,33 @@ TEST_CASE("C24: deadlines for which there was no memory at first count from the 
     CHECK(request > 1);
 }
 
-TEST_CASE("S9: start() by a cancelled caller leaves no child at work, where there is no memory to say so, too") {
+TEST_CASE("S9: start() by a cancelled caller leaves no child at work, also without memory to say so") {
     check_each_request("cancelled_start");
+}
+
+TEST_CASE("C20: a deadline that passes where there is no memory to say so cancels all the same") {
+    check_each_request("passed_deadline");
+}
+
+TEST_CASE("G10, G11: failures are told and cancel the group, also without memory to say whose they are") {
+    check_each_request("failing_child");
+    check_each_request("failing_body");
+}
+
+TEST_CASE("G13: an escaped cancellation cancels the group, also without memory for the reason") {
+    check_each_request("escaped_cancellation");
+}
+
+TEST_CASE("G11: a task that gets no stack fails, also without memory to say so") {
+    check_each_request("child_without_stack");
+}
+
+TEST_CASE("G11, E1: run() throws when its first task gets no stack, also without memory to say so") {
+    check_each_request("first_task_without_stack");
+}
+
+TEST_CASE("E1: run() throws when its first task ends by a cancellation, also without memory to say so") {
+    check_each_request("first_task_cancelled");
 }
 
 TEST_SUITE_END();
