@@ -220,20 +220,20 @@ bool scope_access::mark(cancel_scope& of, bool by_deadline, std::string reason) 
             pause_cpu();
         return false;
     }
-    // Never destroyed: destructors of static objects may call run().
-    static auto const& deadline_passed = *new std::shared_ptr<cancel_cause const>(
-        new cancel_cause{{}, "cancelled: the deadline has passed"});
-    if (by_deadline) {
-        of.cause_ = deadline_passed;
-    } else {
-        try {
+    try {
+        // Never destroyed: destructors of static objects may call run().
+        static auto const& deadline_passed = *new std::shared_ptr<cancel_cause const>(
+            new cancel_cause{{}, "cancelled: the deadline has passed"});
+        if (by_deadline) {
+            of.cause_ = deadline_passed;
+        } else {
             std::string text = "cancelled";
             if (fiber const* const by = current_fiber()) text += " by task '" + task_name(*by) + "'";
             if (!reason.empty()) text += ": " + reason;
             of.cause_ = std::make_shared<cancel_cause const>(
                 cancel_cause{std::move(reason), std::move(text)});
-        } catch (std::bad_alloc const&) { // cancelled all the same, without a reason
         }
+    } catch (std::bad_alloc const&) { // cancelled all the same, without a reason
     }
     of.flags_.fetch_or(cancel_scope::called | (by_deadline ? cancel_scope::by_deadline : 0),
                        std::memory_order_seq_cst); // pairs with enter() and flags()

@@ -8,6 +8,7 @@
 #include <weft/runtime/detail/swallowed.hpp>
 #include <weft/runtime/task_group.hpp>
 
+#include <new>
 #include <stdexcept>
 
 namespace weft::detail {
@@ -16,6 +17,15 @@ namespace {
 [[noreturn]] void refuse(char const* what) {
     throw std::logic_error(std::string("this task group is not active; ") + what + " by " +
                            describe_caller());
+}
+
+// For people: what failed is told and what is cancelled is cancelled without it, too.
+template <class Make> std::string text_if_there_is_memory(Make&& make) noexcept {
+    try {
+        return make();
+    } catch (std::bad_alloc const&) {
+        return {};
+    }
 }
 } // namespace
 
@@ -84,12 +94,14 @@ void group_state::adopt_from_outside(fiber& child) {
     if (!open_) refuse("no new tasks can be started in it");
     child.id = run_->new_task_id();
     if (child.stack_class == stack_classes::count) child.stack_class = std::uint8_t(run_->stack_class);
-    child.state.store(task_state::ready, std::memory_order_release); // pairs with reports: all is there
     admit(child);
 }
 
 void group_state::admit(fiber& child) {
     if (!open_) refuse("no new tasks can be started in it");
+    // Only now: who sees an unfinished task looks at the scopes around it, which may be gone when the
+    // group has closed (delivery I5).
+    child.state.store(task_state::ready, std::memory_order_release); // pairs with reports: all is there
     ++pending_;
     link(child);
     if (hint_) child.attention.store(attention::cancel, std::memory_order_relaxed); // not yet running
@@ -128,19 +140,21 @@ void group_state::record(std::exception_ptr error, std::string origin) noexcept 
 }
 
 void group_state::host_failed(std::exception_ptr error) noexcept {
-    record(std::move(error), "the body of the group");
-    scope_.cancel("the body of the task group failed");
+    record(std::move(error), text_if_there_is_memory([] { return "the body of the group"; }));
+    scope_.cancel(text_if_there_is_memory([] { return "the body of the task group failed"; }));
 }
 
 void group_state::child_failed(fiber& child, std::exception_ptr error) noexcept {
-    record(std::move(error), describe_origin(child));
-    scope_.cancel("task '" + task_name(child) + "' failed");
+    if (host_ == nullptr) return; // of the run: its tasks tell of their failures themselves
+    record(std::move(error), text_if_there_is_memory([&] { return describe_origin(child); }));
+    scope_.cancel(text_if_there_is_memory([&] { return "task '" + task_name(child) + "' failed"; }));
 }
 
 void group_state::children_ended(fiber* const* ended, unsigned count,
                                  bool cancellation_escaped) noexcept {
     if (cancellation_escaped && (scope_access::flags(scope_) & scope_access::called) == 0)
-        scope_.cancel("a task let a cancellation escape"); // G13
+        scope_.cancel( // G13
+            text_if_there_is_memory([] { return "a task let a cancellation escape"; }));
     std::lock_guard const guard(lock_);
     if (cancellation_escaped) cancellation_escaped_ = true;
     for (unsigned number = 0; number < count; ++number)
@@ -259,6 +273,17 @@ void start_record::move_child() {
     group.settle(1); // the caller goes on
 }
 
+// False: the caller was cancelled, before it waited or while it did.
+static bool wait_for_child(group_state& group, fiber& caller) {
+    try {
+        return group.wait_until_settled("task_group::start", cancellable::yes);
+    } catch (cancelled const&) { // told later, when the child has ended
+        note_cancellation_handled(caller);
+    } catch (std::bad_alloc const&) { // cancelled, and no memory to say so; the child is at work
+    }
+    return false;
+}
+
 void start_record::start(new_task& task, group_state& destination) {
     fiber& caller = require_fiber("task_group::start");
     destination_ = &destination;
@@ -290,12 +315,7 @@ void start_record::start(new_task& task, group_state& destination) {
         throw;
     }
     task_reference const child(*child_);
-    bool settled = false;
-    try {
-        settled = group.wait_until_settled("task_group::start", cancellable::yes);
-    } catch (cancelled const&) { // the caller was cancelled before it waited: the same as while it does
-        note_cancellation_handled(caller);
-    }
+    bool const settled = wait_for_child(group, caller);
     if (!settled) {
         phase expected = phase::pending;
         phase_.compare_exchange_strong(expected, phase::abandoned,

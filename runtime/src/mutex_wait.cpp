@@ -1,6 +1,7 @@
 #include "mutex_wait.hpp"
 
 #include "abort.hpp"
+#include "error_pointer.hpp"
 #include "fiber_slab.hpp"
 #include "task.hpp"
 
@@ -63,8 +64,9 @@ void tell_mutex_waiters(fiber& owner) noexcept {
 std::exception_ptr mutex_left_locked([[maybe_unused]] fiber const& ended) {
 #ifdef WEFT_CHECKED
     if (ended.owned_mutexes != 0)
-        return std::make_exception_ptr(
-            std::logic_error(describe_origin(ended) + ", ended without unlocking a mutex"));
+        return error_or_bad_alloc([&ended] {
+            return std::logic_error(describe_origin(ended) + ", ended without unlocking a mutex");
+        });
 #endif
     return nullptr;
 }

@@ -1,5 +1,7 @@
 #include <weft/runtime/run.hpp>
 
+#include "demangle.hpp"
+#include "error_pointer.hpp"
 #include "mutex_wait.hpp"
 #include "runtime.hpp"
 
@@ -8,10 +10,10 @@
 #include <weft/runtime/detail/swallowed.hpp>
 
 #include <cerrno>
-#include <new>
 #include <stdexcept>
 #include <string>
 #include <system_error>
+#include <typeinfo>
 
 namespace weft {
 
@@ -34,7 +36,7 @@ struct first_body {
         try {
             operations.run(*current_fiber(), body);
         } catch (cancelled const&) { // nobody can cancel it: a foreign `cancelled` was thrown on
-            failure = std::make_exception_ptr(task_cancelled("the first task was cancelled"));
+            failure = error_or_bad_alloc([] { return task_cancelled("the first task was cancelled"); });
             note_cancellation_handled(*current_fiber());
         } catch (...) { // leaves from run()
             failure = std::current_exception();
@@ -47,14 +49,12 @@ struct first_body {
     // There was no stack for it. Nobody else ends the run.
     void cannot_begin() noexcept {
         if (run.stopping.load(std::memory_order_relaxed)) return; // no thread could be had; nothing runs
-        try {
-            failure = std::make_exception_ptr(std::system_error(
-                ENOMEM, std::system_category(),
-                "no stack of " + std::to_string(stack_classes::bytes_of(run.stack_class)) +
-                    " bytes for the first task of run()"));
-        } catch (std::bad_alloc const&) {
-            failure = std::current_exception();
-        }
+        failure = error_or_bad_alloc([this] {
+            return std::system_error(ENOMEM, std::system_category(),
+                                     "no stack of " +
+                                         std::to_string(stack_classes::bytes_of(run.stack_class)) +
+                                         " bytes for the first task of run()");
+        });
         run.system->close(); // it has no tasks: nobody waits
         run.stop();
     }
@@ -62,6 +62,16 @@ struct first_body {
 
 first_body& body_at(void* place) noexcept {
     return **static_cast<first_body**>(place);
+}
+
+// Who looks at the first task may keep its block for longer than run() lasts: nothing that the block
+// refers to may be in run()'s frame. So one table for all, and the name in the block.
+constexpr body_operations first_body_operations{[](fiber&, void* place) { body_at(place)(); },
+                                                [](void* place) { body_at(place).cannot_begin(); },
+                                                nullptr, typeid(first_body)};
+
+std::string name_of(body_operations const& operations, void const* function) {
+    return function == nullptr ? demangled(operations.type.name()) : std::string(); // else: its address
 }
 
 } // namespace
@@ -73,13 +83,11 @@ void run_first_task(run_options const& options, body_operations const& operation
         throw std::logic_error("run() was called inside a run() of the same thread");
     runtime run(options);
     first_body first{run, operations, body, nullptr};
-    body_operations const wrapped{[](fiber&, void* place) { body_at(place)(); },
-                                  [](void* place) { body_at(place).cannot_begin(); }, nullptr,
-                                  operations.type};
     {
-        new_task task({}, sizeof(first_body*), alignof(first_body*));
+        new_task task({.name = name_of(operations, function)}, sizeof(first_body*),
+                      alignof(first_body*));
         *static_cast<first_body**>(task.place()) = &first;
-        task.set_body(wrapped, function, call_site);
+        task.set_body(first_body_operations, function, call_site);
         run.run(task);
     }
     if (!run.deadlock().empty())

@@ -276,11 +276,7 @@ new_task::new_task(task_options const& options, std::size_t body_size, std::size
 new_task::~new_task() {
     if (fiber_ == nullptr) return;
     if (fiber_->operations != nullptr) fiber_->operations->destroy_body(fiber_->body);
-    fiber_->result.store(outcome::pending, std::memory_order_relaxed); // no value to destroy
-    // Not recycle(): refused by launch(), it was seen as ready, perhaps by somebody who looks for the
-    // block's last task (mutex::statistics()) and has added a reference.
-    if ((fiber_->flags & fiber::has_own_scope) != 0) release_reference(*fiber_); // the handle's
-    release_reference(*fiber_);
+    recycle(*fiber_); // nobody knows it: it was never seen as unfinished
 }
 
 void* new_task::place() const {
@@ -336,18 +332,10 @@ fiber& new_task::launch(group_state& group, cancel_scope* base) {
     made.parent_id = group.host_id();
     fiber* const spawner = here != nullptr ? here->current : nullptr;
     made.context_variables = inherit_context(spawner);
-    try {
-        if (at_home) {
-            made.state.store(task_state::ready, std::memory_order_release); // pairs with reports
-            group.adopt(made);
-        } else {
-            group.adopt_from_outside(made); // from here on the child keeps the run from ending
-        }
-    } catch (...) {
-        std::lock_guard const guard(made.scopes); // from here on nobody adds a reference
-        made.state.store(task_state::finished, std::memory_order_release); // pairs with reports
-        throw;
-    }
+    if (at_home)
+        group.adopt(made);
+    else
+        group.adopt_from_outside(made); // from here on the child keeps the run from ending
     fiber_ = nullptr;
     if (at_home && made.pinned_to.load(std::memory_order_relaxed) == fiber::any_worker) // not shared
         here->push_new(made);

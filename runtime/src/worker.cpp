@@ -2,6 +2,7 @@
 
 #include "abort.hpp"
 #include "context_switch.hpp"
+#include "error_pointer.hpp"
 #include "runtime.hpp"
 #include "task.hpp"
 
@@ -207,11 +208,13 @@ bool worker::bind_stack(fiber& unstarted) noexcept {
 void worker::give_up(fiber& unstarted) noexcept {
     // Destructors of the body run here, on whatever stack this is: not as the fiber that it belongs to.
     fiber* const here = std::exchange(current, nullptr);
-    fail_unstarted(unstarted,
-                   std::make_exception_ptr(std::system_error(
-                       ENOMEM, std::system_category(),
-                       "no stack of " + std::to_string(stack_classes::bytes_of(unstarted.stack_class)) +
-                           " bytes for task '" + task_name(unstarted) + "'")));
+    fail_unstarted(unstarted, error_or_bad_alloc([&] {
+                       return std::system_error(
+                           ENOMEM, std::system_category(),
+                           "no stack of " +
+                               std::to_string(stack_classes::bytes_of(unstarted.stack_class)) +
+                               " bytes for task '" + task_name(unstarted) + "'");
+                   }));
     current = here;
 }
 

@@ -15,6 +15,7 @@
 #include <optional>
 #include <set>
 #include <sstream>
+#include <stdexcept>
 #include <string>
 #include <thread>
 #include <type_traits>
@@ -308,6 +309,26 @@ TEST_SUITE("runtime.inspect") {
                 stop = true;
                 looker.join();
             });
+        });
+    }
+
+    TEST_CASE("TI7, G2: a task that its group refuses is never seen") {
+        run_test({.workers = {1, 2}, .seeds = {}}, [] {
+            std::atomic<bool> stop{false};
+            std::atomic<bool> seen{false};
+            std::thread looker([&] {
+                while (!stop)
+                    for (task_info const& each : get_running_tasks())
+                        if (each.name == "refused") seen = true;
+            });
+            task_group group;
+            move_on_after(10h, [&] { group.run([](task_group&) {}); }); // a scope around it that is gone
+            for (int attempt = 0; attempt < 2'000; ++attempt)
+                check_throws<std::logic_error>([&] { group.start_soon({.name = "refused"}, [] {}); },
+                                               "the group is closed");
+            stop = true;
+            looker.join();
+            check(!seen, "a task that was never started");
         });
     }
 

@@ -1,8 +1,13 @@
+#include "support/address_space.hpp"
+#include "support/child_process.hpp"
 #include "support/failing_memory.hpp"
 #include "support/gate.hpp"
 #include "support/mistakes.hpp"
+#include "support/old_cancellation.hpp"
 
 #include <weft/runtime/cancel_scope.hpp>
+#include <weft/runtime/error.hpp>
+#include <weft/runtime/exception_group.hpp>
 #include <weft/runtime/inspect.hpp>
 #include <weft/runtime/lowlevel.hpp>
 #include <weft/runtime/run.hpp>
@@ -16,17 +21,233 @@
 #include <atomic>
 #include <chrono>
 #include <cstddef>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <exception>
 #include <memory>
 #include <new>
 #include <sstream>
 #include <string>
+#include <system_error>
 #include <thread>
+#include <utility>
+
+#include <sys/wait.h>
+#include <unistd.h>
 
 using namespace weft;
 using namespace weft::test;
 using namespace std::chrono_literals;
 
 // What is left behind where memory runs out: this program lets one of its own requests fail.
+
+namespace {
+
+// For what a process makes once: each request fails in a new process, until one is not needed any more.
+// The attempt says whether it was, and aborts where something is wrong.
+void let_each_request_fail(bool (*attempt)(int request)) {
+    bool came_through = false;
+    for (int request = 1; !came_through && request < 300; ++request) {
+        std::fflush(stdout);
+        ::pid_t const child = ::fork();
+        if (child == 0) {
+            ::alarm(20);
+            ::_exit(attempt(request) ? 1 : 0);
+        }
+        int status = 0;
+        ::waitpid(child, &status, 0);
+        if (!WIFEXITED(status)) std::printf("request %d: signal %d\n", request, WTERMSIG(status));
+        came_through = WIFEXITED(status) && WEXITSTATUS(status) == 1;
+    }
+    std::puts(came_through ? "came through" : "too many requests");
+}
+
+void check_each_request(char const* program) {
+    child_end const end = run_child(program);
+    INFO(end.output);
+    CHECK(end.exit_code == 0);
+    CHECK(end.says("came through"));
+    CHECK_FALSE(end.says("signal"));
+}
+
+// Of the calling thread. From here on none fails; true: none has.
+bool end_of_failure() {
+    return std::exchange(requests_until_failure, 0) > 0;
+}
+
+bool cancelled_start(int request) {
+    bool came_through = false;
+    run({.workers = 1}, [&] {
+        auto const held = std::make_shared<int>(7);
+        auto const note_end = [&] {
+            came_through = end_of_failure();
+            if (held.use_count() != 1) std::abort(); // a child is not done
+        };
+        with_task_group([&](task_group& group) {
+            cancel_scope scope;
+            scope.run([&] {
+                scope.cancel();
+                requests_until_failure = request;
+                try {
+                    group.start([held](task_status<>&) { shielded([] { lowlevel::checkpoint(); }); });
+                } catch (std::bad_alloc const&) {
+                    note_end();
+                } catch (cancelled const&) {
+                    note_end();
+                    throw;
+                }
+            });
+        });
+    });
+    return came_through;
+}
+child_program const start_program("cancelled_start",
+                                  [] { let_each_request_fail(cancelled_start); });
+
+bool passed_deadline(int request) {
+    bool came_through = false;
+    run({.workers = 1}, [&] {
+        for (int turn = 0; turn < 2; ++turn) {
+            cancel_scope scope;
+            scope.set_deadline(current_time());
+            if (turn == 0) requests_until_failure = request;
+            scope.run([&] {
+                if (turn == 0) {
+                    came_through = end_of_failure();
+                    if (!scope.cancel_called()) std::abort();
+                }
+                try {
+                    lowlevel::checkpoint();
+                } catch (cancelled const& told) {
+                    bool const tells = std::strstr(told.reason(), "the deadline has passed") != nullptr;
+                    if (turn == 1 && !tells) std::abort();
+                    throw;
+                }
+            });
+            if (!scope.cancelled_caught()) std::abort();
+        }
+    });
+    return came_through;
+}
+child_program const deadline_program("passed_deadline",
+                                     [] { let_each_request_fail(passed_deadline); });
+
+// A group with a child that fails first, so that there is room for another failure. `fill` starts what
+// fails without memory; all are to be told.
+template <class Fill> bool other_failure(Fill&& fill) {
+    bool came_through = false;
+    run({.backend = "sim"}, [&] { // the tasks run in the order of their spawning
+        try {
+            with_task_group([&](task_group& group) {
+                group.start_soon([] { throw 1; });
+                fill(group);
+                group.start_soon([&] { came_through = end_of_failure(); });
+            });
+            std::abort();
+        } catch (exception_group const& failures) {
+            if (failures.exceptions().size() != 2) std::abort();
+        }
+    });
+    return came_through;
+}
+
+bool failing_child(int request) {
+    return other_failure([&](task_group& group) {
+        group.start_soon([&] {
+            requests_until_failure = request;
+            throw 2;
+        });
+    });
+}
+child_program const child_failure("failing_child", [] { let_each_request_fail(failing_child); });
+
+bool child_without_stack(int request) {
+    return other_failure([&](task_group& group) {
+        allow_more_address_space(50 << 20);
+        group.start_soon([&] { requests_until_failure = request; });
+        group.start_soon({.stack_size = 64 << 20}, [] { std::abort(); });
+    });
+}
+child_program const child_stack("child_without_stack",
+                                [] { let_each_request_fail(child_without_stack); });
+
+bool failing_body(int request) {
+    bool came_through = false;
+    run({.workers = 1}, [&] {
+        try {
+            with_task_group([&](task_group& group) {
+                group.start_soon([] { throw 1; });
+                try {
+                    sleep_forever();
+                } catch (cancelled const&) {
+                    requests_until_failure = request;
+                    throw 2;
+                }
+            });
+            std::abort();
+        } catch (exception_group const& failures) {
+            if (failures.exceptions().size() != 2) std::abort();
+        } catch (std::bad_alloc const&) { // for the group of them
+        }
+        came_through = end_of_failure();
+    });
+    return came_through;
+}
+child_program const body_failure("failing_body", [] { let_each_request_fail(failing_body); });
+
+bool escaped_cancellation(int request) {
+    bool came_through = false;
+    run({.backend = "sim"}, [&] { // as above
+        std::exception_ptr const old = old_cancellation();
+        task_group group;
+        move_on_after(10h, [&] {
+            group.run([&] {
+                group.start_soon([&] {
+                    requests_until_failure = request;
+                    std::rethrow_exception(old);
+                });
+                group.start_soon([&] { came_through = end_of_failure(); });
+            });
+        });
+        if (!group.cancel_scope().cancel_called()) std::abort();
+    });
+    return came_through;
+}
+child_program const escape("escaped_cancellation",
+                           [] { let_each_request_fail(escaped_cancellation); });
+
+template <class Error, class Body> bool failing_run(run_options const& options, Body&& body) {
+    try {
+        run(options, body);
+        std::abort();
+    } catch (Error const&) {
+    } catch (std::bad_alloc const&) {
+    }
+    return end_of_failure();
+}
+child_program const first_stack("first_task_without_stack", [] {
+    for (char const* const backend : {"epoll", "sim"}) {
+        static run_options options{.workers = 1, .stack_size = 64 << 20};
+        options.backend = backend;
+        let_each_request_fail([](int request) {
+            allow_more_address_space(50 << 20);
+            requests_until_failure = request;
+            return failing_run<std::system_error>(options, [] { std::abort(); });
+        });
+    }
+});
+child_program const first_cancelled("first_task_cancelled", [] {
+    let_each_request_fail([](int request) {
+        return failing_run<task_cancelled>({.workers = 1}, [&] {
+            std::exception_ptr const old = old_cancellation();
+            requests_until_failure = request;
+            std::rethrow_exception(old);
+        });
+    });
+});
+
+} // namespace
 
 TEST_SUITE_BEGIN("runtime.no_memory");
 
@@ -221,6 +442,33 @@ TEST_CASE("M8: without memory to tell of it, a swallowed cancellation is not tol
     detail::listen_to_mistakes(before);
     CHECK(mistakes_told == (finds_mistakes ? 1 : 0));
     if (finds_mistakes) CHECK(request > 1);
+TEST_CASE("S9: start() by a cancelled caller leaves no child at work, also without memory to say so") {
+    check_each_request("cancelled_start");
+}
+
+TEST_CASE("C20: a deadline that passes where there is no memory to say so cancels all the same") {
+    check_each_request("passed_deadline");
+}
+
+TEST_CASE("G10, G11: failures are told and cancel the group, also without memory to say whose they are") {
+    check_each_request("failing_child");
+    check_each_request("failing_body");
+}
+
+TEST_CASE("G13: an escaped cancellation cancels the group, also without memory for the reason") {
+    check_each_request("escaped_cancellation");
+}
+
+TEST_CASE("G11: a task that gets no stack fails, also without memory to say so") {
+    check_each_request("child_without_stack");
+}
+
+TEST_CASE("G11, E1: run() throws when its first task gets no stack, also without memory to say so") {
+    check_each_request("first_task_without_stack");
+}
+
+TEST_CASE("E1: run() throws when its first task ends by a cancellation, also without memory to say so") {
+    check_each_request("first_task_cancelled");
 }
 
 TEST_SUITE_END();

@@ -1,3 +1,4 @@
+#include "support/address_space.hpp"
 #include "support/child_process.hpp"
 #include "support/gate.hpp"
 #include "support/run_test.hpp"
@@ -26,7 +27,6 @@
 #include <utility>
 #include <vector>
 
-#include <sys/resource.h>
 #include <unistd.h>
 
 using namespace weft;
@@ -114,15 +114,6 @@ child_program const previous_handler("previous_handler", [] {
         *nowhere = 1;
     });
 });
-
-void allow_more_address_space(rlim_t bytes) {
-    long pages = 0;
-    std::FILE* const statm = std::fopen("/proc/self/statm", "r");
-    if (statm == nullptr || std::fscanf(statm, "%ld", &pages) != 1) std::abort();
-    std::fclose(statm);
-    rlimit const limit{rlim_t(pages) * 4096 + bytes, RLIM_INFINITY};
-    ::setrlimit(RLIMIT_AS, &limit);
-}
 
 // Not for the stack of the first task.
 child_program const no_first_stack("no_first_stack", [] {

@@ -1,5 +1,7 @@
 #include "support/run_test.hpp"
 
+#include <weft/runtime/detail/fiber.hpp>
+#include <weft/runtime/detail/group_state.hpp>
 #include <weft/runtime/inspect.hpp>
 #include <weft/runtime/task_group.hpp>
 
@@ -8,6 +10,7 @@
 #include <atomic>
 #include <cerrno>
 #include <chrono>
+#include <optional>
 #include <sstream>
 #include <string>
 #include <thread>
@@ -15,6 +18,17 @@
 using namespace weft;
 using namespace weft::test;
 using namespace std::chrono_literals;
+
+namespace {
+
+// Where the frames of calls that have returned were.
+[[gnu::noinline]] void overwrite_stack() {
+    char volatile room[16 * 1024];
+    for (char volatile& each : room)
+        each = 0;
+}
+
+} // namespace
 
 TEST_SUITE("runtime.task_tree") {
     TEST_CASE("TI2: runs with tasks of the same numbers are told apart in the tree") {
@@ -57,6 +71,26 @@ TEST_SUITE("runtime.task_tree") {
             std::size_t const other = text.find("parent " + std::string(number == "0" ? "1" : "0"));
             CHECK((parent < child) != (parent < other && other < child));
         }
+    }
+
+    TEST_CASE("TI7: whoever has a reference to a run's first task can read its name after the run") {
+        std::optional<detail::task_reference> kept; // as a look at all tasks keeps it for a moment
+        task_info during;
+        auto const body = [&] {
+            detail::fiber& self = *detail::current_fiber();
+            self.references.fetch_add(1, std::memory_order_relaxed); // there is one: the run's
+            kept.emplace(self);
+            during = get_current_task();
+        };
+        run({.workers = 1}, body);
+        overwrite_stack();
+        task_info const after = kept->info();
+        CHECK(after.name == during.name);
+        CHECK(after.id == during.id);
+        CHECK(after.state == task_state::finished);
+        overwrite_stack();
+        kept.reset(); // the last one: the block goes back
+        CHECK(during.name.find("lambda") != std::string::npos);
     }
 
     TEST_CASE("TI2: listing and dumping 20,000 tasks takes no more than seconds") {

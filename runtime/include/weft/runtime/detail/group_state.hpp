@@ -35,7 +35,7 @@ public:
 
     /// Errors: std::logic_error (opened before)
     void check_new() const;
-    /// The group of a run's first task, which nobody hosts.
+    /// The group of a run's first task, which nobody hosts: what fails in it is not recorded.
     void open_as_root(runtime&) noexcept;
     /// From now on children can come. The host stands in the scope.
     void open(fiber& host);
