@@ -13,7 +13,6 @@ namespace weft::detail {
 
 namespace {
 
-constexpr std::uint32_t ticks_between_clock_reads = 16;  // a read costs as much as two switches
 constexpr std::uint32_t ticks_between_injection_looks = 61;
 constexpr std::uint32_t most_slot_uses_in_a_row = 3;     // else a pair of fibers starves the rest
 constexpr std::int64_t time_before_slot_is_stolen = 3'000; // ns
@@ -225,8 +224,7 @@ void worker::give_up(fiber& unstarted) noexcept {
 inline fiber* worker::next_fiber() noexcept {
     std::uint32_t const now = tick.load(std::memory_order_relaxed) + 1; // one writer
     tick.store(now, std::memory_order_relaxed);                          //  "
-    if (!slot.is_empty() && now % ticks_between_clock_reads != 0 &&
-        now % ticks_between_injection_looks != 0 &&
+    if (!slot.is_empty() && !is_time_to_read_clock(now) && now % ticks_between_injection_looks != 0 &&
         pinned_count.load(std::memory_order_relaxed) == 0 && is_slots_turn()) // exact for our own pushes
         if (fiber* const woken = slot.exchange(nullptr)) return woken;
     return search_queues(now);
@@ -246,7 +244,7 @@ fiber* worker::search_queues(std::uint32_t now) noexcept {
         }
         return run_of.sim->pop();
     }
-    if (now % ticks_between_clock_reads == 0) service();
+    if (is_time_to_read_clock(now)) service();
     if (now % ticks_between_injection_looks == 0)
         if (fiber* const late = take_late_comer(now / ticks_between_injection_looks % 2 == 0)) return late;
     // Turns: pinned fibers that yield all the time must not keep the others away.

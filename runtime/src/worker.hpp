@@ -58,6 +58,9 @@ struct alignas(128) worker {
 
     /// ns of work that pay for waking another worker: a sleeper comes after 30,000.
     static constexpr std::int64_t worth_waking_for = 250'000;
+    /// Turns from one read of the clock to the next, which costs as much as two switches; many where
+    /// turns are short.
+    static constexpr std::uint32_t few_ticks = 16, many_ticks = 64;
 
     // The owner's side, from any of its contexts.
     void run();                              // on the thread's own stack, until the run stops
@@ -115,6 +118,7 @@ struct alignas(128) worker {
     std::uint64_t random = 0;
     std::int64_t last_poll = 0;                    // ns
     std::int64_t turn_time = worth_waking_for;     // ns, of a fiber until it switches, of late
+    std::uint32_t ticks_between_clock_reads = few_ticks; // a power of two
     std::int64_t turns_since = 0;                  // ns, begin of what is measured next
     std::uint32_t turns_since_tick = 0;            //  "
     std::int64_t spin_time;                        // ns
@@ -140,6 +144,9 @@ private:
     fiber* next_fiber() noexcept;                  // from the own queues
     fiber* search_queues(std::uint32_t now) noexcept;
     bool is_slots_turn() noexcept;
+    bool is_time_to_read_clock(std::uint32_t now) const noexcept {
+        return (now & (ticks_between_clock_reads - 1)) == 0;
+    }
     void push_woken_behind(fiber&) noexcept;
     fiber* take_pinned() noexcept;
     fiber* take_from(injection_queue&) noexcept;

@@ -16,6 +16,7 @@ constexpr std::int64_t longest_without_poll = 1'000'000; // ns, while much is re
 constexpr std::uint32_t much_ready = 64;                 // what comes now would run after all of it
 constexpr std::int64_t neglected_after = 1'000'000;      // ns without a look at its events
 constexpr std::int64_t shortest_turn = 100;              // ns
+constexpr std::int64_t short_turn = 500;                 // ns: 64 of them are less than poll_interval
 
 } // namespace
 
@@ -65,6 +66,7 @@ void worker::measure_turns(std::int64_t now) noexcept {
     if (turns == 0) return;
     std::int64_t const each = std::max((now - turns_since) / turns, shortest_turn);
     turn_time = std::clamp(each, turn_time / 2, 2 * turn_time);
+    ticks_between_clock_reads = turn_time < short_turn ? many_ticks : few_ticks;
     begin_turns(now);
 }
 

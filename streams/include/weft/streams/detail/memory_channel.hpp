@@ -173,7 +173,14 @@ public:
     using memory_channel_state::memory_channel_state;
 
     /// Hands the item over or buffers it; else the node waits with it, if there is one. Any thread.
-    channel_answer put(channel_end const& end, item& given, wait_node* node) {
+    [[gnu::noinline]] channel_answer put(channel_end const& end, item& given, wait_node* node) {
+        return put_here(end, given, node);
+    }
+
+    /// The same in the caller's frame, as take() is: a fourth more goes through a channel. But where the
+    /// sender waits, one copy for all is faster.
+    [[gnu::always_inline]] channel_answer put_here(channel_end const& end, item& given,
+                                                   wait_node* node) {
         for (;;) {
             lock_.lock();
             if (end.is_closed) return unlocked(channel_answer::closed);
@@ -202,8 +209,8 @@ public:
     }
 
     /// Takes the oldest item; else the node waits for one, if there is one. Any thread.
-    channel_answer take(channel_end const& end, std::optional<item>& into,
-                        wait_node* node) noexcept {
+    [[gnu::always_inline]] channel_answer take(channel_end const& end, std::optional<item>& into,
+                                               wait_node* node) noexcept {
         lock_.lock();
         if (end.is_closed) return unlocked(channel_answer::closed);
         if (get(buffered_) != 0) {
@@ -234,7 +241,7 @@ public:
         static constexpr char const* call = "memory_object_send_stream.send";
         enter_blocking_call(call);
         if (get(receivers_.count) != 0 || get(buffered_) < capacity_) {
-            channel_answer const answer = put(end, given, nullptr);
+            channel_answer const answer = put_here(end, given, nullptr);
             if (answer != channel_answer::would_block) return sent(answer);
         }
         parking wait(call);
