@@ -442,6 +442,8 @@ TEST_CASE("M8: without memory to tell of it, a swallowed cancellation is not tol
     detail::listen_to_mistakes(before);
     CHECK(mistakes_told == (finds_mistakes ? 1 : 0));
     if (finds_mistakes) CHECK(request > 1);
+}
+
 TEST_CASE("S9: start() by a cancelled caller leaves no child at work, also without memory to say so") {
     check_each_request("cancelled_start");
 }
