@@ -7,14 +7,17 @@
 #include <weft/io/temp.hpp>
 #include <weft/runtime/run.hpp>
 #include <weft/runtime/time.hpp>
+#include <weft/sync/to_thread.hpp>
 
 #include <doctest/doctest.h>
 
 #include <chrono>
 #include <cstddef>
 #include <filesystem>
+#include <fstream>
 #include <memory>
 #include <new>
+#include <string>
 #include <utility>
 #include <vector>
 
@@ -57,6 +60,37 @@ std::unique_ptr<weft::detail::pool_worker> make_worker() {
     return fresh;
 }
 
+// The pool uses its only thread again.
+int in_the_thread(int request) {
+    return weft::to_thread::run_sync(
+        [request] { return std::exchange(requests_until_failure, request); });
+}
+
+// In a run of its own, refused each of the thread's requests in turn; between them `look`.
+template <class Call, class Look> void refuse_the_thread(Call call, Look look) {
+    int refusals = 0;
+    for (int request = 1, left = 0; left == 0; ++request) {
+        weft::run({.workers = 1}, [&] {
+            in_the_thread(request);
+            try {
+                call();
+            } catch (std::bad_alloc const&) {
+                ++refusals;
+            }
+            left = in_the_thread(0);
+        });
+        look();
+    }
+    CHECK(refusals > 0);
+}
+
+void fill(weft::path const& directory, int files) {
+    std::filesystem::path const where = directory.as_posix();
+    std::filesystem::create_directory(where / "a directory with a long name");
+    for (int i = 0; i < files; ++i)
+        std::ofstream(where / ("a file with a long name " + std::to_string(i)));
+}
+
 } // namespace
 
 TEST_CASE("P7: workers that the pool has no memory to retire stay in it") {
@@ -96,6 +130,53 @@ TEST_CASE("NX10: a temporary directory whose close() has no memory is removed by
         }
         CHECK(refusals > 0);
     });
+}
+
+TEST_CASE("NX10: a temporary directory whose thread has no memory is removed by its destructor") {
+    scratch const place;
+    refuse_the_thread(
+        [&] {
+            weft::temporary_directory directory({.directory = place / ""});
+            fill(directory.name(), 3);
+            directory.close();
+        },
+        [&] { CHECK(std::filesystem::is_empty(place.where())); });
+}
+
+TEST_CASE("NX10: a temporary directory that there is no memory to remove stays, and the process goes on") {
+    scratch const place;
+    bool all_gone = false; // when it was refused last
+    int stayed = 0;
+    for (int request = 1, left = 0; left == 0; ++request) {
+        std::filesystem::path where;
+        weft::run({.workers = 1}, [&] {
+            weft::to_thread::run_sync([] {}); // there is a thread
+            {
+                weft::temporary_directory directory({.directory = place / ""});
+                fill(directory.name(), 100); // more than a destructor removes by itself
+                where = directory.name().as_posix();
+                requests_until_failure = request;
+            }
+            left = std::exchange(requests_until_failure, 0);
+        });
+        bool const gone = std::filesystem::remove_all(where) == 0;
+        if (left != 0) CHECK(gone);
+        if (left == 0) stayed += !gone;
+        if (left == 0) all_gone = gone;
+    }
+    CHECK(stayed > 0);
+    CHECK(all_gone); // without the thread
+}
+
+TEST_CASE("NX10: what was just made does not stay where there is no memory to give it") {
+    scratch const place;
+    auto const look = [&] { CHECK(std::filesystem::is_empty(place.where())); };
+    std::string const long_name(60, 'n'); // each copy has to ask for memory
+    weft::temporary_options const how{.prefix = long_name, .directory = place / ""};
+    refuse_the_thread([&] { std::filesystem::remove(weft::mkdtemp(how).as_posix()); }, look);
+    refuse_the_thread([&] { std::filesystem::remove(weft::mkstemp(how).name.as_posix()); }, look);
+    refuse_the_thread(
+        [&] { weft::named_temporary_file({.prefix = long_name, .directory = place / ""}); }, look);
 }
 
 TEST_SUITE_END();
