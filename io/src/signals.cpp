@@ -249,6 +249,7 @@ struct signal_receiver::state {
         std::uint64_t const nobodys = stop();
         descriptor = {}; // L5
         leave_slot(place);
+        if (detail::is_forked_child()) return; // they came to the parent
         for (std::uint64_t left = nobodys; left != 0; left &= left - 1) // for the old handler (SG4)
             ::kill(::getpid(), std::countr_zero(left) + 1);
     }
@@ -256,8 +257,14 @@ struct signal_receiver::state {
     // Gives the signals that had no other receiver left and that none has taken. All of it is under
     // the lock: a receiver that opens now begins behind it.
     std::uint64_t stop() noexcept {
-        std::lock_guard const guard(dispositions_lock);
+        std::unique_lock guard(dispositions_lock, std::defer_lock);
         std::uint64_t last = 0;
+        if (!detail::is_forked_child()) {
+            guard.lock();
+        } else if (!guard.try_lock()) { // for good, and what it guards may be half done
+            place.wanted.store(0, std::memory_order_seq_cst);
+            return 0;
+        }
         for (std::uint64_t left = wanted; left != 0; left &= left - 1)
             if (int const number = std::countr_zero(left) + 1; end_handling(number))
                 last |= bit_of(number);

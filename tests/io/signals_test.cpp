@@ -423,6 +423,53 @@ TEST_CASE("receivers come and go while signals fly") {
     });
 }
 
+TEST_CASE("SG4: a forked child does not send itself what came to its parent") {
+    counting const before(SIGUSR1);
+    weft::run({.workers = 1}, [] {
+        std::optional<weft::signal_receiver> receiver(weft::open_signal_receiver({SIGUSR1}));
+        send(SIGUSR1);
+        pid_t const child = ::fork();
+        if (child == 0) {
+            receiver.reset();
+            int const sent = handled;
+            send(SIGUSR1);
+            ::_exit(sent * 2 + (handled != sent + 1)); // the previous handler is there again
+        }
+        int status = -1;
+        ::waitpid(child, &status, 0);
+        CHECK(status == 0);
+        CHECK(receiver->receive() == SIGUSR1);
+    });
+}
+
+TEST_CASE("a fork while another thread opens a receiver does not keep the child from letting its own go") {
+    ::signal(SIGUSR1, SIG_IGN);
+    weft::run({.workers = 1}, [] {
+        std::optional<weft::signal_receiver> receiver(weft::open_signal_receiver({SIGUSR1}));
+        std::atomic<bool> done = false;
+        std::thread other([&] {
+            while (!done)
+                weft::open_signal_receiver({SIGUSR2});
+        });
+        int failed = 0;
+        for (int round = 0; round < 100 && failed == 0; ++round) {
+            pid_t const child = ::fork();
+            if (child == 0) {
+                ::alarm(10);
+                receiver.reset();
+                ::_exit(0);
+            }
+            int status = -1;
+            ::waitpid(child, &status, 0);
+            failed += status != 0;
+        }
+        done = true;
+        other.join();
+        CHECK(failed == 0);
+    });
+    ::signal(SIGUSR1, SIG_DFL);
+}
+
 TEST_CASE("a fork while a signal is being handled does not keep the child from letting its receivers go") {
     ::signal(SIGUSR1, SIG_IGN);
     weft::run({.workers = 1}, [] {
