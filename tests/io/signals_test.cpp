@@ -12,6 +12,7 @@
 #include <doctest/doctest.h>
 
 #include <atomic>
+#include <chrono>
 #include <csignal>
 #include <cstdio>
 #include <cstdlib>
@@ -439,6 +440,31 @@ TEST_CASE("SG4: a forked child does not send itself what came to its parent") {
         ::waitpid(child, &status, 0);
         CHECK(status == 0);
         CHECK(receiver->receive() == SIGUSR1);
+    });
+}
+
+TEST_CASE("a forked child that lets a receiver go does not make its parent deaf") {
+    counting const before(SIGUSR1);
+    run_with_signals([] {
+        auto receiver =
+            std::make_unique<weft::signal_receiver>(weft::open_signal_receiver({SIGUSR1}));
+        auto const receive_one = [&] {
+            weft::with_task_group([&](weft::task_group& group) {
+                group.start_soon([&] { check(receiver->receive() == SIGUSR1, "it came"); });
+                weft::wait_all_tasks_blocked();
+                send(SIGUSR1);
+            });
+        };
+        receive_one(); // the poller knows it
+        pid_t const child = ::fork();
+        if (child == 0) {
+            receiver.reset();
+            ::_exit(0);
+        }
+        int status = -1;
+        ::waitpid(child, &status, 0);
+        check(status == 0, "it ended");
+        weft::fail_after(std::chrono::seconds(10), receive_one);
     });
 }
 
