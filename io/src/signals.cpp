@@ -24,7 +24,9 @@
 // How a signal gets from the handler, where next to nothing is allowed, to the receivers.
 //
 //   A handler cannot take a lock. So receivers stand in slots that are never freed, in a list that
-//   only grows; a receiver takes a free slot and leaves it. The handler walks the list.
+//   only grows; a receiver takes a free slot and leaves it. The handler walks the list. A receive()
+//   that is still on its way out when its receiver is gone keeps the slot from the next one, whose
+//   signal it would take.
 //
 //   handler                                     receiver that leaves
 //   H1  inside += 1               (seq_cst)     L1  the old handler returns, restored |= it
@@ -64,7 +66,7 @@ constexpr int most_signals = 64;
 std::uint64_t bit_of(int number) { return std::uint64_t(1) << (number - 1); }
 
 struct slot {
-    std::atomic<bool> taken = false;
+    std::atomic<unsigned> users = 0;        // the receiver, who receives; 0: free
     std::atomic<std::uint64_t> wanted = 0;  // signals, as bits
     std::atomic<std::uint64_t> pending = 0; //  "; set by the handler, taken by the receiver
     std::array<std::atomic<std::uint64_t>, most_signals> arrived{}; // the order of what is pending
@@ -161,9 +163,12 @@ bool end_handling(int number) noexcept { // under the lock
 slot& take_slot() {
     for (slot* each = all_slots.load(std::memory_order_acquire); // pairs with the push below
          each != nullptr; each = each->next)
-        if (!each->taken.exchange(true, std::memory_order_acquire)) return *each; // leave_slot()
+        if (unsigned free = 0;
+            each->users.compare_exchange_strong(free, 1, std::memory_order_acquire, // leave_slot()
+                                                std::memory_order_relaxed))         // the next one
+            return *each;
     slot* const fresh = new slot;
-    fresh->taken.store(true, std::memory_order_relaxed);     // nobody else knows it
+    fresh->users.store(1, std::memory_order_relaxed);        // nobody else knows it
     fresh->next = all_slots.load(std::memory_order_relaxed); // the exchange checks it
     while (!all_slots.compare_exchange_weak(fresh->next, fresh,
                                             std::memory_order_release,   // pairs with on_signal()
@@ -173,8 +178,21 @@ slot& take_slot() {
 }
 
 void leave_slot(slot& place) noexcept {
-    place.taken.store(false, std::memory_order_release); // pairs with take_slot()
+    place.users.fetch_sub(1, std::memory_order_release); // pairs with take_slot()
 }
+
+class slot_use {
+public:
+    explicit slot_use(slot& place) : place_(place) {
+        place.users.fetch_add(1, std::memory_order_relaxed); // the receiver's own keeps it here
+    }
+    ~slot_use() { leave_slot(place_); }
+    slot_use(slot_use const&) = delete;
+    slot_use& operator=(slot_use const&) = delete;
+
+private:
+    slot& place_;
+};
 
 void check_can_be_received(int number) {
     if (number < 1 || number > most_signals)
@@ -287,8 +305,9 @@ int signal_receiver::receive() {
     static constexpr char const* call = "signal receive";
     if (state_ == nullptr) throw closed_resource_error("the signal receiver was moved from");
     detail::descriptor_use use(state_->descriptor, detail::access::read, "receiving from");
-    detail::enter_blocking_call(call);
     slot& place = state_->place;
+    slot_use const held(place);
+    detail::enter_blocking_call(call);
     int number = 0;
     use.retry(call, [&](int fd) -> ssize_t {
         std::uint64_t count = 0; // emptied before the look: what comes later is another event
