@@ -1,10 +1,13 @@
 #include "io/scratch.hpp"
 #include "io/src/process_pool.hpp"
+#include "io/worker_processes.hpp"
+#include "support/child_process.hpp"
 #include "support/failing_memory.hpp"
 #include "support/run_test.hpp"
 
 #include <weft/io/path.hpp>
 #include <weft/io/temp.hpp>
+#include <weft/runtime/cancel_scope.hpp>
 #include <weft/runtime/run.hpp>
 #include <weft/runtime/time.hpp>
 #include <weft/sync/to_thread.hpp>
@@ -13,6 +16,7 @@
 
 #include <chrono>
 #include <cstddef>
+#include <cstdio>
 #include <filesystem>
 #include <fstream>
 #include <memory>
@@ -22,6 +26,8 @@
 #include <vector>
 
 #include <sys/socket.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 // What is left behind where memory runs out: this program lets one of its own requests fail.
 
@@ -91,6 +97,43 @@ void fill(weft::path const& directory, int files) {
         std::ofstream(where / ("a file with a long name " + std::to_string(i)));
 }
 
+enum class outcome { answered, refused, otherwise, all_tried };
+
+outcome call_a_worker(int request) {
+    auto how = outcome::otherwise;
+    weft::run({.workers = 1}, [&] {
+        weft::cancel_scope().cancel(); // the first one of a process makes what they all need
+        requests_until_failure = request;
+        try {
+            if (weft::to_process::run_sync(weft::test::square, 3) == 9) how = outcome::answered;
+        } catch (std::bad_alloc const&) {
+            how = outcome::refused;
+        } catch (std::exception const& other) {
+            std::printf("request %d: %s\n", request, other.what());
+        }
+        if (std::exchange(requests_until_failure, 0) != 0) how = outcome::all_tried;
+    });
+    return how;
+}
+
+// Each in a process of its own: much is asked for once in a process only.
+weft::test::child_program const refused_calls("calls in worker processes without memory", [] {
+    int counts[4] = {};
+    for (int request = 1; counts[int(outcome::all_tried)] == 0; ++request) {
+        pid_t const child = ::fork(); // no threads yet
+        if (child == 0) {
+            auto const how = call_a_worker(request);
+            std::fflush(stdout);
+            ::_exit(int(how));
+        }
+        int status = -1;
+        ::waitpid(child, &status, 0);
+        ++counts[WIFEXITED(status) ? WEXITSTATUS(status) : int(outcome::otherwise)];
+    }
+    if (counts[int(outcome::refused)] > 0 && counts[int(outcome::otherwise)] == 0)
+        std::puts("refused as std::bad_alloc, or answered");
+});
+
 } // namespace
 
 TEST_CASE("P7: workers that the pool has no memory to retire stay in it") {
@@ -108,6 +151,12 @@ TEST_CASE("P7: workers that the pool has no memory to retire stay in it") {
         }
         pool.close();
     });
+}
+
+TEST_CASE("P4: a call in a worker process that has no memory throws that itself, not in a group") {
+    auto const end = weft::test::run_child("calls in worker processes without memory");
+    INFO(end.output);
+    CHECK(end.says("refused as std::bad_alloc, or answered"));
 }
 
 TEST_CASE("NX10: a temporary directory whose close() has no memory is removed by its destructor") {
