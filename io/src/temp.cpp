@@ -279,7 +279,7 @@ temporary_directory::temporary_directory(temporary_directory_options const& how)
       ignore_errors_(how.ignore_cleanup_errors) {}
 
 temporary_directory::temporary_directory(temporary_directory&& other) noexcept
-    : name_(other.name_), remove_(std::exchange(other.remove_, false)),
+    : name_(std::move(other.name_)), remove_(std::exchange(other.remove_, false)),
       ignore_errors_(other.ignore_errors_) {}
 
 temporary_directory& temporary_directory::operator=(temporary_directory&& other) noexcept {

@@ -217,6 +217,17 @@ TEST_CASE("NX10: a temporary directory that there is no memory to remove stays, 
     CHECK(all_gone); // without the thread
 }
 
+TEST_CASE("a temporary directory is moved without memory") {
+    scratch const place;
+    weft::run({.workers = 1}, [&] {
+        weft::temporary_directory first({.prefix = std::string(60, 'n'), .directory = place / ""});
+        requests_until_failure = 1;
+        weft::temporary_directory second(std::move(first));
+        CHECK(std::exchange(requests_until_failure, 0) == 1);
+        CHECK(std::filesystem::exists(second.name().as_posix()));
+    });
+}
+
 TEST_CASE("NX10: what was just made does not stay where there is no memory to give it") {
     scratch const place;
     auto const look = [&] { CHECK(std::filesystem::is_empty(place.where())); };
