@@ -2,6 +2,8 @@
 
 #include "epoll_poller.hpp"
 
+#include <weft/runtime/detail/fork.hpp>
+
 #include <mutex>
 #include <new>
 #include <shared_mutex>
@@ -78,6 +80,7 @@ io_state* take_io_state(int fd) noexcept {
 void release_io_state(io_state& state) noexcept {
     if (state.references.fetch_sub(1, std::memory_order_acq_rel) != 1) // the other's last use
         return;
+    if (is_forked_child()) return; // the lock may be nobody's; nothing is opened there any more
     state.generation.fetch_add(1,
                                std::memory_order_release); // pairs with find_io_state(); even now
     open_count.fetch_sub(1, std::memory_order_relaxed);       // only counts

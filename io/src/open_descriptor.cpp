@@ -3,6 +3,7 @@
 #include "io_state.hpp"
 
 #include <weft/io/error.hpp>
+#include <weft/runtime/detail/fork.hpp>
 #include <weft/runtime/lowlevel.hpp>
 
 #include <system_error>
@@ -31,7 +32,8 @@ namespace {
 
 void leave(io_state& state, access how) noexcept {
     if (!state.users.leave(descriptor_word<>::word(how))) return;
-    unregister(state); // close(2) alone would not, if the descriptor was duplicated
+    if (!is_forked_child()) // there the poller is the parent's, and so is the registration
+        unregister(state);  // close(2) alone would not, if the descriptor was duplicated
     ::close(state.fd);
     state.given_back.store(true, std::memory_order_release); // pairs with close_completely()
     release_io_state(state);

@@ -24,23 +24,34 @@
 // How a signal gets from the handler, where next to nothing is allowed, to the receivers.
 //
 //   A handler cannot take a lock. So receivers stand in slots that are never freed, in a list that
-//   only grows; a receiver takes a free slot and leaves it. The handler walks the list.
+//   only grows; a receiver takes a free slot and leaves it. The handler walks the list. A receive()
+//   that is still on its way out when its receiver is gone keeps the slot from the next one, whose
+//   signal it would take.
 //
 //   handler                                     receiver that leaves
-//   H1  inside += 1               (seq_cst)     L1  slot.wanted = 0             (seq_cst)
-//       unheard |= it                           L2  inside == 0, else look again (seq_cst)
-//   H2  slot.wanted has it?       (seq_cst)         unheard &= ~it
-//   H3  slot.pending |= it, write(slot.event)   L3  close the event's descriptor
-//   H4  inside -= 1               (release)
+//   H1  inside += 1               (seq_cst)     L1  the old handler returns, restored |= it
+//       unheard |= it                           L2  slot.wanted = 0             (seq_cst)
+//   H2  slot.wanted has it?       (seq_cst)     L3  inside == 0, else look again (seq_cst)
+//   H3  slot.pending |= it, write(slot.event)   L4  takes it out of unheard: sends it on
+//   H4  in no slot, and restored has it:        L5  close the event's descriptor
+//       takes it out of unheard, sends it on
+//   H5  inside -= 1               (release)
 //
-// I1  No handler writes to a descriptor that is closed: one that saw `wanted` (H2) before L1 has
-//     counted itself (H1) before L2 looks, and L2 waits for its H4.
+// I1  No handler writes to a descriptor that is closed: one that saw `wanted` (H2) before L2 has
+//     counted itself (H1) before L3 looks, and L3 waits for its H5.
 //
 // I2  A signal is sent on to the restored handler if, and only if, no receiver took it: `unheard`
 //     is one for all of them. A receiver that takes a signal takes it out of `unheard`, the last
 //     one to leave sends on what is in it, whatever may be pending in its own slot.
 //
-//   Handlers are short; L2 spins. One that interrupts the very thread that spins runs to its end
+// I3  So is one whose handler the kernel had begun before L1, and which was preempted before H1 for
+//     longer than L3 looks: it finds no slot any more, hence `restored` (L1, L2), and sends it on
+//     itself. Who took it out of `unheard` sends, and only he. It takes `restored` along: a handler
+//     of somebody else's that calls ours as its predecessor would otherwise be sent its signal for
+//     ever. A receiver that opens waits, like L3, for those that may have missed its slot before it
+//     takes `restored` away.
+//
+//   Handlers are short; L3 spins. One that interrupts the very thread that spins runs to its end
 //   first.
 //
 //   signalfd was rejected: the signals would have to be blocked in every thread, those of other
@@ -55,7 +66,7 @@ constexpr int most_signals = 64;
 std::uint64_t bit_of(int number) { return std::uint64_t(1) << (number - 1); }
 
 struct slot {
-    std::atomic<bool> taken = false;
+    std::atomic<unsigned> users = 0;        // the receiver, who receives; 0: free
     std::atomic<std::uint64_t> wanted = 0;  // signals, as bits
     std::atomic<std::uint64_t> pending = 0; //  "; set by the handler, taken by the receiver
     std::array<std::atomic<std::uint64_t>, most_signals> arrived{}; // the order of what is pending
@@ -66,26 +77,48 @@ struct slot {
 std::atomic<slot*> all_slots = nullptr;
 std::atomic<unsigned> handlers_inside = 0;
 std::atomic<std::uint64_t> arrivals = 0;
-std::atomic<std::uint64_t> unheard = 0; // signals, as bits, that have come and nobody has taken
+std::atomic<std::uint64_t> unheard = 0;  // signals, as bits, that have come and nobody has taken
+std::atomic<std::uint64_t> restored = 0; //  ", whose old handlers took the place of ours again
 
 static_assert(std::atomic<std::uint64_t>::is_always_lock_free, "for a signal handler");
 
-void on_signal(int number) {
-    int const saved_errno = errno;
-    handlers_inside.fetch_add(1, std::memory_order_seq_cst);                    // H1, pairs with L2
+bool tell_receivers(int number) noexcept { // false: there are none
     std::uint64_t const now = arrivals.fetch_add(1, std::memory_order_relaxed); // a number
-    unheard.fetch_or(bit_of(number), std::memory_order_relaxed); // the slot's pending publishes it
+    bool told = false;
     for (slot* each = all_slots.load(std::memory_order_acquire); // pairs with take_slot()
          each != nullptr; each = each->next) {
         if ((each->wanted.load(std::memory_order_seq_cst) & bit_of(number)) == 0) continue; // H2
+        told = true;
         if ((each->pending.load(std::memory_order_relaxed) & bit_of(number)) == 0) // a hint: when
             each->arrived[std::size_t(number - 1)].store(now, std::memory_order_relaxed); //  "
         each->pending.fetch_or(bit_of(number), std::memory_order_release); // pairs with take_next()
         std::uint64_t const one = 1;
         (void)!::write(each->event.load(std::memory_order_relaxed), &one, sizeof one); // H3
     }
-    handlers_inside.fetch_sub(1, std::memory_order_release); // H4, pairs with L2
+    return told;
+}
+
+void send_on_if_late(int number) noexcept { // H4
+    std::uint64_t const it = bit_of(number);
+    if ((restored.load(std::memory_order_relaxed) & it) == 0) return; // published by L2
+    if ((unheard.fetch_and(~it, std::memory_order_relaxed) & it) == 0) return; // one takes it
+    restored.fetch_and(~it, std::memory_order_relaxed);
+    ::kill(::getpid(), number);
+}
+
+void on_signal(int number) {
+    int const saved_errno = errno;
+    handlers_inside.fetch_add(1, std::memory_order_seq_cst);     // H1, pairs with L3
+    unheard.fetch_or(bit_of(number), std::memory_order_relaxed); // the slot's pending publishes it
+    if (!tell_receivers(number)) send_on_if_late(number);
+    handlers_inside.fetch_sub(1, std::memory_order_release); // H5, pairs with L3
     errno = saved_errno;
+}
+
+void await_handlers() noexcept {
+    while (!detail::is_forked_child() && // there the other threads are gone, some in the handler
+           handlers_inside.load(std::memory_order_seq_cst) != 0) // L3
+        ::sched_yield();
 }
 
 // What was there before the first receiver of a signal, and how many receive it.
@@ -100,33 +133,42 @@ std::array<disposition, most_signals + 1> dispositions;
 void begin_handling(int number) { // under the lock
     disposition& of = dispositions[std::size_t(number)];
     if (of.receivers == 0) {
-        unheard.fetch_and(~bit_of(number), std::memory_order_relaxed); // not of our time
+        if ((restored.load(std::memory_order_relaxed) & bit_of(number)) == 0) // nobody is late
+            unheard.fetch_and(~bit_of(number), std::memory_order_relaxed);    // not of our time
         struct ::sigaction action {};
         action.sa_handler = on_signal;
         action.sa_flags = SA_RESTART | SA_ONSTACK; // fibers' stacks are small
         ::sigfillset(&action.sa_mask);
         if (::sigaction(number, &action, &of.previous) != 0)
             throw std::invalid_argument(detail::signal_name(number) + " cannot be received");
+        await_handlers();
+        restored.fetch_and(~bit_of(number), std::memory_order_relaxed); // H4 sees it, or the slot
     }
     ++of.receivers;
 }
 
-// True: the previous handler is there again. Not if somebody else put his own in place of ours.
+// True: it was the last one. The previous handler is there again, unless somebody else put his own in
+// place of ours.
 bool end_handling(int number) noexcept { // under the lock
     disposition& of = dispositions[std::size_t(number)];
     if (--of.receivers != 0) return false;
     struct ::sigaction current {};
-    if (::sigaction(number, nullptr, &current) == 0 && current.sa_handler == on_signal)
+    if (::sigaction(number, nullptr, &current) == 0 && current.sa_handler == on_signal) {
         ::sigaction(number, &of.previous, nullptr);
+        restored.fetch_or(bit_of(number), std::memory_order_relaxed); // L1, published by L2
+    }
     return true;
 }
 
 slot& take_slot() {
     for (slot* each = all_slots.load(std::memory_order_acquire); // pairs with the push below
          each != nullptr; each = each->next)
-        if (!each->taken.exchange(true, std::memory_order_acquire)) return *each; // leave_slot()
+        if (unsigned free = 0;
+            each->users.compare_exchange_strong(free, 1, std::memory_order_acquire, // leave_slot()
+                                                std::memory_order_relaxed))         // the next one
+            return *each;
     slot* const fresh = new slot;
-    fresh->taken.store(true, std::memory_order_relaxed);     // nobody else knows it
+    fresh->users.store(1, std::memory_order_relaxed);        // nobody else knows it
     fresh->next = all_slots.load(std::memory_order_relaxed); // the exchange checks it
     while (!all_slots.compare_exchange_weak(fresh->next, fresh,
                                             std::memory_order_release,   // pairs with on_signal()
@@ -136,8 +178,21 @@ slot& take_slot() {
 }
 
 void leave_slot(slot& place) noexcept {
-    place.taken.store(false, std::memory_order_release); // pairs with take_slot()
+    place.users.fetch_sub(1, std::memory_order_release); // pairs with take_slot()
 }
+
+class slot_use {
+public:
+    explicit slot_use(slot& place) : place_(place) {
+        place.users.fetch_add(1, std::memory_order_relaxed); // the receiver's own keeps it here
+    }
+    ~slot_use() { leave_slot(place_); }
+    slot_use(slot_use const&) = delete;
+    slot_use& operator=(slot_use const&) = delete;
+
+private:
+    slot& place_;
+};
 
 void check_can_be_received(int number) {
     if (number < 1 || number > most_signals)
@@ -210,8 +265,9 @@ struct signal_receiver::state {
 
     void leave() noexcept {
         std::uint64_t const nobodys = stop();
-        descriptor = {}; // L3
+        descriptor = {}; // L5
         leave_slot(place);
+        if (detail::is_forked_child()) return; // they came to the parent
         for (std::uint64_t left = nobodys; left != 0; left &= left - 1) // for the old handler (SG4)
             ::kill(::getpid(), std::countr_zero(left) + 1);
     }
@@ -219,16 +275,20 @@ struct signal_receiver::state {
     // Gives the signals that had no other receiver left and that none has taken. All of it is under
     // the lock: a receiver that opens now begins behind it.
     std::uint64_t stop() noexcept {
-        std::lock_guard const guard(dispositions_lock);
-        std::uint64_t restored = 0;
+        std::unique_lock guard(dispositions_lock, std::defer_lock);
+        std::uint64_t last = 0;
+        if (!detail::is_forked_child()) {
+            guard.lock();
+        } else if (!guard.try_lock()) { // for good, and what it guards may be half done
+            place.wanted.store(0, std::memory_order_seq_cst);
+            return 0;
+        }
         for (std::uint64_t left = wanted; left != 0; left &= left - 1)
             if (int const number = std::countr_zero(left) + 1; end_handling(number))
-                restored |= bit_of(number);
-        place.wanted.store(0, std::memory_order_seq_cst);            // L1
-        while (!detail::is_forked_child() && // there the other threads are gone, some in the handler
-               handlers_inside.load(std::memory_order_seq_cst) != 0) // L2
-            ::sched_yield();
-        return unheard.fetch_and(~restored, std::memory_order_relaxed) & restored; // behind L2
+                last |= bit_of(number);
+        place.wanted.store(0, std::memory_order_seq_cst); // L2
+        await_handlers();                                 // L3
+        return unheard.fetch_and(~last, std::memory_order_relaxed) & last; // L4, behind L3
     }
 
     slot& place;
@@ -245,8 +305,9 @@ int signal_receiver::receive() {
     static constexpr char const* call = "signal receive";
     if (state_ == nullptr) throw closed_resource_error("the signal receiver was moved from");
     detail::descriptor_use use(state_->descriptor, detail::access::read, "receiving from");
-    detail::enter_blocking_call(call);
     slot& place = state_->place;
+    slot_use const held(place);
+    detail::enter_blocking_call(call);
     int number = 0;
     use.retry(call, [&](int fd) -> ssize_t {
         std::uint64_t count = 0; // emptied before the look: what comes later is another event

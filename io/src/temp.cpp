@@ -81,8 +81,8 @@ template <class Make> path make_unique(temporary_options const& how, char const*
     path const directory = how.directory ? absolute_path(*how.directory) : usual_directory();
     detail::system_name(directory);
     for (int i = 0; i < attempts; ++i) {
-        path const name = directory / (how.prefix + random_name() + how.suffix);
-        if (make(name.as_posix().c_str())) return name;
+        path name = directory / (how.prefix + random_name() + how.suffix);
+        if (make(name.as_posix().c_str())) return name; // moved: it exists, nothing may fail now
         if (errno != EEXIST) detail::throw_path_error(errno, what, name);
     }
     detail::throw_path_error(EEXIST, what, directory);
@@ -180,12 +180,13 @@ struct named_temporary_file::opened {
         detail::file_request request = detail::parse_file_mode(how.mode, how.open);
         return detail::act_in_thread(nullptr, [&] {
             named_descriptor made = make_file(name);
-            detail::owned_name name_of_file(made.name);
-            request.format.name = made.name;
+            detail::owned_name owned(std::move(made.name)); // before anything may fail
+            path known = owned.name();
+            request.format.name = known;
             auto opened_file = detail::make_file_state(std::move(made.fd), std::move(request),
-                                                       "'" + made.name.as_posix() + "'");
-            if (!how.delete_file) name_of_file.release();
-            return opened{std::move(made.name), std::move(name_of_file), std::move(opened_file),
+                                                       "'" + known.as_posix() + "'");
+            if (!how.delete_file) owned.release();
+            return opened{std::move(known), std::move(owned), std::move(opened_file),
                           how.delete_on_close};
         });
     }
@@ -253,12 +254,32 @@ bool spooled_temporary_file::rolled() const {
 
 // -- Directories ----------------------------------------------------------------------------------
 
+namespace {
+
+void remove_quickly(path const& name) {
+    auto const removal = std::make_shared<detail::tree_removal>(name);
+    if (removal->remove_some(removed_at_once)) return;
+    auto const finish = [removal] {
+        while (!removal->remove_some(removed_at_once)) {
+        }
+    };
+    using call = detail::typed_thread_call<void, decltype(finish)>;
+    std::shared_ptr<call> rest;
+    try {
+        rest = std::make_shared<call>(std::in_place, finish);
+    } catch (std::bad_alloc const&) { // here, then
+    }
+    if (rest == nullptr || !detail::run_in_background(rest)) finish();
+}
+
+} // namespace
+
 temporary_directory::temporary_directory(temporary_directory_options const& how)
     : name_(mkdtemp({how.suffix, how.prefix, how.directory})), remove_(how.delete_directory),
       ignore_errors_(how.ignore_cleanup_errors) {}
 
 temporary_directory::temporary_directory(temporary_directory&& other) noexcept
-    : name_(other.name_), remove_(std::exchange(other.remove_, false)),
+    : name_(std::move(other.name_)), remove_(std::exchange(other.remove_, false)),
       ignore_errors_(other.ignore_errors_) {}
 
 temporary_directory& temporary_directory::operator=(temporary_directory&& other) noexcept {
@@ -270,23 +291,19 @@ temporary_directory& temporary_directory::operator=(temporary_directory&& other)
 
 temporary_directory::~temporary_directory() {
     if (!remove_) return;
-    auto const removal = std::make_shared<detail::tree_removal>(name_);
-    if (removal->remove_some(removed_at_once)) return;
-    auto const finish = [removal] {
-        while (!removal->remove_some(removed_at_once)) {
-        }
-    };
-    using call = detail::typed_thread_call<void, decltype(finish)>;
-    if (!detail::run_in_background(std::make_shared<call>(std::in_place, finish))) finish();
+    try {
+        remove_quickly(name_);
+    } catch (std::exception const&) { // no memory: what is still there is left
+    }
 }
 
 void temporary_directory::close() {
     if (!remove_) return lowlevel::checkpoint_if_cancelled();
     finish_in_thread([this] {
-        remove_ = false; // not before: without a thread it is left to the destructor
         detail::tree_removal removal(name_);
         while (!removal.remove_some(removed_at_once)) {
         }
+        remove_ = false; // not before: without a thread or memory it is left to the destructor
         if (removal.failure() && !ignore_errors_) std::rethrow_exception(removal.failure());
     });
 }

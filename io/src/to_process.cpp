@@ -8,6 +8,7 @@
 #include <weft/runtime/cancel_scope.hpp>
 #include <weft/runtime/detail/parking.hpp>
 #include <weft/runtime/detail/service.hpp>
+#include <weft/runtime/exception_group.hpp>
 #include <weft/runtime/task_group.hpp>
 #include <weft/sync/capacity_limiter.hpp>
 #include <weft/sync/from_thread.hpp>
@@ -252,21 +253,25 @@ void hang_up(pool_worker& worker) {
 // there all the same: a shut socket gives what it holds before it tells the end.
 reply exchange_while_it_lives(pool_worker& worker, frame_writer& call) {
     std::optional<reply> answer;
-    std::exception_ptr failure;
-    with_task_group([&](task_group& group) {
-        group.start_soon([&worker] {
-            worker.child->wait();
-            hang_up(worker);
+    std::exception_ptr failure; // as itself, not in a group
+    try {
+        with_task_group([&](task_group& group) {
+            group.start_soon([&worker] {
+                worker.child->wait();
+                hang_up(worker);
+            });
+            try {
+                answer.emplace(exchange(worker, call));
+            } catch (cancelled const&) {
+                throw;
+            } catch (...) {
+                failure = std::current_exception();
+            }
+            group.cancel();
         });
-        try {
-            answer.emplace(exchange(worker, call));
-        } catch (cancelled const&) {
-            throw;
-        } catch (...) { // as itself, not in a group
-            failure = std::current_exception();
-        }
-        group.cancel();
-    });
+    } catch (exception_group const& failed) { // of the task that waits: no memory
+        if (!answer && failure == nullptr) failure = failed.exceptions().front();
+    }
     if (failure != nullptr) std::rethrow_exception(failure);
     return std::move(answer).value();
 }

@@ -12,6 +12,7 @@
 #include <doctest/doctest.h>
 
 #include <atomic>
+#include <chrono>
 #include <csignal>
 #include <cstdio>
 #include <cstdlib>
@@ -238,6 +239,40 @@ TEST_CASE("SG4, SG5: a signal of which the last receiver does not know is sent a
         10);
 }
 
+// The kernel may have begun our handler in a thread that comes to run it much later. A call is the same.
+TEST_CASE("SG4: a signal whose handler begins when the last receiver has left is sent again, once") {
+    counting const before(SIGUSR1);
+    for (int round = 0; round < 3; ++round) {
+        struct ::sigaction ours {};
+        {
+            auto const signals = weft::open_signal_receiver({SIGUSR1});
+            ::sigaction(SIGUSR1, nullptr, &ours);
+        }
+        ours.sa_handler(SIGUSR1);
+        CHECK(handled == round + 1);
+    }
+}
+
+void (*successor_of)(int) = nullptr;
+
+TEST_CASE("SG4: a handler that calls ours as its predecessor is not sent a signal for ever") {
+    counting const before(SIGUSR1);
+    std::optional<weft::signal_receiver> signals(weft::open_signal_receiver({SIGUSR1}));
+    successor_of = ::signal(SIGUSR1, [](int number) {
+        ++handled;
+        successor_of(number);
+    });
+    signals.reset();
+    send(SIGUSR1);
+    CHECK(handled == 1);
+    signals.emplace(weft::open_signal_receiver({SIGUSR1}));
+    signals.reset(); // now it was ours that was replaced
+    send(SIGUSR1);
+    CHECK(handled <= 3); // no way to tell such a call from one that comes late
+    send(SIGUSR1);
+    CHECK(handled <= 4);
+}
+
 TEST_CASE("SG4: a handler that somebody put in the place of ours stays there") {
     run_with_signals([] {
         auto signals =
@@ -387,6 +422,78 @@ TEST_CASE("receivers come and go while signals fly") {
         done = true;
         sender.join();
     });
+}
+
+TEST_CASE("SG4: a forked child does not send itself what came to its parent") {
+    counting const before(SIGUSR1);
+    weft::run({.workers = 1}, [] {
+        std::optional<weft::signal_receiver> receiver(weft::open_signal_receiver({SIGUSR1}));
+        send(SIGUSR1);
+        pid_t const child = ::fork();
+        if (child == 0) {
+            receiver.reset();
+            int const sent = handled;
+            send(SIGUSR1);
+            ::_exit(sent * 2 + (handled != sent + 1)); // the previous handler is there again
+        }
+        int status = -1;
+        ::waitpid(child, &status, 0);
+        CHECK(status == 0);
+        CHECK(receiver->receive() == SIGUSR1);
+    });
+}
+
+TEST_CASE("a forked child that lets a receiver go does not make its parent deaf") {
+    counting const before(SIGUSR1);
+    run_with_signals([] {
+        auto receiver =
+            std::make_unique<weft::signal_receiver>(weft::open_signal_receiver({SIGUSR1}));
+        auto const receive_one = [&] {
+            weft::with_task_group([&](weft::task_group& group) {
+                group.start_soon([&] { check(receiver->receive() == SIGUSR1, "it came"); });
+                weft::wait_all_tasks_blocked();
+                send(SIGUSR1);
+            });
+        };
+        receive_one(); // the poller knows it
+        pid_t const child = ::fork();
+        if (child == 0) {
+            receiver.reset();
+            ::_exit(0);
+        }
+        int status = -1;
+        ::waitpid(child, &status, 0);
+        check(status == 0, "it ended");
+        weft::fail_after(std::chrono::seconds(10), receive_one);
+    });
+}
+
+TEST_CASE("a fork while another thread opens a receiver does not keep the child from letting its own go") {
+    ::signal(SIGUSR1, SIG_IGN);
+    weft::run({.workers = 1}, [] {
+        std::optional<weft::signal_receiver> receiver(weft::open_signal_receiver({SIGUSR1}));
+        std::atomic<bool> done = false;
+        std::thread other([&] {
+            while (!done)
+                weft::open_signal_receiver({SIGUSR2});
+        });
+        int failed = 0;
+        for (int round = 0; round < 100 && failed == 0; ++round) {
+            pid_t const child = ::fork();
+            if (child == 0) {
+                ::alarm(10);
+                receiver.reset();
+                ::_exit(0);
+            }
+            int status = -1;
+            ::waitpid(child, &status, 0);
+            failed += status != 0;
+        }
+        done = true;
+        other.join();
+        CHECK(failed == 0);
+    });
+    ::signal(SIGUSR1, SIG_DFL);
 }
 
 TEST_CASE("a fork while a signal is being handled does not keep the child from letting its receivers go") {

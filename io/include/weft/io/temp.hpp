@@ -27,6 +27,7 @@ public:
     }
     ~owned_name();
 
+    path const& name() const { return *name_; }
     void remove(); ///< blocks. Errors: std::system_error
     void release() { name_.reset(); }
 
@@ -141,7 +142,8 @@ private:
 /// A directory that vanishes with the object, and all that is in it.
 ///
 /// close() removes it in a thread, also if the task is cancelled. Destruction removes what can be
-/// removed quickly at once and leaves the rest to a thread, which is done when run() returns.
+/// removed quickly at once and leaves the rest to a thread, which is done when run() returns. What
+/// it has no memory to remove stays.
 /// Symbolic links in it are removed and not followed.
 ///
 /// Threads       one task at a time
