@@ -6,6 +6,7 @@
 #include "runtime.hpp"
 #include "task.hpp"
 
+#include <algorithm>
 #include <system_error>
 #include <utility>
 
@@ -224,8 +225,8 @@ void worker::give_up(fiber& unstarted) noexcept {
 inline fiber* worker::next_fiber() noexcept {
     std::uint32_t const now = tick.load(std::memory_order_relaxed) + 1; // one writer
     tick.store(now, std::memory_order_relaxed);                          //  "
-    if (!slot.is_empty() && !is_time_to_read_clock(now) && now % ticks_between_injection_looks != 0 &&
-        pinned_count.load(std::memory_order_relaxed) == 0 && is_slots_turn()) // exact for our own pushes
+    if (!slot.is_empty() && now != next_look && pinned_count.load(std::memory_order_relaxed) == 0 &&
+        is_slots_turn()) // exact for our own pushes
         if (fiber* const woken = slot.exchange(nullptr)) return woken;
     return search_queues(now);
 }
@@ -244,9 +245,8 @@ fiber* worker::search_queues(std::uint32_t now) noexcept {
         }
         return run_of.sim->pop();
     }
-    if (is_time_to_read_clock(now)) service();
-    if (now % ticks_between_injection_looks == 0)
-        if (fiber* const late = take_late_comer(now / ticks_between_injection_looks % 2 == 0)) return late;
+    if (now == next_look)
+        if (fiber* const late = look_beyond_ready(now)) return late;
     // Turns: pinned fibers that yield all the time must not keep the others away.
     bool const pinned_wait = pinned_count.load(std::memory_order_relaxed) != 0; // exact for our own pushes
     if (pinned_wait) pinned_turn = !pinned_turn;
@@ -267,6 +267,15 @@ fiber* worker::search_queues(std::uint32_t now) noexcept {
     if (pinned_wait)
         if (fiber* const pinned = take_pinned()) return pinned;
     return run_of.injection.empty() ? nullptr : take_injected();
+}
+
+// Now and then, however much is ready: at the clock, and for those who come last.
+fiber* worker::look_beyond_ready(std::uint32_t now) noexcept {
+    if (now % ticks_between_clock_reads == 0) service();
+    bool const late_comers_turn = now % ticks_between_injection_looks == 0;
+    next_look = std::min(now - now % ticks_between_clock_reads + ticks_between_clock_reads,
+                         now - now % ticks_between_injection_looks + ticks_between_injection_looks);
+    return late_comers_turn ? take_late_comer(now / ticks_between_injection_looks % 2 == 0) : nullptr;
 }
 
 // First in, first out over both: while some wait in the overflow, new ones go behind them.

@@ -108,6 +108,7 @@ struct alignas(128) worker {
 
     std::atomic<std::uint32_t> tick = 0;           // one writer; others see whether it moves
     std::atomic<coarse_time> coarse_now = 0;       // as of the last look at the clock, or the monitor's
+    std::uint32_t next_look = few_ticks;           // tick of the next look at the clock or for late comers
     std::uint32_t slot_streak = 0;                 // times in a row that the next-slot was used
     bool prefer_new = false;                       // ready and new fibers take turns
     bool pinned_turn = false;                      // and so do pinned fibers and all others
@@ -144,9 +145,7 @@ private:
     fiber* next_fiber() noexcept;                  // from the own queues
     fiber* search_queues(std::uint32_t now) noexcept;
     bool is_slots_turn() noexcept;
-    bool is_time_to_read_clock(std::uint32_t now) const noexcept {
-        return (now & (ticks_between_clock_reads - 1)) == 0;
-    }
+    fiber* look_beyond_ready(std::uint32_t now) noexcept;
     void push_woken_behind(fiber&) noexcept;
     fiber* take_pinned() noexcept;
     fiber* take_from(injection_queue&) noexcept;
