@@ -6,7 +6,7 @@ namespace weft {
 
 void close_forcefully(resource& closing) {
     cancel_scope scope;
-    scope.cancel("close_forcefully() does not wait");
+    detail::cancel_because(scope, "close_forcefully() does not wait");
     scope.run([&closing] { closing.close(); });
 }
 

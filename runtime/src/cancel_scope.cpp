@@ -117,6 +117,15 @@ void cancel_scope::cancel(std::string reason) {
         detail::deliver_cancellation(*owner, *this, first);
 }
 
+void detail::cancel_because(cancel_scope& scope, char const* reason) noexcept {
+    std::string text;
+    try {
+        text = reason;
+    } catch (std::bad_alloc const&) { // cancelled all the same
+    }
+    scope.cancel(std::move(text));
+}
+
 bool cancel_scope::cancel_called() const noexcept {
     std::uint32_t const flags = scope_access::flags(*this);
     if ((flags & called) != 0) return true;

@@ -141,7 +141,7 @@ void group_state::record(std::exception_ptr error, std::string origin) noexcept 
 
 void group_state::host_failed(std::exception_ptr error) noexcept {
     record(std::move(error), text_if_there_is_memory([] { return "the body of the group"; }));
-    scope_.cancel(text_if_there_is_memory([] { return "the body of the task group failed"; }));
+    cancel_because(scope_, "the body of the task group failed");
 }
 
 void group_state::child_failed(fiber& child, std::exception_ptr error) noexcept {
@@ -153,8 +153,7 @@ void group_state::child_failed(fiber& child, std::exception_ptr error) noexcept 
 void group_state::children_ended(fiber* const* ended, unsigned count,
                                  bool cancellation_escaped) noexcept {
     if (cancellation_escaped && (scope_access::flags(scope_) & scope_access::called) == 0)
-        scope_.cancel( // G13
-            text_if_there_is_memory([] { return "a task let a cancellation escape"; }));
+        cancel_because(scope_, "a task let a cancellation escape"); // G13
     std::lock_guard const guard(lock_);
     if (cancellation_escaped) cancellation_escaped_ = true;
     for (unsigned number = 0; number < count; ++number)

@@ -194,10 +194,14 @@ void runtime::stop() noexcept {
 void runtime::break_deadlock() noexcept {
     switch (attempts_to_break_++) {
     case 0: {
-        std::ostringstream tree;
-        write_tasks(tree, tree_detail::waits);
-        deadlock_ = std::move(tree).str();
-        root_scope.cancel("the tasks of the run wait for one another");
+        try {
+            std::ostringstream tree;
+            write_tasks(tree, tree_detail::waits);
+            deadlock_ = std::move(tree).str();
+        } catch (std::bad_alloc const&) { // told without them
+        }
+        if (deadlock_.empty()) deadlock_ = "(no memory)"; // so short that it takes none
+        cancel_because(root_scope, "the tasks of the run wait for one another");
         break;
     }
     case 1: // nothing else runs, and each chain of scopes stands still

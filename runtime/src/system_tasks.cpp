@@ -13,7 +13,7 @@
 namespace weft::detail {
 
 namespace {
-constexpr char const* reason = "the run ended"; // so short that it takes no memory
+constexpr char const* reason = "the run ended";
 }
 
 // A task that runs, in the list of those that close() cancels.
@@ -28,7 +28,7 @@ struct system_tasks::member {
         next = of.first_;
         if (next != nullptr) next->previous = this;
         of.first_ = this;
-        if (of.closed_) scope.cancel(reason);
+        if (of.closed_) cancel_because(scope, reason);
     }
     ~member() {
         std::lock_guard const guard(of.lock_);
@@ -94,7 +94,7 @@ void system_tasks::close() noexcept {
         std::lock_guard const guard(lock_);
         closed_ = true;
         for (member* each = first_; each != nullptr; each = each->next)
-            each->scope.cancel(reason);
+            cancel_because(each->scope, reason);
         if (count_ == 0) return;
     }
     parking wait("run()", cancellable::no);

@@ -113,7 +113,7 @@ outcome run_in_own_scope(fiber& self) {
             std::lock_guard const guard(self.scopes);
             requested = self.cancel_requested;
         }
-        if (requested) own.cancel("the task's handle was cancelled");
+        if (requested) cancel_because(own, "the task's handle was cancelled");
         self.operations->run(self, self.body);
     });
     return finished ? outcome::value : outcome::cancelled;

@@ -18,7 +18,7 @@ void closable_wait::close() {
     std::lock_guard const guard(lock_);
     closed_ = true;
     for (cancel_scope* const each : waiting_)
-        each->cancel("it was closed");
+        cancel_because(*each, "it was closed");
 }
 
 } // namespace weft::detail

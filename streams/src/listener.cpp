@@ -188,7 +188,7 @@ void run_server(connection_gate& gate, serve_options const& options,
                 wait_for(server.create_task([&] { accept_all(handlers); }));
                 if (move_on_after(options.drain, [&gate] { gate.wait_until_empty(); })) return;
                 report_stragglers(gate, options);
-                handlers.cancel("the time to drain is over");
+                detail::cancel_because(handlers.cancel_scope(), "the time to drain is over");
             });
         });
     });

@@ -88,7 +88,7 @@ public:
             failures_.push_back(std::current_exception());
             return;
         }
-        attempts.cancel("another attempt to connect succeeded");
+        detail::cancel_because(attempts.cancel_scope(), "another attempt to connect succeeded");
     }
 
     bool is_won() {

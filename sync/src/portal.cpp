@@ -30,7 +30,7 @@ void blocking_portal::open() {
 void blocking_portal::stop(bool cancel_remaining) {
     std::lock_guard const guard(lock_);
     open_ = false;
-    if (cancel_remaining) group_.cancel("the portal was stopped");
+    if (cancel_remaining) detail::cancel_because(group_.cancel_scope(), "the portal was stopped");
     stopped_.set();
 }
 

@@ -196,6 +196,31 @@ bool failing_body(int request) {
 }
 child_program const body_failure("failing_body", [] { let_each_request_fail(failing_body); });
 
+bool cancelled_host(int request) {
+    bool came_through = false;
+    run({.workers = 1}, [&] {
+        auto const held = std::make_shared<int>(7);
+        cancel_scope scope;
+        scope.run([&] {
+            with_task_group([&](task_group& group) {
+                group.start_soon([held] { shielded([] { lowlevel::checkpoint(); }); });
+                scope.cancel();
+                try {
+                    lowlevel::checkpoint_if_cancelled();
+                } catch (cancelled const&) {
+                    requests_until_failure = request;
+                    throw;
+                }
+            });
+        });
+        came_through = end_of_failure();
+        if (held.use_count() != 1) std::abort(); // the child is not done
+    });
+    return came_through;
+}
+child_program const host_cancellation("cancelled_host",
+                                      [] { let_each_request_fail(cancelled_host); });
+
 bool escaped_cancellation(int request) {
     bool came_through = false;
     run({.backend = "sim"}, [&] { // as above
@@ -236,6 +261,14 @@ child_program const first_stack("first_task_without_stack", [] {
             return failing_run<std::system_error>(options, [] { std::abort(); });
         });
     }
+});
+child_program const deadlock("deadlock", [] {
+    let_each_request_fail([](int request) {
+        return failing_run<deadlock_error>({.backend = "sim"}, [&] {
+            requests_until_failure = request;
+            sleep_forever();
+        });
+    });
 });
 child_program const first_cancelled("first_task_cancelled", [] {
     let_each_request_fail([](int request) {
@@ -455,6 +488,14 @@ TEST_CASE("C20: a deadline that passes where there is no memory to say so cancel
 TEST_CASE("G10, G11: failures are told and cancel the group, also without memory to say whose they are") {
     check_each_request("failing_child");
     check_each_request("failing_body");
+}
+
+TEST_CASE("G6: a group whose host was cancelled waits for its children, also without memory to say why") {
+    check_each_request("cancelled_host");
+}
+
+TEST_CASE("E1: a deadlock under sim ends the run, also without memory to tell of it") {
+    check_each_request("deadlock");
 }
 
 TEST_CASE("G13: an escaped cancellation cancels the group, also without memory for the reason") {

@@ -6,6 +6,7 @@
 #include <weft/runtime/lowlevel.hpp>
 #include <weft/runtime/run.hpp>
 #include <weft/runtime/task_group.hpp>
+#include <weft/sync/combinators.hpp>
 #include <weft/sync/to_thread.hpp>
 
 #include <atomic>
@@ -14,6 +15,7 @@
 #include <latch>
 #include <new>
 #include <stdexcept>
+#include <variant>
 
 #include <pthread.h>
 
@@ -119,5 +121,24 @@ TEST_CASE("T9, T14: a thread that ends itself needs no memory to leave the pool"
                             }),
                             std::runtime_error);
             CHECK(weft::to_thread::run_sync([] { return 5; }) == 5);
+        });
+}
+
+TEST_CASE("A decided race() cancels those who lost, also without memory to say why") {
+    bool came_through = false;
+    for (int request = 1; !came_through; ++request)
+        weft::run({.backend = "sim"}, [&] {
+            auto const first = weft::race(
+                [request] {
+                    requests_until_failure = request;
+                    return 5;
+                },
+                [] {
+                    weft::sleep_forever();
+                    return 6;
+                });
+            came_through = requests_until_failure > 0;
+            requests_until_failure = 0;
+            CHECK(std::get<0>(first) == 5);
         });
 }

@@ -43,6 +43,9 @@ concept body_of = std::invocable<Body, Opener&> || std::invocable<Body>;
 [[noreturn]] void throw_timeout(time_point);
 [[noreturn]] void throw_cut_short(char const* what);
 
+/// cancel(), where nothing may stop it: without memory for the reason it is left out.
+void cancel_because(cancel_scope&, char const* reason) noexcept;
+
 } // namespace detail
 
 /// What a cancelled call throws. Not a std::exception: ordinary handlers let it pass, and so should

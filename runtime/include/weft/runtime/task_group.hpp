@@ -204,7 +204,7 @@ private:
                 body();
             } catch (cancelled const&) { // passed on by finish(), if nothing failed
                 cut_short = true;
-                scope_.cancel("the body of the task group was cancelled");
+                detail::cancel_because(scope_, "the body of the task group was cancelled");
             } catch (...) { // leaves with the group
                 state_.host_failed(std::current_exception());
             }

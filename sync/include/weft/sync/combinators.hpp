@@ -127,7 +127,7 @@ public:
 private:
     bool decide(task_group& racers) {
         if (decided_.exchange(true, std::memory_order_relaxed)) return false; // the group's end publishes
-        racers.cancel("the race is decided");
+        cancel_because(racers.cancel_scope(), "the race is decided");
         return true;
     }
 

@@ -58,7 +58,7 @@ private:
         attached(portal_task& of, cancel_scope& scope) : task(of) {
             std::lock_guard const guard(task.lock_);
             task.scope_ = &scope;
-            if (task.cancel_requested_) scope.cancel("its future was cancelled");
+            if (task.cancel_requested_) cancel_because(scope, "its future was cancelled");
         }
         ~attached() {
             std::lock_guard const guard(task.lock_);
@@ -81,7 +81,7 @@ private:
     void on_cancel() override {
         std::lock_guard const guard(lock_);
         cancel_requested_ = true;
-        if (scope_ != nullptr) scope_->cancel("its future was cancelled");
+        if (scope_ != nullptr) cancel_because(*scope_, "its future was cancelled");
     }
 
     std::mutex lock_;
