@@ -4,7 +4,6 @@
 #include <weft/io/detail/child_process.hpp>
 #include <weft/io/detail/open_descriptor.hpp>
 #include <weft/io/error.hpp>
-#include <weft/runtime/detail/fork.hpp>
 #include <weft/runtime/detail/parking.hpp>
 
 #include <array>
@@ -17,6 +16,7 @@
 #include <stdexcept>
 #include <system_error>
 
+#include <pthread.h>
 #include <sched.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
@@ -116,8 +116,7 @@ void on_signal(int number) {
 }
 
 void await_handlers() noexcept {
-    while (!detail::is_forked_child() && // there the other threads are gone, some in the handler
-           handlers_inside.load(std::memory_order_seq_cst) != 0) // L3
+    while (handlers_inside.load(std::memory_order_seq_cst) != 0) // L3
         ::sched_yield();
 }
 
@@ -129,6 +128,41 @@ struct disposition {
 
 std::mutex dispositions_lock; // never held across a suspension
 std::array<disposition, most_signals + 1> dispositions;
+
+// A child of fork() has one thread, which is not in our handler (that blocks all signals), and of the
+// signals that came to its parent none. It begins anew, so that its receivers work as they do in the
+// parent, whether there was a run or not. Signals are blocked until then: what comes to the child
+// itself comes behind it. fork() in somebody else's handler may find the lock taken by the very
+// thread that it interrupted; POSIX does not allow it any more (2024), but _Fork(), which does not
+// come here.
+::sigset_t mask_before_fork; // under the lock
+
+void before_fork() {
+    ::sigset_t all;
+    ::sigset_t before;
+    ::sigfillset(&all);
+    ::pthread_sigmask(SIG_SETMASK, &all, &before);
+    dispositions_lock.lock();
+    mask_before_fork = before;
+}
+
+void after_fork_here() {
+    ::sigset_t const before = mask_before_fork;
+    dispositions_lock.unlock();
+    ::pthread_sigmask(SIG_SETMASK, &before, nullptr);
+}
+
+void after_fork_there() {
+    handlers_inside.store(0, std::memory_order_relaxed); // there is one thread
+    unheard.store(0, std::memory_order_relaxed);         //  "
+    restored.store(0, std::memory_order_relaxed);        //  "; and nobody is late
+    after_fork_here();
+}
+
+// As the library is loaded: with the first receiver another thread's fork() might come in between,
+// and handlers that a program has registered earlier could not use receivers.
+[[maybe_unused]] int const watches_for_forks =
+    ::pthread_atfork(before_fork, after_fork_here, after_fork_there);
 
 void begin_handling(int number) { // under the lock
     disposition& of = dispositions[std::size_t(number)];
@@ -267,7 +301,6 @@ struct signal_receiver::state {
         std::uint64_t const nobodys = stop();
         descriptor = {}; // L5
         leave_slot(place);
-        if (detail::is_forked_child()) return; // they came to the parent
         for (std::uint64_t left = nobodys; left != 0; left &= left - 1) // for the old handler (SG4)
             ::kill(::getpid(), std::countr_zero(left) + 1);
     }
@@ -275,14 +308,8 @@ struct signal_receiver::state {
     // Gives the signals that had no other receiver left and that none has taken. All of it is under
     // the lock: a receiver that opens now begins behind it.
     std::uint64_t stop() noexcept {
-        std::unique_lock guard(dispositions_lock, std::defer_lock);
+        std::lock_guard const guard(dispositions_lock);
         std::uint64_t last = 0;
-        if (!detail::is_forked_child()) {
-            guard.lock();
-        } else if (!guard.try_lock()) { // for good, and what it guards may be half done
-            place.wanted.store(0, std::memory_order_seq_cst);
-            return 0;
-        }
         for (std::uint64_t left = wanted; left != 0; left &= left - 1)
             if (int const number = std::countr_zero(left) + 1; end_handling(number))
                 last |= bit_of(number);

@@ -122,6 +122,7 @@ weft::test::child_program const refused_calls("calls in worker processes without
     for (int request = 1; counts[int(outcome::all_tried)] == 0; ++request) {
         pid_t const child = ::fork(); // no threads yet
         if (child == 0) {
+            ::alarm(20); // nobody else ends it, and it keeps the pipe that is read
             auto const how = call_a_worker(request);
             std::fflush(stdout);
             ::_exit(int(how));

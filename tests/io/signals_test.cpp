@@ -12,6 +12,7 @@
 #include <doctest/doctest.h>
 
 #include <atomic>
+#include <cerrno>
 #include <chrono>
 #include <csignal>
 #include <cstdio>
@@ -54,6 +55,44 @@ struct counting {
     ~counting() { ::signal(number_, SIG_DFL); }
     int number_;
 };
+
+// Calls it in a thread of its own, again and again.
+class repeating {
+public:
+    explicit repeating(std::function<void()> body)
+        : thread_([this, body] {
+              while (!done_)
+                  body();
+          }) {}
+    ~repeating() {
+        done_ = true;
+        thread_.join();
+    }
+
+private:
+    std::atomic<bool> done_ = false;
+    std::thread thread_;
+};
+
+// Forks that often, until `body` hangs or is false in a child; 1: it was.
+int failed_children(
+    int times, std::function<bool()> const& body,
+    std::function<void(pid_t)> const& meanwhile = [](pid_t) {}) {
+    int failed = 0;
+    for (int round = 0; round < times && failed == 0; ++round) {
+        pid_t const child = ::fork();
+        if (child == 0) {
+            ::alarm(10);
+            ::_exit(body() ? 0 : 1);
+        }
+        meanwhile(child);
+        int status = -1;
+        while (::waitpid(child, &status, 0) < 0 && errno == EINTR) {
+        }
+        failed += status != 0;
+    }
+    return failed;
+}
 
 weft::test::child_program const twice("second ctrl-c", [] {
     weft::run([] {
@@ -426,20 +465,44 @@ TEST_CASE("receivers come and go while signals fly") {
 
 TEST_CASE("SG4: a forked child does not send itself what came to its parent") {
     counting const before(SIGUSR1);
+    std::optional<weft::signal_receiver> receiver(weft::open_signal_receiver({SIGUSR1}));
+    auto const child_is_sent_nothing = [&] {
+        send(SIGUSR1);
+        CHECK(failed_children(1, [&] {
+                  receiver.reset();
+                  int const sent = handled;
+                  send(SIGUSR1);
+                  return sent == 0 && handled == 1; // the previous handler is there again
+              }) == 0);
+    };
+    child_is_sent_nothing(); // there is no run
+    weft::run({.workers = 1}, [&] {
+        CHECK(receiver->receive() == SIGUSR1);
+        child_is_sent_nothing();
+        CHECK(receiver->receive() == SIGUSR1);
+    });
+}
+
+TEST_CASE("SG4: a forked child that does not receive a signal of its own sends it on") {
+    counting const before(SIGUSR1);
     weft::run({.workers = 1}, [] {
         std::optional<weft::signal_receiver> receiver(weft::open_signal_receiver({SIGUSR1}));
-        send(SIGUSR1);
-        pid_t const child = ::fork();
-        if (child == 0) {
+        int ends[2];
+        check(::pipe(ends) == 0, "a pipe");
+        auto const wait_and_leave = [&] {
+            char sent = 0;
+            while (::read(ends[0], &sent, 1) < 0) { // interrupted
+            }
             receiver.reset();
-            int const sent = handled;
-            send(SIGUSR1);
-            ::_exit(sent * 2 + (handled != sent + 1)); // the previous handler is there again
-        }
-        int status = -1;
-        ::waitpid(child, &status, 0);
-        CHECK(status == 0);
-        CHECK(receiver->receive() == SIGUSR1);
+            return handled == 1;
+        };
+        auto const send_at_once = [&](pid_t child) {
+            ::kill(child, SIGUSR1);
+            check(::write(ends[1], "s", 1) == 1, "sent");
+        };
+        CHECK(failed_children(50, wait_and_leave, send_at_once) == 0);
+        ::close(ends[0]);
+        ::close(ends[1]);
     });
 }
 
@@ -469,59 +532,40 @@ TEST_CASE("a forked child that lets a receiver go does not make its parent deaf"
 }
 
 TEST_CASE("a fork while another thread opens a receiver does not keep the child from letting its own go") {
-    ::signal(SIGUSR1, SIG_IGN);
+    counting const before(SIGUSR1);
     weft::run({.workers = 1}, [] {
         std::optional<weft::signal_receiver> receiver(weft::open_signal_receiver({SIGUSR1}));
-        std::atomic<bool> done = false;
-        std::thread other([&] {
-            while (!done)
-                weft::open_signal_receiver({SIGUSR2});
-        });
-        int failed = 0;
-        for (int round = 0; round < 100 && failed == 0; ++round) {
-            pid_t const child = ::fork();
-            if (child == 0) {
-                ::alarm(10);
-                receiver.reset();
-                ::_exit(0);
-            }
-            int status = -1;
-            ::waitpid(child, &status, 0);
-            failed += status != 0;
-        }
-        done = true;
-        other.join();
-        CHECK(failed == 0);
+        repeating const other([] { weft::open_signal_receiver({SIGUSR2}); });
+        CHECK(failed_children(100, [&] {
+                  receiver.reset();
+                  send(SIGUSR1);
+                  return handled == 1; // by the previous handler
+              }) == 0);
     });
-    ::signal(SIGUSR1, SIG_DFL);
 }
 
 TEST_CASE("a fork while a signal is being handled does not keep the child from letting its receivers go") {
-    ::signal(SIGUSR1, SIG_IGN);
+    counting const before(SIGUSR1);
     weft::run({.workers = 1}, [] {
         std::optional<weft::signal_receiver> receiver(weft::open_signal_receiver({SIGUSR1}));
-        std::atomic<bool> done = false;
-        std::thread sender([&] {
-            while (!done)
-                send(SIGUSR1);
-        });
-        int failed = 0;
-        for (int round = 0; round < 50 && failed == 0; ++round) {
-            pid_t const child = ::fork();
-            if (child == 0) {
-                ::alarm(10);
-                receiver.reset();
-                ::_exit(0);
-            }
-            int status = -1;
-            ::waitpid(child, &status, 0);
-            failed += status != 0;
-        }
-        done = true;
-        sender.join();
-        CHECK(failed == 0);
+        repeating const sender([] { send(SIGUSR1); });
+        CHECK(failed_children(50, [&] {
+                  receiver.reset();
+                  return handled == 0;
+              }) == 0);
     });
-    ::signal(SIGUSR1, SIG_DFL);
+}
+
+TEST_CASE("a fork without a run while a signal is being handled does not keep the child from opening receivers") {
+    counting const before(SIGUSR1);
+    std::vector<weft::signal_receiver> receivers; // many: a handler has something to do
+    for (int i = 0; i < 200; ++i)
+        receivers.push_back(weft::open_signal_receiver({SIGUSR1}));
+    repeating const sender([] { send(SIGUSR1); });
+    CHECK(failed_children(50, [] {
+              auto const opened = weft::open_signal_receiver({SIGUSR2});
+              return true;
+          }) == 0);
 }
 
 TEST_CASE("a second Ctrl-C kills a program that takes its time to shut down") {
