@@ -102,7 +102,7 @@ void send_on_if_late(int number) noexcept { // H4
     std::uint64_t const it = bit_of(number);
     if ((restored.load(std::memory_order_relaxed) & it) == 0) return; // published by L2
     if ((unheard.fetch_and(~it, std::memory_order_relaxed) & it) == 0) return; // one takes it
-    restored.fetch_and(~it, std::memory_order_relaxed);
+    restored.fetch_and(~it, std::memory_order_relaxed); // only this one sends: publishes nothing
     ::kill(::getpid(), number);
 }
 

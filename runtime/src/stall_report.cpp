@@ -172,7 +172,7 @@ void stall_detector::report(worker& stalled, std::uint32_t tick, duration since)
     bool const answered = ask(stalled, tick);
     if (answered && the_question.task == nullptr) return; // it went on meanwhile
     // Threads that end do not answer. They end only then, so the question comes before this look.
-    if (!answered && stalled.run_of.stopping.load(std::memory_order_relaxed)) return;
+    if (!answered && stalled.run_of.stopping.load(std::memory_order_relaxed)) return; // a hint
     task_reference const held = answered ? task_reference(*the_question.task) : task_reference();
     auto const ms = std::chrono::duration_cast<std::chrono::milliseconds>(since).count();
     std::string text = answered ? describe_origin(*the_question.task) + ", has kept"

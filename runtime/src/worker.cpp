@@ -225,8 +225,8 @@ void worker::give_up(fiber& unstarted) noexcept {
 inline fiber* worker::next_fiber() noexcept {
     std::uint32_t const now = tick.load(std::memory_order_relaxed) + 1; // one writer
     tick.store(now, std::memory_order_relaxed);                          //  "
-    if (!slot.is_empty() && now != next_look && pinned_count.load(std::memory_order_relaxed) == 0 &&
-        is_slots_turn()) // exact for our own pushes
+    if (!slot.is_empty() && now != next_look &&
+        pinned_count.load(std::memory_order_relaxed) == 0 && is_slots_turn()) // exact for our own pushes
         if (fiber* const woken = slot.exchange(nullptr)) return woken;
     return search_queues(now);
 }
