@@ -368,11 +368,12 @@ fiber* worker::take_late_comer(bool new_first) noexcept {
 }
 
 bool worker::has_work() const noexcept {
-    return has_work_for_all() || pinned_count.load(std::memory_order_seq_cst) != 0; // push_pinned()
+    return has_work_for_all() || slot.looks_full() ||
+           pinned_count.load(std::memory_order_seq_cst) != 0; // push_pinned()
 }
 
 bool worker::has_work_for_all() const noexcept {
-    return !ready.empty() || !spawned.empty() || !overflow.empty() || slot.looks_full();
+    return !ready.empty() || !spawned.empty() || !overflow.empty();
 }
 
 // ---- work from elsewhere -------------------------------------------------------------------------
@@ -481,18 +482,32 @@ bool worker::others_have_work() const noexcept {
     return false;
 }
 
+// The first of the others that has just woken a fiber, and in which of its turns.
+worker::woken_fiber worker::others_woken_fiber() const noexcept {
+    for (auto const& other : run_of.workers)
+        if (other.get() != this && other->slot.looks_full())
+            return {other.get(), other->tick.load(std::memory_order_relaxed)}; // a hint
+    return {};
+}
+
 // Beside what is in the own ring.
 bool worker::has_more_than_ready() const noexcept {
     return !run_of.injection.empty() || !spawned.empty() || !overflow.empty() || others_have_work();
 }
 
 // Worth it only where work may come without a system call of ours: from other workers, or from threads
-// that were quick to follow up before. For longer after it paid. True: something came.
+// that were quick to follow up before. For longer after it paid. True: something came. Fibers that others have
+// woken are not something: those who play ping-pong would keep us looking for ever, and each look costs them a
+// miss. It is if the waker goes on and on.
 bool worker::spin() noexcept {
     if (alone ? !woken_by_injection : !searching) return false;
     if (run_of.single_cpu) return false;
     std::int64_t const until = ns(runtime::real_now()) + spin_time;
+    woken_fiber before;
     while (ns(runtime::real_now()) < until) {
+        woken_fiber const woken = others_woken_fiber();
+        if (woken.by != nullptr && woken == before) return true;
+        before = woken;
         for (int look = 0; look < 32; ++look) {
             if (anything_to_run() || run_of.stopping.load(std::memory_order_relaxed)) { // a hint
                 spin_time = std::min(2 * spin_time, longest_spin);

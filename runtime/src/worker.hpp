@@ -85,7 +85,7 @@ struct alignas(128) worker {
     // Anybody's side.
     fiber* steal_for(worker& thief, bool desperate) noexcept;
     bool has_work() const noexcept;
-    bool has_work_for_all() const noexcept; // that others may take as well
+    bool has_work_for_all() const noexcept; // that others may take at once
     void push_pinned(fiber&) noexcept;
 
     runtime& run_of;
@@ -169,6 +169,12 @@ private:
     void measure_turns(std::int64_t now) noexcept; // before one, and now and then
     bool anything_to_run() const noexcept;
     bool others_have_work() const noexcept;
+    struct woken_fiber {
+        worker const* by = nullptr;
+        std::uint32_t turn = 0;
+        bool operator==(woken_fiber const&) const = default;
+    };
+    woken_fiber others_woken_fiber() const noexcept;
     bool has_more_than_ready() const noexcept;
     bool look_everywhere() noexcept;
 
