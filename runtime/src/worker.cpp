@@ -21,6 +21,7 @@ constexpr std::int64_t time_before_few_are_stolen = 2'000; //  "
 constexpr std::int64_t longest_spin = 20'000;            // ns: waking a sleeping core costs 30,000
 constexpr std::int64_t shortest_spin = 1'000;            // ns: enough to see that it pays again
 constexpr std::size_t injected_at_once = ready_ring::capacity / 2;
+constexpr std::size_t injected_at_least = 8; // however much is ready
 constexpr std::uint32_t spawns_stolen_at_once = 32;
 constexpr std::int16_t budget_of_a_turn = 128;
 
@@ -337,9 +338,9 @@ fiber* worker::take_pinned() noexcept {
 }
 
 // The first of a batch; the others go where what gets ready goes.
-fiber* worker::take_from(injection_queue& queue) noexcept {
+fiber* worker::take_from(injection_queue& queue, std::size_t most) noexcept {
     std::array<fiber*, injected_at_once> batch;
-    std::size_t const count = queue.take(batch.data(), batch.size());
+    std::size_t const count = queue.take(batch.data(), most);
     for (std::size_t step = 1; step < count; ++step)
         push_ready(*batch[step]);
     if (count > 1 && run_of.workers.size() > 1) run_of.notify();
@@ -355,8 +356,10 @@ void worker::refill_ring() noexcept {
     if (count != 0 && run_of.workers.size() > 1) run_of.notify();
 }
 
+// What has room in half of the ring: the rest would go through the overflow as well.
 fiber* worker::take_injected() noexcept {
-    return take_from(run_of.injection);
+    std::size_t const used = std::min<std::size_t>(ready.size(), injected_at_once); // exact for us, but thieves
+    return take_from(run_of.injection, std::max(injected_at_once - used, injected_at_least));
 }
 
 // What comes last in each turn, and must have one at times: the two of them by turns.
@@ -445,7 +448,7 @@ fiber* worker::steal() noexcept {
 // core to core costs more than a small task (weft-bench --workers 2 spawn_join_b1000).
 fiber* worker::steal_for(worker& thief, bool desperate) noexcept {
     if (fiber* const stolen = ready.steal_into(thief.ready)) return stolen;
-    if (fiber* const stolen = thief.take_from(overflow)) return stolen;
+    if (fiber* const stolen = thief.take_from(overflow, injected_at_once)) return stolen;
     if (spawned.size() >= spawns_stolen_at_once)
         if (fiber* const stolen = thief.take_spawns_of(*this)) return stolen;
     if (!desperate) return nullptr;

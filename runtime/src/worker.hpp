@@ -148,7 +148,7 @@ private:
     fiber* look_beyond_ready(std::uint32_t now) noexcept;
     void push_woken_behind(fiber&) noexcept;
     fiber* take_pinned() noexcept;
-    fiber* take_from(injection_queue&) noexcept;
+    fiber* take_from(injection_queue&, std::size_t most) noexcept;
     void refill_ring() noexcept;
     fiber* take_injected() noexcept;
     fiber* take_late_comer(bool new_first) noexcept;
