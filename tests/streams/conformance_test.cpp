@@ -20,13 +20,8 @@ TEST_SUITE_BEGIN("streams.conformance");
 
 namespace {
 
-using namespace std::chrono_literals;
 using weft::byte_stream_ends;
 using weft::test::run_test;
-
-template <class Stream> byte_stream_ends ends_of(std::pair<Stream, Stream> pair) {
-    return {std::move(pair.first), std::move(pair.second)};
-}
 
 template <class T, class Make> void check_objects(Make make, std::vector<T> items) {
     run_test([&] { weft::check_object_stream<T>([&] { return make(); }, items); });
@@ -77,20 +72,6 @@ TEST_CASE("X1-X6, R2-R4: stapled object streams conform") {
         {1, 2, 3});
 }
 
-TEST_CASE("X1-X6, R2-R4: the network in memory conforms") {
-    run_test([] {
-        weft::memory_network network;
-        weft::check_byte_stream([&] { return ends_of(network.make_pair()); });
-    });
-}
-
-TEST_CASE("X1-X6, R2-R4: the network in memory conforms, with delays and in pieces") {
-    weft::test::explore(4, [] {
-        weft::memory_network network({.seed = 7, .most_delay = 3ms, .largest_piece = 50'000});
-        weft::check_byte_stream([&] { return ends_of(network.make_pair()); });
-    });
-}
-
 TEST_CASE("X1-X6, R2-R4: sockets conform") {
     weft::test::run_with_sockets([] {
         weft::check_byte_stream([] {
@@ -114,28 +95,6 @@ TEST_CASE("X1-X6, R2-R4: stapled byte streams conform, over objects with a buffe
     run_test([] {
         weft::check_byte_stream([] { return stapled_ends(1000); },
                                 {.one_task_a_direction = false, .send_waits = false});
-    });
-}
-
-TEST_CASE("X1-X7, R2-R4: buffered byte streams conform") {
-    run_test([] {
-        weft::memory_network network;
-        weft::check_byte_stream([&] {
-            auto [here, there] = network.make_pair();
-            return byte_stream_ends{weft::buffered_byte_stream(std::move(here)),
-                                    weft::buffered_byte_stream(std::move(there))};
-        });
-    });
-}
-
-TEST_CASE("X1-X7, R2-R4: holders of holders of streams conform") {
-    run_test([] {
-        weft::memory_network network;
-        weft::check_byte_stream([&] {
-            auto [here, there] = network.make_pair();
-            return byte_stream_ends{std::make_unique<weft::any_byte_stream>(std::move(here)),
-                                    std::make_unique<weft::any_byte_stream>(std::move(there))};
-        });
     });
 }
 

@@ -1,0 +1,61 @@
+#include <weft/streams/conformance.hpp>
+
+#include "support/run_test.hpp"
+
+#include <weft/streams/buffered.hpp>
+#include <weft/streams/memory_network.hpp>
+
+#include <doctest/doctest.h>
+
+#include <memory>
+#include <utility>
+
+TEST_SUITE_BEGIN("streams.conformance_memory");
+
+namespace {
+
+using namespace std::chrono_literals;
+using weft::byte_stream_ends;
+using weft::test::run_test;
+
+template <class Stream> byte_stream_ends ends_of(std::pair<Stream, Stream> pair) {
+    return {std::move(pair.first), std::move(pair.second)};
+}
+
+} // namespace
+
+TEST_CASE("X1-X6, R2-R4: the network in memory conforms") {
+    run_test([] {
+        weft::memory_network network;
+        weft::check_byte_stream([&] { return ends_of(network.make_pair()); });
+    });
+}
+
+TEST_CASE("X1-X6, R2-R4: the network in memory conforms, with delays and in pieces") {
+    weft::test::explore(4, [] {
+        weft::memory_network network({.seed = 7, .most_delay = 3ms, .largest_piece = 50'000});
+        weft::check_byte_stream([&] { return ends_of(network.make_pair()); });
+    });
+}
+
+TEST_CASE("X1-X7, R2-R4: buffered byte streams conform") {
+    run_test([] {
+        weft::memory_network network;
+        weft::check_byte_stream([&] {
+            auto [here, there] = network.make_pair();
+            return byte_stream_ends{weft::buffered_byte_stream(std::move(here)),
+                                    weft::buffered_byte_stream(std::move(there))};
+        });
+    });
+}
+
+TEST_CASE("X1-X7, R2-R4: holders of holders of streams conform") {
+    run_test([] {
+        weft::memory_network network;
+        weft::check_byte_stream([&] {
+            auto [here, there] = network.make_pair();
+            return byte_stream_ends{std::make_unique<weft::any_byte_stream>(std::move(here)),
+                                    std::make_unique<weft::any_byte_stream>(std::move(there))};
+        });
+    });
+}
