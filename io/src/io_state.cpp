@@ -9,6 +9,7 @@
 #include <shared_mutex>
 #include <stdexcept>
 
+#include <pthread.h>
 #include <sys/mman.h>
 
 namespace weft::detail {
@@ -24,8 +25,28 @@ io_state* free_states = nullptr;
 std::uint32_t made = 0;
 std::atomic<std::uint32_t> open_count = 0;
 
-// Shared: somebody registers or unregisters. Alone: a poller goes away.
+// Shared: somebody registers or unregisters. Alone: a poller goes away, or the process is doubled.
 std::shared_mutex registrations;
+
+// A child of fork() that was made while there was no run may begin one, also if other threads of its parent
+// were opening or closing at that moment.
+void before_fork() {
+    registrations.lock();
+    slab_lock.lock();
+}
+
+void after_fork_here() {
+    slab_lock.unlock();
+    registrations.unlock();
+}
+
+void after_fork_there() {
+    slab_lock.unlock();
+    new (&registrations) std::shared_mutex; // knows its owner by a thread's number, which is another here
+}
+
+[[maybe_unused]] int const watches_for_forks =
+    ::pthread_atfork(before_fork, after_fork_here, after_fork_there);
 
 io_state* make_state() noexcept { // under the lock
     std::uint32_t const slab = made / states_per_slab;

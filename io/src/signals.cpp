@@ -16,6 +16,7 @@
 #include <stdexcept>
 #include <system_error>
 
+#include <fcntl.h>
 #include <pthread.h>
 #include <sched.h>
 #include <sys/eventfd.h>
@@ -132,7 +133,8 @@ std::array<disposition, most_signals + 1> dispositions;
 // A child of fork() has one thread, which is not in our handler (that blocks all signals), and of the
 // signals that came to its parent none. It begins anew, so that its receivers work as they do in the
 // parent, whether there was a run or not. Signals are blocked until then: what comes to the child
-// itself comes behind it. fork() in somebody else's handler may find the lock taken by the very
+// itself comes behind it. What its receivers wait on is its own: one that reads would take its parent's
+// wake-ups. fork() in somebody else's handler may find the lock taken by the very
 // thread that it interrupted; POSIX does not allow it any more (2024), but _Fork(), which does not
 // come here.
 ::sigset_t mask_before_fork; // under the lock
@@ -152,10 +154,22 @@ void after_fork_here() {
     ::pthread_sigmask(SIG_SETMASK, &before, nullptr);
 }
 
+// Without a descriptor to be had it stays the parent's.
+void part_from_parent(slot& of) {
+    of.pending.store(0, std::memory_order_relaxed); // there is one thread
+    if (of.wanted.load(std::memory_order_relaxed) == 0) return;
+    int const own = ::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    if (own < 0) return;
+    ::dup3(own, of.event.load(std::memory_order_relaxed), O_CLOEXEC); // the same number
+    ::close(own);
+}
+
 void after_fork_there() {
     handlers_inside.store(0, std::memory_order_relaxed); // there is one thread
     unheard.store(0, std::memory_order_relaxed);         //  "
     restored.store(0, std::memory_order_relaxed);        //  "; and nobody is late
+    for (slot* each = all_slots.load(std::memory_order_relaxed); each != nullptr; each = each->next) //  "
+        part_from_parent(*each);
     after_fork_here();
 }
 

@@ -127,15 +127,16 @@ void group_state::settle(std::size_t fewer) noexcept {
     wake(*node->waiter, node->epoch, wake_reason::event);
 }
 
+// Without memory the first is kept and the others are lost: that something failed is told.
 void group_state::record(std::exception_ptr error, std::string origin) noexcept {
+    std::lock_guard const guard(lock_);
     try {
-        std::lock_guard const guard(lock_);
         if (errors_.size() == errors_.capacity()) errors_.reserve(2 * errors_.size() + 4);
         origins_.reserve(errors_.capacity()); // so that both grow, or none
         errors_.push_back(std::move(error));
         origins_.push_back(std::move(origin));
     } catch (std::bad_alloc const&) {
-        die("no memory to record the failure of a task");
+        if (error_without_memory_ == nullptr) error_without_memory_ = std::move(error);
     }
 }
 
@@ -211,6 +212,7 @@ std::exception_ptr group_state::close(fiber& host) {
         if (waited) wait_until_settled("task_group::run", cancellable::no);
     } while (!try_close(host));
     if (!waited) yield_current("task_group::run"); // leaving always lets others run (G6)
+    if (error_without_memory_ != nullptr) errors_.push_back(std::move(error_without_memory_));
     if (errors_.empty()) return nullptr;
     return std::make_exception_ptr(exception_group("unhandled errors in a task group",
                                                    std::move(errors_), std::move(origins_)));

@@ -3,11 +3,17 @@
 #include "abort.hpp"
 #include "cpu_count.hpp"
 
+#include <new>
+
 namespace weft::detail {
 
 bool patience::has_company() noexcept {
-    static bool const known = usable_cpus() > 1; // the first time's; it opens files
-    return known;
+    try {
+        static bool const known = usable_cpus() > 1; // the first time's; it opens files
+        return known;
+    } catch (std::bad_alloc const&) { // the next one asks again
+        return false;
+    }
 }
 
 void patience::pause() noexcept {

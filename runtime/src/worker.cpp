@@ -31,6 +31,35 @@ void pause_for(std::int64_t time) noexcept {
         pause_cpu();
 }
 
+/// What another worker has woken and will run next: the first that is seen, another one's in each search.
+class woken_fibers {
+public:
+    explicit woken_fibers(worker const& observer) : observer_(observer) {}
+
+    /// Since the look before this one its waker went on.
+    bool one_is_left_waiting() noexcept {
+        worker const* waker = nullptr;
+        auto const count = unsigned(observer_.run_of.workers.size());
+        for (unsigned step = 0; waker == nullptr && step < count; ++step) {
+            worker const& other = *observer_.run_of.workers[(observer_.random + step) % count];
+            if (&other != &observer_ && other.slot.looks_full()) waker = &other;
+        }
+        std::uint32_t const turn = waker != nullptr ? waker->tick.load(std::memory_order_relaxed) : 0; // a hint
+        bool const same = waker != nullptr && waker == waker_ && turn == turn_;
+        waker_ = waker;
+        turn_ = turn;
+        seen_ = seen_ || waker != nullptr;
+        return same;
+    }
+    bool were_seen() const noexcept { return seen_; }
+
+private:
+    worker const& observer_;
+    worker const* waker_ = nullptr; // as of the look before
+    std::uint32_t turn_ = 0;        //  "
+    bool seen_ = false;
+};
+
 } // namespace
 
 worker::worker(runtime& run, unsigned number, unsigned workers)
@@ -485,14 +514,6 @@ bool worker::others_have_work() const noexcept {
     return false;
 }
 
-// The first of the others that has just woken a fiber, and in which of its turns.
-worker::woken_fiber worker::others_woken_fiber() const noexcept {
-    for (auto const& other : run_of.workers)
-        if (other.get() != this && other->slot.looks_full())
-            return {other.get(), other->tick.load(std::memory_order_relaxed)}; // a hint
-    return {};
-}
-
 // Beside what is in the own ring.
 bool worker::has_more_than_ready() const noexcept {
     return !run_of.injection.empty() || !spawned.empty() || !overflow.empty() || others_have_work();
@@ -506,20 +527,18 @@ bool worker::spin() noexcept {
     if (alone ? !woken_by_injection : !searching) return false;
     if (run_of.single_cpu) return false;
     std::int64_t const until = ns(runtime::real_now()) + spin_time;
-    woken_fiber before;
-    while (ns(runtime::real_now()) < until) {
-        woken_fiber const woken = others_woken_fiber();
-        if (woken.by != nullptr && woken == before) return true;
-        before = woken;
+    woken_fibers others(*this);
+    do {
         for (int look = 0; look < 32; ++look) {
-            if (anything_to_run() || run_of.stopping.load(std::memory_order_relaxed)) { // a hint
+            if (anything_to_run() || run_of.stopping.load(std::memory_order_relaxed) || // a hint
+                (look % 8 == 0 && others.one_is_left_waiting())) {
                 spin_time = std::min(2 * spin_time, longest_spin);
                 return true;
             }
             pause_cpu();
         }
-    }
-    spin_time = std::max(spin_time / 2, shortest_spin);
+    } while (ns(runtime::real_now()) < until);
+    if (!others.were_seen()) spin_time = std::max(spin_time / 2, shortest_spin); // one might have been left
     return false;
 }
 

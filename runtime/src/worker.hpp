@@ -169,12 +169,6 @@ private:
     void measure_turns(std::int64_t now) noexcept; // before one, and now and then
     bool anything_to_run() const noexcept;
     bool others_have_work() const noexcept;
-    struct woken_fiber {
-        worker const* by = nullptr;
-        std::uint32_t turn = 0;
-        bool operator==(woken_fiber const&) const = default;
-    };
-    woken_fiber others_woken_fiber() const noexcept;
     bool has_more_than_ready() const noexcept;
     bool look_everywhere() noexcept;
 

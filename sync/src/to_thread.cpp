@@ -82,9 +82,10 @@ reason wait_or_notice_cancellation(detail::thread_call& call, detail::cancellabl
         return wait_for_thread(call, how);
     } catch (cancelled const&) { // on the way into the wait; thrown again later
         detail::note_cancellation_handled(*detail::current_fiber());
-        std::lock_guard const guard(call.lock);
-        return look(call);
+    } catch (std::bad_alloc const&) { // there, too: cancelled, and no memory to say so
     }
+    std::lock_guard const guard(call.lock);
+    return look(call);
 }
 
 // In the waiting task, under its scopes (F4).
@@ -103,11 +104,14 @@ void answer(detail::thread_call& call) {
     request->answered.notify_one();
 }
 
+// For the thread, and for us. Without memory for it the thread is told just that.
 std::exception_ptr make_cancellation(detail::fiber& self) {
     try {
         detail::throw_cancelled(self);
-    } catch (cancelled const&) { // for the thread, and for us
+    } catch (cancelled const&) {
         detail::note_cancellation_handled(self);
+        return std::current_exception();
+    } catch (std::bad_alloc const&) {
         return std::current_exception();
     }
 }
@@ -126,17 +130,13 @@ bool note_cancellation(detail::thread_call& call, detail::fiber& self) {
 bool wait_for_end(detail::thread_call& call, detail::fiber& self) {
     auto how = detail::cancellable::yes;
     for (;;) {
-        try {
-            reason const why = wait_or_notice_cancellation(call, how);
-            if (why == reason::finished) return true;
-            if (why == reason::request) {
-                answer(call);
-            } else if (how == detail::cancellable::yes) {
-                if (note_cancellation(call, self)) return false;
-                if (!call.abandon_on_cancel) how = detail::cancellable::no;
-            }
-        } catch (std::bad_alloc const&) { // for a cancellation's text: the next point finds it again
-            how = detail::cancellable::no;
+        reason const why = wait_or_notice_cancellation(call, how);
+        if (why == reason::finished) return true;
+        if (why == reason::request) {
+            answer(call);
+        } else if (how == detail::cancellable::yes) {
+            if (note_cancellation(call, self)) return false;
+            if (!call.abandon_on_cancel) how = detail::cancellable::no;
         }
     }
 }

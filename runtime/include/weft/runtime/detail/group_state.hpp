@@ -64,7 +64,9 @@ public:
     bool try_close(fiber& host);
     /// Waits, not to be cancelled, and closes. Then the errors as one exception_group, if any.
     std::exception_ptr close(fiber& host);
-    std::exception_ptr first_error() const { return errors_.empty() ? nullptr : errors_.front(); }
+    std::exception_ptr first_error() const {
+        return errors_.empty() ? error_without_memory_ : errors_.front();
+    }
     bool cancellation_escaped() const { return cancellation_escaped_; }
 
     cancel_scope& scope() { return scope_; }
@@ -98,6 +100,7 @@ private:
     group_state* next_queued_ = nullptr; // under delivery
     std::vector<std::exception_ptr> errors_; // under lock_
     std::vector<std::string> origins_;       // under lock_
+    std::exception_ptr error_without_memory_; // the first that found none to be kept with the others. Under lock_
 };
 
 /// A task in the making: a control block with room for its body. Destroyed without launch() it leaves
