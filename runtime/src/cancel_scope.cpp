@@ -342,13 +342,26 @@ time_point scope_access::effective_deadline(fiber& self) noexcept {
     return nearest;
 }
 
+// Never destroyed, as in mark().
+static std::shared_ptr<std::string const> text_of(std::shared_ptr<cancel_cause const> const& cause) {
+    static auto const& unknown = *new std::shared_ptr<std::string const>(new std::string("cancelled"));
+    return cause == nullptr ? unknown : std::shared_ptr<std::string const>(cause, &cause->text);
+}
+
 cancelled scope_access::make_cancelled(fiber& self) {
-    static auto const& unknown = *new std::shared_ptr<std::string const>( // never destroyed, as in mark()
-        new std::string("cancelled"));
     std::shared_ptr<cancel_cause const> cause;
     cancel_scope const* const scope = nearest_cancelled(self, &cause);
-    if (cause == nullptr) return cancelled(note_cancellation_thrown(self, scope, unknown));
-    return cancelled(note_cancellation_thrown(self, scope, {cause, &cause->text}));
+    return cancelled(note_cancellation_thrown(self, scope, text_of(cause)));
+}
+
+std::exception_ptr scope_access::make_pending(fiber& of) {
+    std::shared_ptr<cancel_cause const> cause;
+    if (!has_pending_cancellation(of, &cause)) return nullptr;
+    return std::make_exception_ptr(cancelled(text_of(cause)));
+}
+
+std::exception_ptr pending_cancellation(fiber& waiter) {
+    return scope_access::make_pending(waiter);
 }
 
 void throw_timeout(duration limit) {

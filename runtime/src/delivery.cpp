@@ -189,17 +189,20 @@ cancel_scope const* nearest_cancelled(fiber& self,
     return look(nullptr);
 }
 
-bool has_pending_cancellation(fiber& of) noexcept {
-    auto const look = [&of](bool* open_end) {
+bool has_pending_cancellation(fiber& of, std::shared_ptr<cancel_cause const>* cause) noexcept {
+    auto const look = [&of, cause](bool* open_end) {
         std::lock_guard const guard(of.scopes);
         if (is_finished(of)) return false;
         unsigned unwinding = 0;
         if (current_fiber() == &of)
             unwinding = this_worker()->exceptions->uncaught;
-        else if (of.state.load(std::memory_order_relaxed) == task_state::waiting) // a report
-            unwinding = of.waiting_unwinding.load(std::memory_order_relaxed);     //  "
-        return visible_cancellation(of.innermost.load(std::memory_order_acquire), of, // enter()
-                                    unwinding, open_end) != nullptr;
+        else if (cause != nullptr || of.state.load(std::memory_order_relaxed) == task_state::waiting) // a report
+            unwinding = of.waiting_unwinding.load(std::memory_order_relaxed);                         //  "
+        cancel_scope const* const found =
+            visible_cancellation(of.innermost.load(std::memory_order_acquire), of, // enter()
+                                 unwinding, open_end);
+        if (found != nullptr && cause != nullptr) *cause = scope_access::cause(*found);
+        return found != nullptr;
     };
     bool open_end = false;
     bool const pending = look(&open_end);

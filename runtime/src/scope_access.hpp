@@ -73,6 +73,8 @@ struct scope_access {
 
     /// What a cancellation point of this fiber throws.
     static cancelled make_cancelled(fiber&);
+    /// What that of a fiber that waits would throw, or null. Any thread.
+    static std::exception_ptr make_pending(fiber&);
 
     /// Puts the deadlines of the fiber's scopes into a timer heap, those that are not there yet. To be
     /// called before the fiber waits, yields or lets children run, and by what never does. Errors: bad_alloc.
@@ -110,8 +112,9 @@ cancel_scope const* visible_cancellation(cancel_scope const* innermost, fiber co
 cancel_scope const* nearest_cancelled(fiber& self,
                                       std::shared_ptr<cancel_cause const>* cause = nullptr) noexcept;
 
-/// Whether its next cancellation point throws, as far as others can know (C34). False once finished.
-bool has_pending_cancellation(fiber&) noexcept;
+/// Whether its next cancellation point throws, as far as others can know (C34). False once finished. For the
+/// cause it must be known to wait, or to go on from a wait just now.
+bool has_pending_cancellation(fiber&, std::shared_ptr<cancel_cause const>* cause = nullptr) noexcept;
 
 /// Tells the fiber, and the children of its groups at any depth, to look; ends the waits of those that
 /// are cancelled. The fiber may have ended meanwhile. When it returns, all those waits are won.

@@ -1,6 +1,7 @@
 #include <weft/sync/from_thread.hpp>
 
 #include <weft/runtime/detail/fork.hpp>
+#include <weft/runtime/detail/parking.hpp>
 #include <weft/runtime/error.hpp>
 
 #include <mutex>
@@ -17,6 +18,17 @@ std::shared_ptr<detail::thread_call> call_of_thread(char const* call) {
         if (auto current = detail::current_thread_call()) return current;
     throw no_event_loop_error(std::string(call) +
                               " was called outside of a function that to_thread::run_sync runs");
+}
+
+// A cancellation counts from when it was made, not from when the waiting task has noted it: that may take
+// long where its worker is busy (F7). Not waiting yet, or going on from a wait, it runs and is in our code.
+std::exception_ptr cancellation_of(detail::thread_call& call) {
+    std::unique_lock guard(call.lock);
+    if (call.host == nullptr) return nullptr;
+    call.is_looked_at = true;
+    call.host_waits.wait(guard, [&call] { return call.has_waiter || call.cancellation != nullptr; });
+    call.is_looked_at = false;
+    return call.cancellation != nullptr ? call.cancellation : detail::pending_cancellation(*call.host);
 }
 
 // On the thread's stack: whoever says `done` does not touch it afterwards.
@@ -73,12 +85,7 @@ void detail::run_in_waiting_task(task_request& request, char const* name) {
 
 void from_thread::check_cancelled() {
     std::shared_ptr<detail::thread_call> const call = call_of_thread("from_thread.check_cancelled");
-    std::exception_ptr cancellation;
-    {
-        std::lock_guard const guard(call->lock);
-        cancellation = call->cancellation;
-    }
-    if (cancellation != nullptr) std::rethrow_exception(cancellation);
+    if (std::exception_ptr const cancellation = cancellation_of(*call)) std::rethrow_exception(cancellation);
 }
 
 } // namespace weft

@@ -69,6 +69,7 @@ reason wait_for_thread(detail::thread_call& call, detail::cancellable how) {
         }
         call.waiter = wait.reference();
         call.has_waiter = true;
+        if (call.is_looked_at) call.host_waits.notify_one();
     }
     wait.suspend();
     std::lock_guard const guard(call.lock);
@@ -121,6 +122,7 @@ bool note_cancellation(detail::thread_call& call, detail::fiber& self) {
     std::exception_ptr made = make_cancellation(self);
     std::lock_guard const guard(call.lock);
     call.cancellation = std::move(made);
+    if (call.is_looked_at) call.host_waits.notify_one();
     if (!call.abandon_on_cancel || look(call) != reason::cancelled) return false;
     call.now = detail::thread_call::state::abandoned;
     return true;
@@ -156,6 +158,7 @@ void detail::run_in_thread(std::shared_ptr<thread_call> const& call, capacity_li
         limiter = call->kept_limiter.get();
     }
     call->limiter = limiter;
+    call->host = &self;
     if (call->abandon_on_cancel) call->tasks = current_system_tasks(name_of_call);
     token borrowed(*call);
     arm_deadlines(self);

@@ -7,6 +7,8 @@
 #include <weft/io/error.hpp>
 #include <weft/runtime/cancel_scope.hpp>
 #include <weft/runtime/inspect.hpp>
+#include <weft/runtime/lowlevel.hpp>
+#include <weft/runtime/run.hpp>
 #include <weft/runtime/task_group.hpp>
 
 #include <doctest/doctest.h>
@@ -564,6 +566,52 @@ TEST_CASE("a fork without a run while a signal is being handled does not keep th
     repeating const sender([] { send(SIGUSR1); });
     CHECK(failed_children(50, [] {
               auto const opened = weft::open_signal_receiver({SIGUSR2});
+              return true;
+          }) == 0);
+}
+
+TEST_CASE("SG1: a forked child that uses an inherited receiver neither takes its parent's signals nor its wake-ups") {
+    counting const before(SIGUSR1);
+    auto receiver = weft::open_signal_receiver({SIGUSR1, SIGUSR2});
+    send(SIGUSR1); // the parent's own
+    pid_t const child = ::fork();
+    if (child == 0) {
+        ::alarm(60);
+        send(SIGUSR2);
+        weft::run([&] {
+            if (receiver.receive() != SIGUSR2) ::_exit(1);
+            receiver.receive(); // until it is killed
+        });
+        ::_exit(2);
+    }
+    weft::run({.workers = 1}, [&] {
+        CHECK(receiver.receive() == SIGUSR1); // its own
+        std::vector<int> received;
+        weft::with_task_group([&](weft::task_group& group) {
+            group.start_soon([&] {
+                while (received.size() < 200)
+                    received.push_back(receiver.receive());
+            });
+            for (int sent = 1; sent <= 200; ++sent) {
+                weft::wait_all_tasks_blocked();
+                send(SIGUSR1);
+                weft::fail_after(std::chrono::seconds(20), [&] {
+                    while (received.size() < std::size_t(sent))
+                        weft::lowlevel::checkpoint();
+                });
+            }
+        });
+    });
+    ::kill(child, SIGKILL);
+    int status = -1;
+    ::waitpid(child, &status, 0);
+    CHECK(WIFSIGNALED(status));
+}
+
+TEST_CASE("a child forked without a run, while another thread opens and closes, can begin one") {
+    repeating const other([] { weft::open_signal_receiver({SIGUSR2}); });
+    CHECK(failed_children(200, [] {
+              weft::run({.workers = 1}, [] { weft::lowlevel::checkpoint(); });
               return true;
           }) == 0);
 }

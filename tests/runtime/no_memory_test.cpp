@@ -481,6 +481,35 @@ TEST_CASE("S9: start() by a cancelled caller leaves no child at work, also witho
     check_each_request("cancelled_start");
 }
 
+TEST_CASE("G10, G11: a failure for which there is no memory leaves its group all the same, which is cancelled") {
+    bool came_through = false;
+    for (int request = 1; !came_through; ++request) {
+        bool failed = false;
+        bool cut_short = true;
+        run({.workers = 1}, [&] {
+            try {
+                with_task_group([&](task_group& group) {
+                    group.start_soon([] { sleep_forever(); });
+                    group.start_soon([request] {
+                        wait_all_tasks_blocked();
+                        requests_until_failure = request;
+                        throw std::runtime_error("failure");
+                    });
+                });
+                cut_short = false;
+            } catch (exception_group const& errors) {
+                failed = errors.exceptions().size() == 1;
+            } catch (std::bad_alloc const&) {
+                failed = true;
+            }
+            came_through = requests_until_failure > 0;
+            requests_until_failure = 0;
+        });
+        CHECK(failed);
+        CHECK(cut_short);
+    }
+}
+
 TEST_CASE("C20: a deadline that passes where there is no memory to say so cancels all the same") {
     check_each_request("passed_deadline");
 }

@@ -17,8 +17,10 @@
 #include <chrono>
 #include <cstdio>
 #include <cstdlib>
+#include <latch>
 #include <memory>
 #include <stdexcept>
+#include <string>
 #include <thread>
 #include <vector>
 
@@ -186,6 +188,59 @@ TEST_CASE("F7: check_cancelled() throws once the waiting task is cancelled, and 
             scope.cancel();
         });
         CHECK(scope.cancelled_caught());
+    });
+}
+
+TEST_CASE("F7: a cancellation is seen in the thread from when it was made, wherever the waiting task is") {
+    on_each_runtime([] {
+        for (bool const abandon : {false, true}) {
+            for (bool const by_its_task : {false, true}) {
+                if (abandon && by_its_task) continue; // it has a task of its own
+                weft::cancel_scope scope;
+                std::atomic<bool> missed = false;
+                scope.run([&] {
+                    weft::to_thread::run_sync({.abandon_on_cancel = abandon}, [&] {
+                        if (by_its_task)
+                            weft::from_thread::run_sync([&] { scope.cancel("enough"); });
+                        else
+                            scope.cancel("enough");
+                        weft::from_thread::check_cancelled();
+                        missed = true;
+                    });
+                });
+                CHECK_FALSE(missed);
+                CHECK(scope.cancelled_caught());
+            }
+        }
+    });
+}
+
+TEST_CASE("F7: the reason of a cancellation reaches the thread, also while the waiting task's worker is busy") {
+    weft::run({.workers = 1}, [] {
+        weft::cancel_scope scope;
+        std::string reason;
+        std::latch go(1);
+        std::latch seen(1);
+        weft::with_task_group([&](weft::task_group& group) {
+            group.start_soon([&] {
+                scope.run([&] {
+                    weft::to_thread::run_sync([&] {
+                        go.wait();
+                        try {
+                            weft::from_thread::check_cancelled();
+                        } catch (weft::cancelled const& told) {
+                            reason = told.reason();
+                        }
+                        seen.count_down();
+                    });
+                });
+            });
+            weft::wait_all_tasks_blocked();
+            scope.cancel("enough");
+            go.count_down();
+            seen.wait(); // keeps the only worker
+        });
+        CHECK(reason.find("enough") != reason.npos);
     });
 }
 

@@ -7,12 +7,16 @@
 #include <weft/runtime/run.hpp>
 #include <weft/runtime/task_group.hpp>
 #include <weft/sync/combinators.hpp>
+#include <weft/sync/event.hpp>
+#include <weft/sync/from_thread.hpp>
+#include <weft/sync/portal.hpp>
 #include <weft/sync/to_thread.hpp>
 
 #include <atomic>
 #include <chrono>
 #include <cstddef>
 #include <latch>
+#include <memory>
 #include <new>
 #include <stdexcept>
 #include <variant>
@@ -109,6 +113,84 @@ TEST_CASE("T3: a cancellation that there is no memory for does not end a call ei
         });
         CHECK_FALSE(left_before);
         CHECK(told);
+    }
+}
+
+TEST_CASE("T3, F7: a thread hears of a cancellation also where there is no memory for it") {
+    bool came_through = false;
+    for (int request = 1; !came_through; ++request) {
+        std::latch gate(1);
+        bool told = false;
+        weft::run({.workers = 1}, [&] {
+            weft::cancel_scope scope;
+            weft::with_task_group([&](weft::task_group& group) {
+                group.start_soon([&] {
+                    scope.run([&] {
+                        weft::to_thread::run_sync([&] {
+                            gate.wait();
+                            try {
+                                weft::from_thread::check_cancelled();
+                            } catch (...) { // or that there was no memory
+                                told = true;
+                            }
+                        });
+                    });
+                });
+                weft::wait_all_tasks_blocked();
+                scope.cancel();
+                requests_until_failure = request;
+                weft::lowlevel::cancel_shielded_checkpoint(); // the call hears of it
+                came_through = requests_until_failure > 0;
+                requests_until_failure = 0;
+                gate.count_down();
+            });
+        });
+        CHECK(told);
+    }
+}
+
+TEST_CASE("T3, T4: a call that may be abandoned is left also where there is no memory for the cancellation") {
+    bool came_through = false;
+    for (int request = 1; !came_through; ++request) {
+        auto const gate = std::make_shared<std::latch>(1);
+        weft::run({.workers = 1}, [&] {
+            weft::cancel_scope scope;
+            weft::event left;
+            weft::with_task_group([&](weft::task_group& group) {
+                group.start_soon([&] {
+                    try {
+                        scope.run([&] {
+                            weft::to_thread::run_sync({.abandon_on_cancel = true}, [gate] { gate->wait(); });
+                        });
+                    } catch (std::bad_alloc const&) {
+                    }
+                    left.set();
+                });
+                weft::wait_all_tasks_blocked();
+                scope.cancel();
+                requests_until_failure = request;
+                weft::lowlevel::cancel_shielded_checkpoint(); // the call hears of it
+                came_through = requests_until_failure > 0;
+                requests_until_failure = 0;
+                left.wait();
+                gate->count_down();
+            });
+        });
+    }
+}
+
+TEST_CASE("B10: a portal for which there is no memory is refused, and the next one works") {
+    bool came_through = false;
+    for (int request = 1; !came_through; ++request) {
+        requests_until_failure = request;
+        try {
+            auto const portal = weft::from_thread::start_blocking_portal({.workers = 1});
+            int const answer = portal->call([] { return 5; });
+            CHECK(answer == 5);
+        } catch (std::bad_alloc const&) {
+        }
+        came_through = requests_until_failure > 0;
+        requests_until_failure = 0;
     }
 }
 

@@ -100,7 +100,8 @@ auto run_sync(F&& f, Args&&... args) {
         "from_thread.run_sync");
 }
 
-/// Throws `cancelled` if the task that made this call is cancelled, or has left it for that reason.
+/// Throws `cancelled` if the task that made this call is cancelled, or has left it for that reason: from the
+/// moment at which that was done, whether the task has run since or not.
 ///
 /// Errors  no_event_loop_error (as run())
 /// Source  AnyIO from_thread.check_cancelled

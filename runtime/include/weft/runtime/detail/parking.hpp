@@ -17,6 +17,10 @@ fiber& check_cancellation(char const* call);
 /// Throws `cancelled` with the reason of the scope that is responsible.
 [[noreturn]] void throw_cancelled(fiber&);
 
+/// What the next cancellation point of a fiber would throw, or null. For a thread that does the fiber's work and
+/// knows that it waits for that, or goes on from this wait just now. Errors: bad_alloc
+std::exception_ptr pending_cancellation(fiber& waiter);
+
 /// Of the scopes that the current fiber is in: afterwards a wait in them needs no memory, but to throw
 /// `cancelled`. For what must not leave between a beginning and its end. Errors: bad_alloc.
 void arm_deadlines(fiber& self);

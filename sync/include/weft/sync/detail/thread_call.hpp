@@ -56,6 +56,9 @@ public:
     task_request* request = nullptr; // for the waiting task. Under lock
     bool has_waiter = false;         // under lock
     wait_ref waiter;                 //  "
+    fiber* host = nullptr;           // the waiting task; null: nobody waits
+    bool is_looked_at = false;       // the thread waits for its host to wait. Under lock
+    std::condition_variable host_waits;
     bool abandon_on_cancel = false;
     std::shared_ptr<system_tasks> tasks; // of the run, for the requests of a call that may be abandoned
     capacity_limiter* limiter = nullptr;              // where its token comes from
