@@ -311,6 +311,9 @@ namespace from_thread {
 /// A runtime on threads of its own, with a portal. Destroyed, it stops the portal, waits for its tasks
 /// and joins the threads; while an exception is in flight it cancels the tasks first.
 ///
+/// That blocks the calling thread until the last of the portal's tasks has ended, and with it the worker of
+/// a task that does so: such a handle does not belong in a task. In a child of fork() nothing is done.
+///
 /// Threads  one thread; the portal as it says
 class portal_handle {
 public:
