@@ -64,6 +64,10 @@ portal_handle::portal_handle(portal_handle&&) noexcept = default;
 
 portal_handle::~portal_handle() {
     if (running_ == nullptr) return;
+    if (detail::is_forked_child()) { // the run and its thread are the parent's; that tasks are in it is no mistake
+        static_cast<void>(running_.release());
+        return;
+    }
     stop(!running_->shared && std::uncaught_exceptions() > running_->exceptions_before);
     running_->thread.join();
 }
@@ -81,6 +85,7 @@ void portal_handle::stop(bool cancel_remaining) {
 }
 
 portal_handle start_blocking_portal(run_options const& options) {
+    detail::refuse_in_forked_child("from_thread::start_blocking_portal");
     auto made = std::make_unique<portal_handle::running>();
     promise<void> ready;
     future<void> const is_ready = ready.get_future();
@@ -107,6 +112,7 @@ blocking_portal_provider::blocking_portal_provider(run_options options)
 // Waiting for the start would suspend a task with the lock held: the next one to acquire would block
 // the worker that the first one needs.
 blocking_portal_provider::lease blocking_portal_provider::acquire() {
+    detail::refuse_in_forked_child("blocking_portal_provider.acquire"); // its lock may be nobody's
     if (detail::current_fiber() != nullptr)
         throw std::logic_error("a blocking_portal_provider was asked for its portal by a task");
     std::lock_guard const guard(shared_->lock); // the others wait for the first one's start
@@ -122,7 +128,7 @@ blocking_portal_provider::lease::lease(std::shared_ptr<shared> of, portal_handle
     : shared_(std::move(of)), portal_(&portal) {}
 
 blocking_portal_provider::lease::~lease() {
-    if (shared_ == nullptr) return;
+    if (shared_ == nullptr || detail::is_forked_child()) return; // there the lock may be nobody's
     std::unique_ptr<portal_handle> last; // stopped without the lock: a new one may be started meanwhile
     std::lock_guard const guard(shared_->lock);
     if (--shared_->users == 0) last = std::move(shared_->portal);

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <weft/runtime/detail/fiber.hpp>
+#include <weft/runtime/detail/fork.hpp>
 #include <weft/runtime/detail/outside_work.hpp>
 #include <weft/runtime/detail/swallowed.hpp>
 #include <weft/runtime/run.hpp>
@@ -197,7 +198,7 @@ public:
         scoped_handle(scoped_handle&&) noexcept = default;
         scoped_handle& operator=(scoped_handle&&) = delete;
         ~scoped_handle() {
-            if (shared_ == nullptr) return;
+            if (shared_ == nullptr || detail::is_forked_child()) return; // there it is the parent's object
             shared_->release.set();
             end_.wait_for(duration::max());
         }
@@ -337,7 +338,7 @@ private:
 portal_handle start_blocking_portal(run_options const& = {});
 
 /// A portal that threads share: the first to come starts it, the last to leave stops it and waits for its
-/// tasks, which may be those of others, also while an exception is in flight.
+/// tasks, which may be those of others, also while an exception is in flight. A child of fork() leaves it alone.
 ///
 /// Threads  any OS thread that runs no task
 /// Errors   acquire(): as start_blocking_portal(); std::logic_error (from a task, of whatever run)
