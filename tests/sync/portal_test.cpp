@@ -422,6 +422,29 @@ TEST_CASE("B9: wrap_scoped() that is cancelled while its object is made leaves n
     });
 }
 
+TEST_CASE("B9: a task of another run that leaves a cancelled scope waits for its scoped handles' objects") {
+    struct counted {
+        std::atomic<int>& of;
+        explicit counted(std::atomic<int>& in) : of(in) { ++of; }
+        ~counted() { --of; }
+    };
+    on_each_runtime([] {
+        auto const portal = weft::from_thread::start_blocking_portal({.workers = 1});
+        for (bool const throws_through : {false, true}) {
+            std::atomic<int> there = 0;
+            weft::cancel_scope scope;
+            scope.run([&] {
+                auto const handle = portal->wrap_scoped([&] { return counted(there); });
+                weft::test::check(there == 1, "made");
+                scope.cancel();
+                if (throws_through) weft::lowlevel::checkpoint();
+            });
+            weft::test::check(there == 0, "destroyed before the handle's owner goes on");
+            weft::test::check(scope.cancelled_caught() == throws_through, "the cancellation is not eaten");
+        }
+    });
+}
+
 TEST_CASE("F12, B15: calls against stop(): each is done or refused") {
     on_each_runtime([] {
         for (int round = 0; round < 5; ++round) {

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <weft/runtime/cancel_scope.hpp>
 #include <weft/runtime/detail/fiber.hpp>
 #include <weft/runtime/detail/fork.hpp>
 #include <weft/runtime/detail/outside_work.hpp>
@@ -192,7 +193,8 @@ public:
     }
 
     /// What wrap_scoped() gives: the OS thread's access to an object that lives in a task. Destroyed, it
-    /// waits until the object is.
+    /// waits until the object is, also in a task (of another run) that is cancelled; in a child of fork() it
+    /// does nothing.
     template <class Made> class scoped_handle {
     public:
         scoped_handle(scoped_handle&&) noexcept = default;
@@ -200,7 +202,10 @@ public:
         ~scoped_handle() {
             if (shared_ == nullptr || detail::is_forked_child()) return; // there it is the parent's object
             shared_->release.set();
-            end_.wait_for(duration::max());
+            if (detail::current_fiber() == nullptr)
+                end_.wait_for(duration::max());
+            else
+                shielded([&] { end_.wait_for(duration::max()); }); // nothing may leave a destructor
         }
         Made& operator*() const noexcept { return *shared_->object; }
         Made* operator->() const noexcept { return shared_->object; }
