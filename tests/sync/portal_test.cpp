@@ -445,6 +445,24 @@ TEST_CASE("B9: a task of another run that leaves a cancelled scope waits for its
     });
 }
 
+TEST_CASE("T15: under sim the clock goes no faster than the real one while a task waits for another run") {
+    using namespace std::chrono_literals;
+    for (std::uint64_t const seed : {0, 1, 2, 3})
+        weft::run({.backend = "sim", .seed = seed}, [] {
+            auto portal = weft::from_thread::start_blocking_portal({.workers = 1});
+            auto const takes_its_time = [](auto const& call) {
+                auto const start = std::chrono::steady_clock::now();
+                weft::test::check(!weft::move_on_after(30ms, call), "cut short");
+                weft::test::check(std::chrono::steady_clock::now() - start >= 29ms, "not at once");
+            };
+            takes_its_time([&] { portal->call([] { weft::sleep_forever(); }); });
+            takes_its_time([&] { portal->wrap_scoped([] { return weft::sleep_forever(), 1; }); });
+            takes_its_time([&] { portal->start_task([](weft::task_status<>&) { weft::sleep_forever(); }); });
+            weft::fail_after(20s, [&] { portal->call([] { weft::lowlevel::checkpoint(); }); });
+            portal.stop(true);
+        });
+}
+
 TEST_CASE("F12, B15: calls against stop(): each is done or refused") {
     on_each_runtime([] {
         for (int round = 0; round < 5; ++round) {

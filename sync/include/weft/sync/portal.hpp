@@ -30,6 +30,7 @@ namespace detail {
 /// The future of a portal's task: cancelling it cancels the task.
 template <class R> class portal_task final : public typed_future_state<R> {
 public:
+    explicit portal_task(runtime const* of) noexcept { this->is_completed_in(of); }
     ~portal_task() override = default;
 
     /// The task's whole life. Nothing of what the function throws leaves, but for the cancellation of a
@@ -144,7 +145,7 @@ public:
     auto start_task_soon(task_options const& options, F&& f, Args&&... args) {
         using result = std::decay_t<std::invoke_result_t<std::decay_t<F>, std::decay_t<Args>...>>;
         using bound = detail::bound_call<std::decay_t<F>, std::decay_t<Args>...>;
-        auto const task = std::make_shared<detail::portal_task<result>>();
+        auto const task = std::make_shared<detail::portal_task<result>>(run_);
         auto body = [reference = detail::portal_task_reference<result>(task),
                      call = bound(std::forward<F>(f), std::forward<Args>(args)...)]() mutable {
             reference->run([&]() -> result { return call.invoke(); });
@@ -161,7 +162,7 @@ public:
         using result = std::decay_t<
             std::invoke_result_t<std::decay_t<F>, task_status<T>&, std::decay_t<Args>...>>;
         using bound = detail::bound_call<std::decay_t<F>, std::decay_t<Args>...>;
-        auto const task = std::make_shared<detail::portal_task<result>>();
+        auto const task = std::make_shared<detail::portal_task<result>>(run_);
         future<result> const outcome(task);
         auto body = [reference = detail::portal_task_reference<result>(task),
                      call = bound(std::forward<F>(f), std::forward<Args>(args)...)](
@@ -232,6 +233,7 @@ public:
         auto const shared = std::make_shared<typename handle::shared>();
         promise<void> made_promise; // goes with the task, whatever becomes of that
         future<void> const is_made = made_promise.get_future();
+        is_made.state_->is_completed_in(run_);
         future<void> const end = start_task_soon(
             [shared, ready = std::move(made_promise),
              make = std::decay_t<Make>(std::forward<Make>(make))]() mutable {
