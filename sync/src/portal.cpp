@@ -1,5 +1,6 @@
 #include <weft/sync/portal.hpp>
 
+#include <weft/runtime/blocking_region.hpp>
 #include <weft/runtime/detail/fork.hpp>
 #include <weft/runtime/error.hpp>
 
@@ -14,6 +15,9 @@ void blocking_portal::refuse_own_tasks() const {
     detail::fiber const* const self = detail::current_fiber();
     if (self != nullptr && self->runtime == run_)
         throw std::logic_error("a blocking_portal was called from a task of its own run");
+    if (detail::is_kept_by_region(run_))
+        throw std::logic_error("a blocking_portal was called inside a blocking_region that keeps a worker of the "
+                               "portal's run (\"sim\", or tasks are pinned to it): nobody would answer");
 }
 
 void blocking_portal::refuse_if_stopped() const {

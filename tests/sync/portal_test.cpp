@@ -3,11 +3,13 @@
 #include "each_runtime.hpp"
 #include "support/old_cancellation.hpp"
 
+#include <weft/runtime/blocking_region.hpp>
 #include <weft/runtime/cancel_scope.hpp>
 #include <weft/runtime/error.hpp>
 #include <weft/runtime/exception_group.hpp>
 #include <weft/runtime/inspect.hpp>
 #include <weft/runtime/lowlevel.hpp>
+#include <weft/runtime/this_task.hpp>
 #include <weft/runtime/time.hpp>
 #include <weft/sync/event.hpp>
 #include <weft/sync/from_thread.hpp>
@@ -461,6 +463,47 @@ TEST_CASE("T15: under sim the clock goes no faster than the real one while a tas
             weft::fail_after(20s, [&] { portal->call([] { weft::lowlevel::checkpoint(); }); });
             portal.stop(true);
         });
+}
+
+TEST_CASE("B3: a blocking_region that keeps its worker waits for no call into its own run") {
+    auto const is_refused = [](weft::blocking_portal& portal) {
+        try {
+            portal.call([] {});
+        } catch (std::logic_error const& refused) {
+            return std::string(refused.what()).find("blocking_region") != std::string::npos;
+        }
+        return false;
+    };
+    auto const in_regions = [&] {
+        auto const elsewhere = weft::from_thread::start_blocking_portal({.workers = 1});
+        weft::with_blocking_portal([&](weft::blocking_portal& portal) {
+            {
+                weft::blocking_region const region;
+                weft::test::check(is_refused(portal), "in the region");
+                weft::run({.workers = 1}, [&] {
+                    weft::test::check(is_refused(portal), "by a task of a run in the region");
+                    weft::no_migrate const stay;
+                    weft::blocking_region const inner;
+                    weft::test::check(is_refused(portal), "in a region of a run in the region");
+                });
+                weft::test::check(is_refused(portal), "still in the region");
+                weft::test::check(elsewhere->call([] { return 2; }) == 2, "into another run");
+            }
+            weft::test::check(weft::to_thread::run_sync([&] { return portal.call([] { return 3; }); }) == 3,
+                              "it has taken no harm");
+        });
+    };
+    weft::test::run_test({.workers = {}}, in_regions);
+    weft::test::run_test({.seeds = {}}, [&] {
+        weft::no_migrate const stay;
+        in_regions();
+    });
+    weft::test::run_test({.seeds = {}}, [] { // where the worker goes on elsewhere
+        weft::with_blocking_portal([](weft::blocking_portal& portal) {
+            weft::blocking_region const region;
+            weft::test::check(portal.call([] { return 4; }) == 4, "answered");
+        });
+    });
 }
 
 TEST_CASE("F12, B15: calls against stop(): each is done or refused") {

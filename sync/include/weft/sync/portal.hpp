@@ -117,9 +117,10 @@ private:
 /// Threads       call(), start_task_soon(), start_task(), wrap_scoped(): OS threads; stop(): any thread;
 ///               sleep_until_stopped(): tasks of the run
 /// Cancellation  sleep_until_stopped() is a cancellation point; it leaves nothing behind
-/// Errors        std::logic_error (from a task of the portal's own run); run_finished_error (stopped);
-///               future_cancelled (the task was cancelled, or let a cancellation of its own escape);
-///               what the function throws
+/// Errors        std::logic_error (from a task of the portal's own run, or a blocking_region that keeps
+///               one of its workers); run_finished_error (stopped; in a child of fork());
+///               future_cancelled (the task was cancelled, or let a cancellation of its own escape); what
+///               the function throws
 /// Source        AnyIO BlockingPortal
 class blocking_portal {
 public:
