@@ -22,7 +22,8 @@ detail::fiber& condition_variable::enter_wait() const {
 
 // The waiter is in the queue before it lets the mutex go, so that no notification passes in between.
 // Rejected: moving notified waiters to the mutex's queue. They would have to be armed anew there, since a
-// cancellation no longer counts (CD4); each passes through once, by order, with or without that.
+// cancellation no longer counts (CD4). Each passes through once, with or without that: notifications go
+// to those who have waited longest, but of those that one call has woken any may have the mutex first (M11).
 void condition_variable::wait() {
     detail::fiber& self = enter_wait();
     detail::parking wait("condition_variable.wait");

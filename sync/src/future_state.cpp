@@ -4,6 +4,7 @@
 #include "futex.hpp"
 
 #include <weft/runtime/detail/fork.hpp>
+#include <weft/runtime/detail/outside_work.hpp>
 #include <weft/runtime/detail/patience.hpp>
 #include <weft/sync/error.hpp>
 
@@ -112,6 +113,9 @@ bool future_state::wait_until_done(duration at_most, char const* call) {
 bool future_state::wait_in_fiber(time_point deadline, char const* call) {
     parking wait(call);
     wait_node node(wait);
+    std::optional<outside_work> of_another_run;
+    if (completed_in_ != nullptr && completed_in_ != wait.owner().runtime)
+        of_another_run.emplace(outside_work::kind::call);
     {
         std::lock_guard const guard(fibers_);
         if (is_done()) {

@@ -1,5 +1,6 @@
 #include <weft/sync/portal.hpp>
 
+#include <weft/runtime/blocking_region.hpp>
 #include <weft/runtime/detail/fork.hpp>
 #include <weft/runtime/error.hpp>
 
@@ -14,6 +15,9 @@ void blocking_portal::refuse_own_tasks() const {
     detail::fiber const* const self = detail::current_fiber();
     if (self != nullptr && self->runtime == run_)
         throw std::logic_error("a blocking_portal was called from a task of its own run");
+    if (detail::is_kept_by_region(run_))
+        throw std::logic_error("a blocking_portal was called inside a blocking_region that keeps a worker of the "
+                               "portal's run (\"sim\", or tasks are pinned to it): nobody would answer");
 }
 
 void blocking_portal::refuse_if_stopped() const {
@@ -64,6 +68,10 @@ portal_handle::portal_handle(portal_handle&&) noexcept = default;
 
 portal_handle::~portal_handle() {
     if (running_ == nullptr) return;
+    if (detail::is_forked_child()) { // the run and its thread are the parent's; that tasks are in it is no mistake
+        static_cast<void>(running_.release());
+        return;
+    }
     stop(!running_->shared && std::uncaught_exceptions() > running_->exceptions_before);
     running_->thread.join();
 }
@@ -81,6 +89,7 @@ void portal_handle::stop(bool cancel_remaining) {
 }
 
 portal_handle start_blocking_portal(run_options const& options) {
+    detail::refuse_in_forked_child("from_thread::start_blocking_portal");
     auto made = std::make_unique<portal_handle::running>();
     promise<void> ready;
     future<void> const is_ready = ready.get_future();
@@ -107,6 +116,7 @@ blocking_portal_provider::blocking_portal_provider(run_options options)
 // Waiting for the start would suspend a task with the lock held: the next one to acquire would block
 // the worker that the first one needs.
 blocking_portal_provider::lease blocking_portal_provider::acquire() {
+    detail::refuse_in_forked_child("blocking_portal_provider.acquire"); // its lock may be nobody's
     if (detail::current_fiber() != nullptr)
         throw std::logic_error("a blocking_portal_provider was asked for its portal by a task");
     std::lock_guard const guard(shared_->lock); // the others wait for the first one's start
@@ -122,7 +132,7 @@ blocking_portal_provider::lease::lease(std::shared_ptr<shared> of, portal_handle
     : shared_(std::move(of)), portal_(&portal) {}
 
 blocking_portal_provider::lease::~lease() {
-    if (shared_ == nullptr) return;
+    if (shared_ == nullptr || detail::is_forked_child()) return; // there the lock may be nobody's
     std::unique_ptr<portal_handle> last; // stopped without the lock: a new one may be started meanwhile
     std::lock_guard const guard(shared_->lock);
     if (--shared_->users == 0) last = std::move(shared_->portal);

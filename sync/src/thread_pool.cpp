@@ -2,12 +2,15 @@
 
 #include "futex.hpp"
 
+#include <weft/runtime/detail/fork.hpp>
 #include <weft/runtime/detail/patience.hpp>
 #include <weft/sync/capacity_limiter.hpp>
 
 #include <algorithm>
 #include <atomic>
 #include <chrono>
+#include <cstdio>
+#include <cstdlib>
 #include <mutex>
 #include <stdexcept>
 #include <thread>
@@ -70,6 +73,15 @@ struct ending {
     }
 };
 
+// Nobody is there who could have the result, and the pool's lock may be nobody's.
+void end_forked_child() noexcept {
+    if (!is_forked_child()) return;
+    std::fputs("weft: a function that to_thread::run_sync runs returned in a child of fork(), where its run did "
+               "not come along: leave such a child by exec or _exit\n",
+               stderr);
+    std::abort();
+}
+
 bool begin(thread_call& call) {
     std::lock_guard const guard(call.lock);
     if (call.now == thread_call::state::abandoned) return false;
@@ -124,9 +136,11 @@ bool thread_pool::state::finish_call(std::shared_ptr<pool_thread> const& self) {
     try {
         perform(call);
     } catch (...) { // the thread is ending itself
+        end_forked_child();
         leave(self, *call);
         throw;
     }
+    end_forked_child();
     std::unique_lock guard(lock);
     ending const end(*call);
     self->call.reset(); // from here on close() waits for us

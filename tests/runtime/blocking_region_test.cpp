@@ -1,6 +1,8 @@
 #include <weft/runtime/blocking_region.hpp>
 
+#include <weft/runtime/context_var.hpp>
 #include <weft/runtime/error.hpp>
+#include <weft/runtime/inspect.hpp>
 #include <weft/runtime/lowlevel.hpp>
 #include <weft/runtime/task_group.hpp>
 #include <weft/runtime/this_task.hpp>
@@ -17,6 +19,7 @@
 #include <csignal>
 #include <cstdio>
 #include <filesystem>
+#include <functional>
 #include <latch>
 #include <semaphore>
 #include <stdexcept>
@@ -50,6 +53,26 @@ child_program const left_in_fork("a region in a fork", [] {
         if (WIFSIGNALED(status) && WTERMSIG(status) == SIGABRT) std::puts("aborted");
     });
 });
+
+child_program const left_in_fork_under_sim("a region under sim in a fork", [] {
+    run({.backend = "sim"}, [] {
+        blocking_region const region;
+        ::pid_t const child = ::fork();
+        if (child == 0) return; // as it must not
+        int status = 0;
+        ::waitpid(child, &status, 0);
+        if (WIFSIGNALED(status) && WTERMSIG(status) == SIGABRT) std::puts("aborted");
+    });
+});
+
+// The two ways in which the thread stays with its worker.
+void where_workers_stay(std::function<void()> const& body) {
+    run_test({.workers = {}}, body);
+    run_test(on_threads, [&] {
+        no_migrate const stay;
+        body();
+    });
+}
 
 } // namespace
 
@@ -222,6 +245,73 @@ TEST_SUITE("runtime.blocking_region") {
                     });
             });
         });
+    }
+
+    TEST_CASE("Where the thread stays with its worker, a task inside is outside of its run, too") {
+        where_workers_stay([] {
+            run_var<int> number("number");
+            number.set(1);
+            {
+                blocking_region region;
+                check_throws<no_event_loop_error>([] { lowlevel::checkpoint(); }, "checkpoint");
+                check_throws<no_event_loop_error>([] { sleep(1ms); }, "sleep()");
+                check_throws<no_event_loop_error>([] { get_current_task(); }, "get_current_task()");
+                check_throws<no_event_loop_error>([] { blocking_region nested; }, "a region in a region");
+                check_throws<no_event_loop_error>([] { cancel_scope().run([] {}); }, "a scope");
+                check_throws<no_event_loop_error>([&] { number.get(); }, "a variable of the run");
+            }
+            lowlevel::checkpoint();
+            check(number.get() == 1, "inside again");
+        });
+    }
+
+    TEST_CASE("Where the thread stays with its worker, what any thread may call works inside") {
+        where_workers_stay([] {
+            gate woken;
+            std::atomic<int> done{0};
+            with_task_group([&](task_group& group) {
+                group.start_soon([&] {
+                    woken.wait();
+                    ++done;
+                });
+                lowlevel::checkpoint();
+                blocking_region region;
+                woken.open();
+                group.start_soon([&] { ++done; });
+            });
+            check(done == 2, "woken, and started");
+        });
+    }
+
+    TEST_CASE("Where the thread stays with its worker, run() works inside, and in it a region again") {
+        where_workers_stay([] {
+            int rounds = 0;
+            {
+                blocking_region region;
+                for (char const* const backend : {"epoll", "sim"})
+                    run({.backend = backend, .workers = 1}, [&] {
+                        with_task_group([](task_group& group) {
+                            group.start_soon([] { weft::sleep(100us); });
+                            check_throws<int>([] { throw 1; }, "an exception");
+                        });
+                        {
+                            blocking_region inner;
+                            check_throws<no_event_loop_error>([] { lowlevel::checkpoint(); }, "inside");
+                        }
+                        lowlevel::checkpoint();
+                        ++rounds;
+                    });
+                check_throws<no_event_loop_error>([] { lowlevel::checkpoint(); }, "still inside");
+            }
+            lowlevel::checkpoint();
+            check(rounds == 2, "both runs");
+        });
+    }
+
+    TEST_CASE("A region under sim that is left in a child of fork() ends that process and says why") {
+        child_end const end = run_child("a region under sim in a fork");
+        CHECK(end.says("was left in a child of fork()"));
+        CHECK(end.says("aborted"));
     }
 
     TEST_CASE("A region that is left in a child of fork() ends that process and says why") {

@@ -201,6 +201,16 @@ TEST_CASE("NX5: as_completed() gives each handle as its task ends, here") {
     });
 }
 
+TEST_CASE("NX5: as_completed() of a range that is empty ends at once, as map_concurrent() does") {
+    on_each_runtime([] {
+        std::vector<int (*)()> const none;
+        int ended = 0;
+        weft::as_completed(none, [&](weft::task_handle<int> const&) { ++ended; });
+        CHECK(ended == 0);
+        CHECK(weft::map_concurrent(none, 1, [](int (*call)()) { return call(); }).empty());
+    });
+}
+
 TEST_CASE("NX5: as_completed() waits for a callable's captures, which may take their time to go") {
     struct slow {
         void operator()(int const* held) const {

@@ -24,8 +24,10 @@
 #include <cstdlib>
 #include <cstring>
 #include <functional>
+#include <optional>
 #include <string>
 #include <thread>
+#include <utility>
 
 #include <sys/wait.h>
 #include <unistd.h>
@@ -70,6 +72,21 @@ weft::test::child_program const goes_on("a task goes on in a fork", [] {
         int status = 0;
         ::waitpid(child, &status, 0);
         if (WIFSIGNALED(status) && WTERMSIG(status) == SIGABRT) std::puts("aborted");
+    });
+});
+
+weft::test::child_program const call_goes_on("a call in a thread goes on in a fork", [] {
+    weft::run([] {
+        weft::to_thread::run_sync([] {
+            ::pid_t const child = ::fork();
+            if (child == 0) {
+                ::alarm(10); // what hangs ends, too
+                return;      // as it must not
+            }
+            int status = 0;
+            ::waitpid(child, &status, 0);
+            if (WIFSIGNALED(status) && WTERMSIG(status) == SIGABRT) std::puts("aborted");
+        });
     });
 });
 
@@ -152,6 +169,38 @@ TEST_CASE("a task that goes on in a child of fork() ends it with an explanation"
     CHECK(end.says("exec or _exit"));
     CHECK(end.says("aborted"));
     CHECK(end.exit_code == 0);
+}
+
+TEST_CASE("a call in a thread that returns in a child of fork() ends it with an explanation") {
+    auto const end = run_child("a call in a thread goes on in a fork");
+    CHECK(end.says("to_thread::run_sync runs returned in a child of fork()"));
+    CHECK(end.says("aborted"));
+    CHECK(end.exit_code == 0);
+}
+
+TEST_CASE("B10, B12: in a child of fork() who holds a portal lets it go in silence, and hears why a call failed") {
+    auto handle = weft::from_thread::start_blocking_portal({.workers = 1});
+    weft::from_thread::blocking_portal_provider provider(weft::run_options{.workers = 1});
+    std::optional lease(provider.acquire());
+    auto scoped = handle->wrap_scoped([] { return 1; });
+    int const failures = failures_in_fork([&] {
+        int failed = is_refused([&] { provider.acquire(); });
+        { auto const gone = std::move(scoped); }
+        failed += is_refused([&] {
+            auto const mine = std::move(handle);
+            mine->call([] {});
+        });
+        failed += is_refused([&] {
+            auto const mine = *std::move(lease); // the last one
+            mine->call([] {});
+        });
+        failed += is_refused([&] { provider.acquire(); });
+        return failed + is_refused([] { weft::from_thread::start_blocking_portal({.workers = 1}); });
+    });
+    CHECK(failures == 0);
+    CHECK(handle->call([] { return 2; }) == 2); // here all is as before
+    CHECK(provider.acquire()->call([] { return 3; }) == 3);
+    CHECK(*scoped == 1);
 }
 
 TEST_CASE("children that execute another program are not concerned") {

@@ -3,11 +3,13 @@
 #include "each_runtime.hpp"
 #include "support/old_cancellation.hpp"
 
+#include <weft/runtime/blocking_region.hpp>
 #include <weft/runtime/cancel_scope.hpp>
 #include <weft/runtime/error.hpp>
 #include <weft/runtime/exception_group.hpp>
 #include <weft/runtime/inspect.hpp>
 #include <weft/runtime/lowlevel.hpp>
+#include <weft/runtime/this_task.hpp>
 #include <weft/runtime/time.hpp>
 #include <weft/sync/event.hpp>
 #include <weft/sync/from_thread.hpp>
@@ -419,6 +421,88 @@ TEST_CASE("B9: wrap_scoped() that is cancelled while its object is made leaves n
         } // waits for what the portal's tasks keep
         CHECK(scope.cancelled_caught());
         CHECK(there == 0);
+    });
+}
+
+TEST_CASE("B9: a task of another run that leaves a cancelled scope waits for its scoped handles' objects") {
+    struct counted {
+        std::atomic<int>& of;
+        explicit counted(std::atomic<int>& in) : of(in) { ++of; }
+        ~counted() { --of; }
+    };
+    on_each_runtime([] {
+        auto const portal = weft::from_thread::start_blocking_portal({.workers = 1});
+        for (bool const throws_through : {false, true}) {
+            std::atomic<int> there = 0;
+            weft::cancel_scope scope;
+            scope.run([&] {
+                auto const handle = portal->wrap_scoped([&] { return counted(there); });
+                weft::test::check(there == 1, "made");
+                scope.cancel();
+                if (throws_through) weft::lowlevel::checkpoint();
+            });
+            weft::test::check(there == 0, "destroyed before the handle's owner goes on");
+            weft::test::check(scope.cancelled_caught() == throws_through, "the cancellation is not eaten");
+        }
+    });
+}
+
+TEST_CASE("T15: under sim the clock goes no faster than the real one while a task waits for another run") {
+    using namespace std::chrono_literals;
+    for (std::uint64_t const seed : {0, 1, 2, 3})
+        weft::run({.backend = "sim", .seed = seed}, [] {
+            auto portal = weft::from_thread::start_blocking_portal({.workers = 1});
+            auto const takes_its_time = [](auto const& call) {
+                auto const start = std::chrono::steady_clock::now();
+                weft::test::check(!weft::move_on_after(30ms, call), "cut short");
+                weft::test::check(std::chrono::steady_clock::now() - start >= 29ms, "not at once");
+            };
+            takes_its_time([&] { portal->call([] { weft::sleep_forever(); }); });
+            takes_its_time([&] { portal->wrap_scoped([] { return weft::sleep_forever(), 1; }); });
+            takes_its_time([&] { portal->start_task([](weft::task_status<>&) { weft::sleep_forever(); }); });
+            weft::fail_after(20s, [&] { portal->call([] { weft::lowlevel::checkpoint(); }); });
+            portal.stop(true);
+        });
+}
+
+TEST_CASE("B3: a blocking_region that keeps its worker waits for no call into its own run") {
+    auto const is_refused = [](weft::blocking_portal& portal) {
+        try {
+            portal.call([] {});
+        } catch (std::logic_error const& refused) {
+            return std::string(refused.what()).find("blocking_region") != std::string::npos;
+        }
+        return false;
+    };
+    auto const in_regions = [&] {
+        auto const elsewhere = weft::from_thread::start_blocking_portal({.workers = 1});
+        weft::with_blocking_portal([&](weft::blocking_portal& portal) {
+            {
+                weft::blocking_region const region;
+                weft::test::check(is_refused(portal), "in the region");
+                weft::run({.workers = 1}, [&] {
+                    weft::test::check(is_refused(portal), "by a task of a run in the region");
+                    weft::no_migrate const stay;
+                    weft::blocking_region const inner;
+                    weft::test::check(is_refused(portal), "in a region of a run in the region");
+                });
+                weft::test::check(is_refused(portal), "still in the region");
+                weft::test::check(elsewhere->call([] { return 2; }) == 2, "into another run");
+            }
+            weft::test::check(weft::to_thread::run_sync([&] { return portal.call([] { return 3; }); }) == 3,
+                              "it has taken no harm");
+        });
+    };
+    weft::test::run_test({.workers = {}}, in_regions);
+    weft::test::run_test({.seeds = {}}, [&] {
+        weft::no_migrate const stay;
+        in_regions();
+    });
+    weft::test::run_test({.seeds = {}}, [] { // where the worker goes on elsewhere
+        weft::with_blocking_portal([](weft::blocking_portal& portal) {
+            weft::blocking_region const region;
+            weft::test::check(portal.call([] { return 4; }) == 4, "answered");
+        });
     });
 }
 

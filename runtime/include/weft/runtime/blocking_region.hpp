@@ -3,8 +3,14 @@
 namespace weft {
 
 namespace detail {
+class runtime;
 struct fiber;
 struct stack;
+struct worker;
+
+/// Whether the calling thread is in a blocking_region and has kept a worker of that run: to wait there for
+/// what a task of the run is to do would be to wait for ever.
+bool is_kept_by_region(runtime const*) noexcept;
 }
 
 /// While one exists, the task may block its thread: another thread has taken over the worker, with its
@@ -19,7 +25,9 @@ struct stack;
 /// wait_all_tasks_blocked() counts it as blocked, as it does who waits for a worker thread.
 ///
 /// Where the thread has to stay with the worker, since tasks are pinned to it, and under "sim", the task
-/// blocks its worker after all; other workers still take over what is ready there.
+/// blocks its worker after all; other workers still take over what is ready there, and nobody is told that
+/// it stalls. Nor can it wait there for what only that worker could run: under "sim" that is any task of the run,
+/// whose future never comes. A call of a portal of its run is refused there (std::logic_error).
 ///
 /// Threads       created and destroyed by the same task
 /// Cancellation  neither entering nor leaving is a cancellation point
@@ -33,9 +41,16 @@ public:
     blocking_region& operator=(blocking_region const&) = delete;
 
 private:
-    detail::fiber* task_ = nullptr;     // null: the worker was not given away
-    void* scheduler_context_ = nullptr; // of this thread: where it left the worker's loop
+    friend bool detail::is_kept_by_region(detail::runtime const*) noexcept;
+    static bool keeps_worker_of(detail::runtime const*) noexcept;
+    void step_out(detail::worker&) noexcept;
+    void hand_over(detail::worker&, detail::fiber&);
+
+    detail::fiber* task_ = nullptr;
+    detail::worker* own_worker_ = nullptr; // null: it was given away
+    void* scheduler_context_ = nullptr;    // of this thread: where it left the worker that was given away
     detail::stack* outer_stack_ = nullptr; // if run() was called inside another one
+    blocking_region const* outer_ = nullptr; // the next one on this thread that keeps a worker
 };
 
 } // namespace weft

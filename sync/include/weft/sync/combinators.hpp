@@ -249,7 +249,7 @@ void for_each_concurrent(Range&& range, std::size_t limit, F&& f) {
 
 /// Runs the callables side by side and calls sink(task_handle<R>) here, for each as it ends. A callable
 /// that fails cancels the rest, as does a sink that throws. Callables that only move are taken out of a
-/// range that is given away.
+/// range that is given away. Of an empty range none ends, and it returns at once.
 ///
 /// Cancellation  a cancellation point; the callables are cancelled and joined
 /// Errors        exception_group with what the callables or the sink threw; task_cancelled (a callable

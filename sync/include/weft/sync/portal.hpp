@@ -1,6 +1,8 @@
 #pragma once
 
+#include <weft/runtime/cancel_scope.hpp>
 #include <weft/runtime/detail/fiber.hpp>
+#include <weft/runtime/detail/fork.hpp>
 #include <weft/runtime/detail/outside_work.hpp>
 #include <weft/runtime/detail/swallowed.hpp>
 #include <weft/runtime/run.hpp>
@@ -28,6 +30,7 @@ namespace detail {
 /// The future of a portal's task: cancelling it cancels the task.
 template <class R> class portal_task final : public typed_future_state<R> {
 public:
+    explicit portal_task(runtime const* of) noexcept { this->is_completed_in(of); }
     ~portal_task() override = default;
 
     /// The task's whole life. Nothing of what the function throws leaves, but for the cancellation of a
@@ -114,9 +117,10 @@ private:
 /// Threads       call(), start_task_soon(), start_task(), wrap_scoped(): OS threads; stop(): any thread;
 ///               sleep_until_stopped(): tasks of the run
 /// Cancellation  sleep_until_stopped() is a cancellation point; it leaves nothing behind
-/// Errors        std::logic_error (from a task of the portal's own run); run_finished_error (stopped);
-///               future_cancelled (the task was cancelled, or let a cancellation of its own escape);
-///               what the function throws
+/// Errors        std::logic_error (from a task of the portal's own run, or a blocking_region that keeps
+///               one of its workers); run_finished_error (stopped; in a child of fork());
+///               future_cancelled (the task was cancelled, or let a cancellation of its own escape); what
+///               the function throws
 /// Source        AnyIO BlockingPortal
 class blocking_portal {
 public:
@@ -142,7 +146,7 @@ public:
     auto start_task_soon(task_options const& options, F&& f, Args&&... args) {
         using result = std::decay_t<std::invoke_result_t<std::decay_t<F>, std::decay_t<Args>...>>;
         using bound = detail::bound_call<std::decay_t<F>, std::decay_t<Args>...>;
-        auto const task = std::make_shared<detail::portal_task<result>>();
+        auto const task = std::make_shared<detail::portal_task<result>>(run_);
         auto body = [reference = detail::portal_task_reference<result>(task),
                      call = bound(std::forward<F>(f), std::forward<Args>(args)...)]() mutable {
             reference->run([&]() -> result { return call.invoke(); });
@@ -159,7 +163,7 @@ public:
         using result = std::decay_t<
             std::invoke_result_t<std::decay_t<F>, task_status<T>&, std::decay_t<Args>...>>;
         using bound = detail::bound_call<std::decay_t<F>, std::decay_t<Args>...>;
-        auto const task = std::make_shared<detail::portal_task<result>>();
+        auto const task = std::make_shared<detail::portal_task<result>>(run_);
         future<result> const outcome(task);
         auto body = [reference = detail::portal_task_reference<result>(task),
                      call = bound(std::forward<F>(f), std::forward<Args>(args)...)](
@@ -191,15 +195,19 @@ public:
     }
 
     /// What wrap_scoped() gives: the OS thread's access to an object that lives in a task. Destroyed, it
-    /// waits until the object is.
+    /// waits until the object is, also in a task (of another run) that is cancelled; in a child of fork() it
+    /// does nothing.
     template <class Made> class scoped_handle {
     public:
         scoped_handle(scoped_handle&&) noexcept = default;
         scoped_handle& operator=(scoped_handle&&) = delete;
         ~scoped_handle() {
-            if (shared_ == nullptr) return;
+            if (shared_ == nullptr || detail::is_forked_child()) return; // there it is the parent's object
             shared_->release.set();
-            end_.wait_for(duration::max());
+            if (detail::current_fiber() == nullptr)
+                end_.wait_for(duration::max());
+            else
+                shielded([&] { end_.wait_for(duration::max()); }); // nothing may leave a destructor
         }
         Made& operator*() const noexcept { return *shared_->object; }
         Made* operator->() const noexcept { return shared_->object; }
@@ -226,6 +234,7 @@ public:
         auto const shared = std::make_shared<typename handle::shared>();
         promise<void> made_promise; // goes with the task, whatever becomes of that
         future<void> const is_made = made_promise.get_future();
+        is_made.state_->is_completed_in(run_);
         future<void> const end = start_task_soon(
             [shared, ready = std::move(made_promise),
              make = std::decay_t<Make>(std::forward<Make>(make))]() mutable {
@@ -311,6 +320,9 @@ namespace from_thread {
 /// A runtime on threads of its own, with a portal. Destroyed, it stops the portal, waits for its tasks
 /// and joins the threads; while an exception is in flight it cancels the tasks first.
 ///
+/// That blocks the calling thread until the last of the portal's tasks has ended, and with it the worker of
+/// a task that does so: such a handle does not belong in a task. In a child of fork() nothing is done.
+///
 /// Threads  one thread; the portal as it says
 class portal_handle {
 public:
@@ -334,7 +346,7 @@ private:
 portal_handle start_blocking_portal(run_options const& = {});
 
 /// A portal that threads share: the first to come starts it, the last to leave stops it and waits for its
-/// tasks, which may be those of others, also while an exception is in flight.
+/// tasks, which may be those of others, also while an exception is in flight. A child of fork() leaves it alone.
 ///
 /// Threads  any OS thread that runs no task
 /// Errors   acquire(): as start_blocking_portal(); std::logic_error (from a task, of whatever run)

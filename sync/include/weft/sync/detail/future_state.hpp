@@ -12,6 +12,8 @@
 
 namespace weft::detail {
 
+class runtime;
+
 /// What promise and futures share, but for the value.
 ///
 /// States: pending -> setting (who won begin_setting(); writes the outcome) -> value or failed; or
@@ -40,6 +42,10 @@ public:
     void finish(state) noexcept;
     void fail(std::exception_ptr) noexcept; ///< after begin_setting()
 
+    /// Tasks of that run complete it: for those of another one, which wait for something outside. Said before
+    /// anybody waits.
+    void is_completed_in(runtime const* run) noexcept { completed_in_ = run; }
+
     bool cancel(); ///< false: it is done, or about to be
 
     state now() const noexcept { return now_.load(std::memory_order_acquire); } // finish()
@@ -63,6 +69,7 @@ private:
     wait_queue fibers_;
     std::unique_ptr<callback> callbacks_; // under fibers_
     std::exception_ptr error_;            // by who sets
+    runtime const* completed_in_ = nullptr; // null: whoever it is
     std::atomic<std::uint32_t> threads_ = 0; // a futex: see wait_in_thread()
 };
 
