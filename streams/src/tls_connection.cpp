@@ -3,6 +3,7 @@
 #include <weft/io/error.hpp>
 #include <weft/runtime/cancel_scope.hpp>
 #include <weft/runtime/detail/parking.hpp>
+#include <weft/runtime/detail/swallowed.hpp>
 
 #include <algorithm>
 #include <stdexcept>
@@ -171,6 +172,7 @@ tls_engine::outcome tls_connection::pump(Call call, void (tls_connection::*flush
             if (after.has_output) (this->*flush)();
         } catch (cancelled const&) { // the next call throws it again
             if (after.count == 0) throw;
+            note_cancellation_handled(*current_fiber());
         }
         if (after.is != tls_engine::state::wants_input) return after;
         if (!feed(feeds)) return {.is = tls_engine::state::ended};
