@@ -94,6 +94,8 @@ void rethrow_if(std::exception_ptr const& noted) {
         std::rethrow_exception(noted);
     } catch (broken_resource_error const&) {
         throw;
+    } catch (closed_resource_error const&) { // of the transport's owner
+        throw;
     } catch (...) { // nested
         throw_broken_by(std::current_exception(), "the TLS stream is broken");
     }

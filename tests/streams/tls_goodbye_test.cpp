@@ -376,6 +376,28 @@ TEST_CASE("TL10: close() with a peer that says nothing is ended by cancellation,
     });
 }
 
+TEST_CASE("TL4, X1: that the stream underneath was closed is told each time") {
+    run_test([] {
+        for (bool const sends_first : {false, true}) {
+            memory_network network;
+            auto ends = network.make_pair();
+            tls_pair pair = shake_hands(ends.first, ends.second);
+            ends.first.close();
+            for (int time = 0; time < 3; ++time) {
+                if (sends_first)
+                    check_throws<weft::closed_resource_error>([&] { pair.client.send("x"); },
+                                                              "sending");
+                check_throws<weft::closed_resource_error>([&] { pair.client.receive(); },
+                                                          "receiving");
+                check_throws<weft::closed_resource_error>([&] { pair.client.send("x"); },
+                                                          "sending");
+            }
+            check_throws<weft::closed_resource_error>([&] { pair.client.close(); }, "good-bye");
+            pair.client.close();
+        }
+    });
+}
+
 TEST_CASE("TL10: where the standard does not count close() waits for nobody") {
     run_test([] {
         tls_pair pair = shake_hands({.standard_compatible = false});
