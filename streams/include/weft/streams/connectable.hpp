@@ -31,8 +31,8 @@ public:
     virtual any_byte_stream connect() = 0;
 };
 
-/// A host and a port, for connect_tcp(). Errors: std::invalid_argument (no host, port 0). Source:
-/// AnyIO TCPConnectable
+/// A host and a port, for connect_tcp(), whose connection_failed is nested in that of connect().
+/// Errors: std::invalid_argument (no host, port 0). Source: AnyIO TCPConnectable
 class tcp_connectable final : public byte_stream_connectable {
 public:
     tcp_connectable(std::string host, port_number port, connect_options options = {});
