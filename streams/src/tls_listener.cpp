@@ -58,6 +58,7 @@ attribute_map tls_listener::extra_attributes() const {
 
 void tls_listener::serve_connections(connection_handler<tls_stream> const& handler,
                                      task_group& group) {
+    if (!listener_) throw closed_resource_error(); // moved from
     listener_->serve(
         handler,
         [this](any_byte_stream stream, connection_handler<tls_stream> const& next) {

@@ -123,6 +123,17 @@ TEST_CASE("NX8, KC5: a connection that is refused is an error connecting, with a
     });
 }
 
+TEST_CASE("NX8: any_connectable is a value: what was moved from connects as well") {
+    run_with_sockets([] {
+        auto tcp = weft::create_tcp_listener({.local_host = "127.0.0.1"});
+        weft::any_connectable first = weft::as_connectable("127.0.0.1", port_of(tcp));
+        weft::any_connectable second = std::move(first);
+        expect_greeting(tcp, first);
+        first = std::move(second);
+        expect_greeting(tcp, second);
+    });
+}
+
 TEST_CASE("NX8, KC6: a cancelled connect() leaves nothing open") {
     run_with_sockets([] {
         auto listener = weft::create_tcp_listener({.local_host = "127.0.0.1"});

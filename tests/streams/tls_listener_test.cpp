@@ -389,3 +389,19 @@ TEST_CASE("TL17: what closing throws does not take the place of the cancellation
         });
     });
 }
+
+TEST_CASE("R4: a tls_listener that was moved from is closed, and closes without harm") {
+    run_test([] {
+        memory_network network;
+        tls_listener listener(network.listen(443), trusted_server());
+        tls_listener moved(std::move(listener));
+        check_throws<weft::exception_group>([&] { listener.serve(echo); }, "closed");
+        weft::with_task_group([&](weft::task_group& group) {
+            check_throws<weft::closed_resource_error>([&] { listener.serve(echo, &group); }, "too");
+            listener.close();
+            group.start_soon([&] { moved.serve(echo); });
+            check_echo(connect(network, trusting_client()));
+            group.cancel();
+        });
+    });
+}

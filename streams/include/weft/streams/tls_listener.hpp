@@ -84,7 +84,9 @@ public:
     /// cancellation.
     void handle_handshake_error(handshake_error_handler handler);
 
-    void close() override { listener_->close(); }
+    void close() override {
+        if (listener_) listener_->close();
+    }
     attribute_map extra_attributes() const override;
 
 protected:
