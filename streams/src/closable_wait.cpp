@@ -4,8 +4,8 @@ namespace weft::detail {
 
 closable_wait::attached::attached(closable_wait& wait, cancel_scope& own) : to(wait), scope(own) {
     std::lock_guard const guard(to.lock_);
-    if (to.closed_) throw closed_resource_error();
-    to.waiting_.push_back(&scope);
+    is_late = to.closed_;
+    if (!is_late) to.waiting_.push_back(&scope);
 }
 
 closable_wait::attached::~attached() {

@@ -14,8 +14,6 @@ namespace {
 template <class Connect> any_byte_stream connect_by(Connect connect, std::string const& where) {
     try {
         return connect();
-    } catch (connection_failed const&) {
-        throw;
     } catch (std::system_error const& cause) {
         std::throw_with_nested(connection_failed(cause.code(), "error connecting to " + where));
     }

@@ -19,6 +19,7 @@
 
 #include <fcntl.h>
 #include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <sys/sendfile.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
@@ -268,6 +269,11 @@ void make_non_blocking(int fd) {
     if (flags < 0 || ::fcntl(fd, F_SETFL, flags | O_NONBLOCK) != 0 ||
         ::fcntl(fd, F_SETFD, FD_CLOEXEC) != 0)
         throw std::system_error(errno, std::system_category(), "fcntl");
+}
+
+void set_no_delay(int fd) noexcept {
+    int const on = 1;
+    ::setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
 }
 
 int family_of(int fd) {

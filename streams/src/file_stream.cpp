@@ -57,9 +57,9 @@ void streamed_file::close() {
 attribute_map streamed_file::attributes() const {
     if (!file_) return {};
     attribute_map known{{file_stream_attribute::file, [held = file_.get()] { return held; }}};
-    if (file_->closed()) return known;
     if (auto const& name = file_->opened_path())
         known.update({{file_stream_attribute::path, [name = *name] { return name; }}});
+    if (file_->closed()) return known;
     try {
         int const fd = file_->fileno();
         known.update({{file_stream_attribute::fileno, [fd] { return fd; }}});

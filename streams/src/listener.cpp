@@ -186,6 +186,7 @@ void run_server(connection_gate& gate, serve_options const& options,
         shielded([&] {
             with_task_group([&](task_group& handlers) {
                 wait_for(server.create_task([&] { accept_all(handlers); }));
+                gate.newcomers.close();
                 if (move_on_after(options.drain, [&gate] { gate.wait_until_empty(); })) return;
                 report_stragglers(gate, options);
                 detail::cancel_because(handlers.cancel_scope(), "the time to drain is over");

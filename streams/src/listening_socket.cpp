@@ -17,8 +17,6 @@
 #include <system_error>
 #include <utility>
 
-#include <netinet/in.h>
-#include <netinet/tcp.h>
 #include <sys/socket.h>
 
 namespace weft::detail {
@@ -60,17 +58,19 @@ bool is_shortage(int error) {
 } // namespace
 
 struct listening_socket::shared {
-    shared(unique_fd fd, int of) : descriptor(std::move(fd)), family(of) {}
+    shared(unique_fd fd, int of, bool delays)
+        : descriptor(std::move(fd)), family(of), may_delay(delays) {}
 
     int try_accept(accepted_socket&, connection_place&); // 0, or the errno; EAGAIN: no place
 
     open_descriptor descriptor;
     closable_wait for_a_place;
     int const family;
+    bool const may_delay; // those in its queue may be from before it had TCP_NODELAY to hand on
 };
 
 listening_socket::listening_socket(unique_fd fd, int family)
-    : own_(std::make_shared<shared>(std::move(fd), family)) {}
+    : own_(std::make_shared<shared>(std::move(fd), family, false)) {}
 
 listening_socket::~listening_socket() {
     if (!own_) return;
@@ -105,10 +105,7 @@ listening_socket listening_socket::adopt(unique_fd&& fd, bool is_unix) {
     }
     make_non_blocking(fd.get());
     int const family = family_of(fd.get());
-    int const on = 1;
-    if (family != AF_UNIX) // what is accepted inherits it
-        ::setsockopt(fd.get(), IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
-    return {std::move(fd), family};
+    return listening_socket(std::make_shared<shared>(std::move(fd), family, family != AF_UNIX));
 }
 
 // The labels are those of listener.cpp. Not to wait for a place in here: who closes the listener
@@ -137,6 +134,7 @@ int listening_socket::shared::try_accept(accepted_socket& into, connection_place
     if (!has_place) return EAGAIN;
     if (accepted < 0) return int(-accepted);
     into.fd.reset(int(accepted));
+    if (may_delay) set_no_delay(int(accepted));
     into.family = family;
     into.remote = remote.to_address();
     return 0;

@@ -12,6 +12,7 @@ socket_stream socket_stream::from_socket(unique_fd&& fd) {
                                     .type = SOCK_STREAM,
                                     .must_be = detail::expected_socket::state::connected});
     detail::make_non_blocking(fd.get());
+    detail::set_no_delay(fd.get());
     int const family = detail::family_of(fd.get());
     socket_address remote = detail::remote_address_of(fd.get());
     return socket_stream(detail::connected_socket(std::move(fd), family, std::move(remote)));

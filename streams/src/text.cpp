@@ -54,8 +54,9 @@ public:
     void send(byte_send_stream& to, std::string_view text) {
         auto const inside = writing_.enter();
         std::string const encoded = encoder_.encode(text);
-        to.send(bytes_view(encoded));
+        check_cancellation("text send"); // cancelled before: nothing is on its way
         if (!encoded.empty()) encoder_.sent();
+        to.send(bytes_view(encoded));
     }
     void close() noexcept { writing_.close(); }
 

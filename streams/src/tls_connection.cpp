@@ -3,6 +3,7 @@
 #include <weft/io/error.hpp>
 #include <weft/runtime/cancel_scope.hpp>
 #include <weft/runtime/detail/parking.hpp>
+#include <weft/runtime/detail/swallowed.hpp>
 
 #include <algorithm>
 #include <stdexcept>
@@ -86,12 +87,19 @@ std::optional<resource_guard::entry> enter_if_free(resource_guard& direction) {
     }
 }
 
+struct set_when_left {
+    event& it;
+    ~set_when_left() { it.set(); }
+};
+
 // What was noted, again and again.
 void rethrow_if(std::exception_ptr const& noted) {
     if (!noted) return;
     try {
         std::rethrow_exception(noted);
     } catch (broken_resource_error const&) {
+        throw;
+    } catch (closed_resource_error const&) { // of the transport's owner
         throw;
     } catch (...) { // nested
         throw_broken_by(std::current_exception(), "the TLS stream is broken");
@@ -171,6 +179,7 @@ tls_engine::outcome tls_connection::pump(Call call, void (tls_connection::*flush
             if (after.has_output) (this->*flush)();
         } catch (cancelled const&) { // the next call throws it again
             if (after.count == 0) throw;
+            note_cancellation_handled(*current_fiber());
         }
         if (after.is != tls_engine::state::wants_input) return after;
         if (!feed(feeds)) return {.is = tls_engine::state::ended};
@@ -394,19 +403,26 @@ std::pair<any_byte_stream, bytes> tls_connection::unwrap() {
     auto const no_writer = enter(writing_);
     enter_blocking_call("TLS unwrap");
     unless_closed([this] { say_goodbye(); });
+    std::lock_guard const guard(lock_);
     if (closed_.exchange(true, std::memory_order_acq_rel)) // pairs with close() and check_open()
         throw closed_resource_error("the TLS stream is closed");
-    std::lock_guard const guard(lock_);
     is_unwrapped_ = true;
     std::size_t const left = engine_.incoming.size();
     return {std::move(transport_), engine_.incoming.take(left)};
 }
 
 // Of close() and unwrap() the first to say that the stream is closed has the transport to itself:
-// to close it here, or to give it away.
+// to close it here, or to give it away. A close() that comes while the first one says good-bye
+// waits for that; but one that is cancelled meanwhile does not leave the transport to a peer that
+// says nothing: it closes it, and the first one ends, too.
 void tls_connection::close() {
+    set_when_left const told{has_closed_};
     try {
         if (!leave()) return;
+    } catch (closed_resource_error const&) {
+        close_forcefully(transport_);
+        if (!is_cut_short()) throw; // else it has become what was wanted
+        return;
     } catch (...) { // thrown again
         close_forcefully(transport_);
         throw;
@@ -419,11 +435,19 @@ void tls_connection::close() {
 bool tls_connection::leave() {
     std::optional<resource_guard::entry> no_writer;
     std::optional<resource_guard::entry> no_reader;
+    bool is_first = false;
     {
         std::lock_guard const guard(lock_); // enter()
-        if (closed_.exchange(true, std::memory_order_acq_rel)) return false; // unwrap(), check_open()
-        no_writer = enter_if_free(writing_);
-        no_reader = enter_if_free(reading_);
+        if (is_unwrapped_) return false;
+        is_first = !closed_.exchange(true, std::memory_order_acq_rel); // unwrap(), check_open()
+        if (is_first) {
+            no_writer = enter_if_free(writing_);
+            no_reader = enter_if_free(reading_);
+        }
+    }
+    if (!is_first) {
+        wait_until_closed();
+        return false;
     }
     if (!standard_compatible_ || !no_writer) return true;
     if (no_reader)
@@ -431,6 +455,22 @@ bool tls_connection::leave() {
     else
         send_goodbye();
     return true;
+}
+
+void tls_connection::wait_until_closed() {
+    if (has_closed_.is_set()) return; // also outside of a run
+    try {
+        has_closed_.wait();
+    } catch (...) { // cancelled
+        std::lock_guard const guard(lock_);
+        is_cut_short_ = true;
+        throw;
+    }
+}
+
+bool tls_connection::is_cut_short() const {
+    std::lock_guard const guard(lock_);
+    return is_cut_short_;
 }
 
 // Without waiting for the peer's.

@@ -3,6 +3,7 @@
 #include "tls_engine.hpp"
 
 #include <weft/streams/any_byte_stream.hpp>
+#include <weft/sync/event.hpp>
 #include <weft/sync/mutex.hpp>
 #include <weft/sync/resource_guard.hpp>
 
@@ -60,6 +61,8 @@ private:
     void say_goodbye();
     void send_goodbye();
     bool leave();
+    void wait_until_closed();
+    bool is_cut_short() const;
     void note_broken(std::exception_ptr const& cause);
     void note_mute(std::exception_ptr const& cause);
     bool is_mute() const;
@@ -67,6 +70,7 @@ private:
 
     bool const standard_compatible_;
     std::atomic<bool> closed_ = false;
+    event has_closed_; // the transport, too
     resource_guard reading_{"reading from"};
     resource_guard writing_{"writing to"};
 
@@ -82,6 +86,7 @@ private:
     tls_engine engine_;
     std::uint64_t feeds_ = 0;   // how often there was new input
     bool is_unwrapped_ = false; // the transport has been given away
+    bool is_cut_short_ = false; // by a close() that did not wait for the first one
     std::exception_ptr broken_; // why this is of no use any more
     std::exception_ptr mute_;   // why nothing can be sent any more
 

@@ -58,6 +58,7 @@ attribute_map tls_listener::extra_attributes() const {
 
 void tls_listener::serve_connections(connection_handler<tls_stream> const& handler,
                                      task_group& group) {
+    if (!listener_) throw closed_resource_error(); // moved from
     listener_->serve(
         handler,
         [this](any_byte_stream stream, connection_handler<tls_stream> const& next) {
@@ -69,12 +70,15 @@ void tls_listener::serve_connections(connection_handler<tls_stream> const& handl
 // In the connection's task.
 void tls_listener::secure(any_byte_stream stream,
                           connection_handler<tls_stream> const& handler) const {
-    std::unique_ptr<detail::tls_connection> connection;
+    std::shared_ptr<detail::tls_connection> connection;
     std::exception_ptr failure;
+    bool is_wanted = true;
     try {
-        connection = std::make_unique<detail::tls_connection>(std::move(stream), context_, true, "",
+        connection = std::make_shared<detail::tls_connection>(std::move(stream), context_, true, "",
                                                               standard_compatible_);
-        fail_after(handshake_timeout_, [&connection] { connection->handshake(); });
+        is_wanted = handler.until_drained([&] {
+            fail_after(handshake_timeout_, [&connection] { connection->handshake(); });
+        });
     } catch (cancelled const&) {
         any_byte_stream transport = connection->take_transport();
         drop(transport);
@@ -82,9 +86,10 @@ void tls_listener::secure(any_byte_stream stream,
     } catch (...) { // given to the handler of such errors
         failure = std::current_exception();
     }
-    if (!failure) return handler(tls_stream(std::move(connection)));
+    if (!failure && is_wanted) return handler(tls_stream(std::move(connection)));
     any_byte_stream transport = connection ? connection->take_transport() : std::move(stream);
     connection.reset();
+    if (!is_wanted) return drop(transport);
     on_error_(failure, transport);
 }
 

@@ -10,9 +10,11 @@ namespace weft {
 
 namespace {
 
-detail::tls_connection& open(std::unique_ptr<detail::tls_connection> const& connection) {
+// A reference of the call's own: whom close() wakes may find the stream destroyed.
+std::shared_ptr<detail::tls_connection>
+open(std::shared_ptr<detail::tls_connection> const& connection) {
     if (!connection) throw closed_resource_error(); // moved from
-    return *connection;
+    return connection;
 }
 
 } // namespace
@@ -22,35 +24,36 @@ tls_stream tls_stream::wrap(any_byte_stream transport, tls_options options) {
     if (server_side && !options.context)
         throw std::invalid_argument("a TLS server needs a context with its certificate");
     if (!options.context) options.context = tls_context::client();
-    auto connection = std::make_unique<detail::tls_connection>(
+    auto connection = std::make_shared<detail::tls_connection>(
         std::move(transport), *std::move(options.context), server_side, options.hostname,
         options.standard_compatible);
     connection->handshake();
     return tls_stream(std::move(connection));
 }
 
-tls_stream::tls_stream(std::unique_ptr<detail::tls_connection> connection)
+tls_stream::tls_stream(std::shared_ptr<detail::tls_connection> connection)
     : connection_(std::move(connection)) {}
 tls_stream::tls_stream(tls_stream&&) noexcept = default;
 tls_stream& tls_stream::operator=(tls_stream&&) noexcept = default;
 tls_stream::~tls_stream() = default;
 
 std::size_t tls_stream::receive_some(buffer target) {
-    return open(connection_).receive_some(target);
+    return open(connection_)->receive_some(target);
 }
-void tls_stream::send(bytes_view data) { open(connection_).send(data); }
-void tls_stream::send(std::span<bytes_view const> parts) { open(connection_).send(parts); }
+void tls_stream::send(bytes_view data) { open(connection_)->send(data); }
+void tls_stream::send(std::span<bytes_view const> parts) { open(connection_)->send(parts); }
 void tls_stream::send_eof() {
-    throw std::logic_error(open(connection_).is_tls_1_3()
+    throw std::logic_error(open(connection_)->is_tls_1_3()
                                ? "send_eof() has not been implemented for TLS streams"
                                : "before TLS 1.3 a stream cannot end in one direction only");
 }
-std::pair<any_byte_stream, bytes> tls_stream::unwrap() { return open(connection_).unwrap(); }
-void tls_stream::update_keys() { open(connection_).update_keys(); }
+std::pair<any_byte_stream, bytes> tls_stream::unwrap() { return open(connection_)->unwrap(); }
+void tls_stream::update_keys() { open(connection_)->update_keys(); }
 void tls_stream::close() {
-    if (connection_) connection_->close();
+    auto const alive = connection_;
+    if (alive) alive->close();
 }
-attribute_map tls_stream::extra_attributes() const { return open(connection_).attributes(); }
+attribute_map tls_stream::extra_attributes() const { return open(connection_)->attributes(); }
 
 tls_stream connect_tls(std::string host, port_number port, tls_connect_options options) {
     std::string const name = options.tls_hostname.empty() ? host : options.tls_hostname;

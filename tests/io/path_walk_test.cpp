@@ -16,6 +16,7 @@
 #include <stdexcept>
 #include <string>
 #include <system_error>
+#include <utility>
 #include <vector>
 
 // Ranges of paths: iterdir(), glob(), rglob() and walk().
@@ -112,6 +113,20 @@ TEST_CASE("PH6: a large directory is listed completely, and a loop may end befor
             check(!each.name().empty(), "a name");
             if (++count == 10) break;
         }
+    });
+}
+
+TEST_CASE("PH6, PH7: a range that was moved from is empty") {
+    scratch const place;
+    std::ofstream(place.where() / "file");
+    run_test({.seeds = {0}}, [&] {
+        path const base = place / "";
+        auto listing = base.iterdir();
+        auto walk = base.walk();
+        auto listed = std::move(listing);
+        auto walked = std::move(walk);
+        check(listing.begin() == listing.end() && walk.begin() == walk.end(), "nothing is left");
+        check(listed.begin() != listed.end() && walked.begin() != walked.end(), "it went there");
     });
 }
 

@@ -6,9 +6,12 @@
 
 #include <doctest/doctest.h>
 
+#include <cstdint>
 #include <exception>
 #include <stdexcept>
 #include <string>
+#include <system_error>
+#include <utility>
 
 TEST_SUITE_BEGIN("streams.connectable");
 
@@ -89,6 +92,45 @@ TEST_CASE("NX8: every failure to connect is connection_failed, names the place a
             }
             check(told, texts[each]);
         }
+    });
+}
+
+TEST_CASE("NX8, KC5: a connection that is refused is an error connecting, with all causes") {
+    run_with_sockets([] {
+        auto gone = weft::create_tcp_listener({.local_host = "127.0.0.1"});
+        std::uint16_t const port = port_of(gone);
+        gone.close();
+        std::string what;
+        std::size_t causes = 0;
+        try {
+            weft::as_connectable("127.0.0.1", port).connect();
+        } catch (weft::connection_failed const& failure) {
+            what = failure.what();
+            check(failure.code() == std::errc::connection_refused, "the code");
+            try {
+                std::rethrow_if_nested(failure);
+            } catch (weft::connection_failed const& of_connect_tcp) {
+                try {
+                    std::rethrow_if_nested(of_connect_tcp);
+                } catch (weft::exception_group const& attempts) {
+                    causes = attempts.exceptions().size();
+                }
+            }
+        }
+        std::string const begins = "error connecting to 127.0.0.1 port " + std::to_string(port);
+        check(what.starts_with(begins), "it says: " + what);
+        check(causes == 1, "of each attempt");
+    });
+}
+
+TEST_CASE("NX8: any_connectable is a value: what was moved from connects as well") {
+    run_with_sockets([] {
+        auto tcp = weft::create_tcp_listener({.local_host = "127.0.0.1"});
+        weft::any_connectable first = weft::as_connectable("127.0.0.1", port_of(tcp));
+        weft::any_connectable second = std::move(first);
+        expect_greeting(tcp, first);
+        first = std::move(second);
+        expect_greeting(tcp, second);
     });
 }
 

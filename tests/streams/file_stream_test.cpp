@@ -160,6 +160,20 @@ TEST_CASE(
     });
 }
 
+TEST_CASE("FS4: a stream that is closed still tells its file and its name, but no descriptor") {
+    scratch const place;
+    run_test({.workers = {1}, .seeds = {0}}, [&] {
+        path const name = place / "file";
+        file_write_stream out = file_write_stream::from_path(name);
+        weft::file* const file = out.extra(weft::file_stream_attribute::file);
+        out.close();
+        check(out.extra(weft::file_stream_attribute::file) == file, "the file");
+        check(out.extra(weft::file_stream_attribute::path) == name, "the name");
+        check_throws<weft::typed_attribute_lookup_error>(
+            [&] { out.extra(weft::file_stream_attribute::fileno); }, "none");
+    });
+}
+
 TEST_CASE("FS5: cancelled while it waits, a receive is finished and loses nothing") {
     run_test({.seeds = {}}, [] {
         int ends[2];

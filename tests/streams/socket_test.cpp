@@ -30,7 +30,9 @@ using weft::test::check;
 using weft::test::check_throws;
 using weft::test::close_with_reset;
 using weft::test::connect_pair;
+using weft::test::connect_to;
 using weft::test::connection;
+using weft::test::listen;
 using weft::test::receive_all;
 using weft::test::run_with_sockets;
 
@@ -337,6 +339,41 @@ TEST_CASE("KS15: from_socket() takes what is a connected TCP socket, and leaves 
         pair.here.close();
         adopted.send("by the twin");
         check(pair.there.receive() == "by the twin", "the same socket");
+    });
+}
+
+TEST_CASE("KS12: a TCP socket that is adopted does not delay what is sent, whoever made it") {
+    run_with_sockets([] {
+        auto const delays = [](weft::socket_stream const& stream) {
+            int is_off = 0;
+            ::socklen_t length = sizeof is_off;
+            ::getsockopt(stream.extra(weft::socket_attribute::raw_socket), IPPROTO_TCP, TCP_NODELAY,
+                         &is_off, &length);
+            return is_off == 0;
+        };
+        weft::unique_fd listening(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
+        weft::unique_fd client(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
+        ::sockaddr_in at{};
+        at.sin_family = AF_INET;
+        at.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+        ::socklen_t length = sizeof at;
+        auto* const address = reinterpret_cast<::sockaddr*>(&at);
+        check(::bind(listening.get(), address, length) == 0 && ::listen(listening.get(), 5) == 0 &&
+                  ::getsockname(listening.get(), address, &length) == 0 &&
+                  ::connect(client.get(), address, length) == 0,
+              "connected before the listener is adopted");
+        auto here = weft::socket_stream::from_socket(client);
+        check(!delays(here), "the stream");
+        auto listener = weft::socket_listener<weft::socket_stream>::from_socket(listening);
+        auto there = listener.accept();
+        check(!delays(there), "from before the listener was adopted");
+        auto next = connect_to(listener);
+        check(!delays(listener.accept()), "from after that");
+        auto own = listen();
+        auto connected = connect_to(own);
+        auto& accepting = dynamic_cast<weft::socket_listener<weft::socket_stream>&>(
+            *own.listeners().front());
+        check(!delays(accepting.accept()), "of a listener of ours");
     });
 }
 

@@ -159,6 +159,8 @@ TEST_CASE("ST1: a stream that was moved from is closed, and closes without harm"
         weft::stapled_object_stream<int> const objects_moved = std::move(objects);
         check_throws<weft::closed_resource_error>([&] { both.receive(); }, "octets");
         check_throws<weft::closed_resource_error>([&] { objects.receive(); }, "objects");
+        check_throws<weft::closed_resource_error>([&] { both.send_eof(); }, "the end of octets");
+        check_throws<weft::closed_resource_error>([&] { objects.send_eof(); }, "of objects");
         both.close();
         objects.close();
         check(log.empty(), "it is another's now");
@@ -237,6 +239,20 @@ TEST_CASE("ST3: several listeners as one, and listeners of listeners") {
         });
         all.close();
         check_throws<weft::connection_failed>([&] { network.connect(2); }, "all are closed");
+    });
+}
+
+TEST_CASE("ST3, R4: a multi_listener that was moved from is closed, and does not serve") {
+    run_test([] {
+        using several = weft::multi_listener<weft::memory_network_stream>;
+        several empty({});
+        several const moved(std::move(empty));
+        auto const handler = [](weft::memory_network_stream) {};
+        empty.close();
+        check_throws<weft::exception_group>([&] { empty.serve(handler); }, "closed");
+        weft::with_task_group([&](weft::task_group& group) {
+            check_throws<weft::closed_resource_error>([&] { empty.serve(handler, &group); }, "too");
+        });
     });
 }
 

@@ -6,6 +6,7 @@
 #include <weft/runtime/inspect.hpp>
 #include <weft/runtime/task_group.hpp>
 #include <weft/streams/memory.hpp>
+#include <weft/streams/memory_network.hpp>
 #include <weft/streams/stapled.hpp>
 
 #include <doctest/doctest.h>
@@ -136,6 +137,34 @@ TEST_CASE("TX2: a byte order mark is sent once, at the beginning") {
         check(encode({"a", "b"}, "utf-8-sig", "strict") == "\xef\xbb\xbf"
                                                            "ab",
               "UTF-8");
+    });
+}
+
+TEST_CASE("TX2, X3: the byte order mark of a send() that was cancelled in its course is not sent again") {
+    run_test([] {
+        weft::memory_network network({.capacity = 3});
+        auto [here, there] = network.make_pair();
+        weft::text_send_stream writer(here, "utf-16");
+        weft::cancel_scope scope;
+        scope.cancel();
+        scope.run([&] { writer.send("nothing of this"); });
+        weft::cancel_scope later;
+        std::string got;
+        weft::with_task_group([&](weft::task_group& group) {
+            group.start_soon([&] { later.run([&] { writer.send("abc"); }); });
+            weft::wait_all_tasks_blocked();
+            later.cancel();
+            weft::wait_all_tasks_blocked();
+            group.start_soon([&] {
+                writer.send("d");
+                writer.close();
+            });
+            for (weft::bytes const& chunk : there)
+                got += chunk;
+        });
+        check(got == "\xff\xfe"
+                     "ad\0"s,
+              "one mark, and nothing of what was cancelled before it began");
     });
 }
 

@@ -1,5 +1,6 @@
 #include <weft/streams/tls_stream.hpp>
 
+#include "support/mistakes.hpp"
 #include "tls_pair.hpp"
 
 #include <weft/runtime/cancel_scope.hpp>
@@ -242,4 +243,44 @@ TEST_CASE("M2: what was received is not lost to a cancellation that meets the an
             }
         }
     });
+}
+
+namespace {
+
+// Cancels the scope when OpenSSL has put out an answer to an update of keys, which is to be sent then.
+void cancel_on_key_update(int is_ours, int, int type, void const* octets, std::size_t size, SSL*,
+                          void* scope) {
+    bool const is_it = type == SSL3_RT_HANDSHAKE && size != 0 &&
+                       *static_cast<unsigned char const*>(octets) == SSL3_MT_KEY_UPDATE;
+    if (is_ours != 0 && is_it) static_cast<weft::cancel_scope*>(scope)->cancel();
+}
+
+} // namespace
+
+TEST_CASE("TL12, M8: what was received is given, and the cancellation was not the task's to answer for") {
+    mistakes_heard const heard;
+    run_test([] {
+        memory_network network;
+        auto ends = network.make_pair();
+        weft::cancel_scope scope;
+        auto const context = trusting_client();
+        ::SSL_CTX_set_msg_callback(context.native(), cancel_on_key_update);
+        ::SSL_CTX_set_msg_callback_arg(context.native(), &scope);
+        tls_pair pair = shake_hands(ends.first, ends.second, {.client = context});
+        std::string got;
+        scope.run([&] {
+            for (int round = 0; round < 3; ++round) {
+                ask_for_new_keys(pair.server, 1);
+                pair.server.send("x");
+                got += pair.client.receive();
+                if (scope.cancel_called()) return; // no cancellation point since
+            }
+        });
+        check(scope.cancel_called() && !scope.cancelled_caught(), "cancelled while it answered");
+        check(got.ends_with("x"), "nothing is lost: " + got);
+        pair.server.send("y");
+        check(pair.client.receive() == "y", "the stream works");
+        close_both(pair);
+    });
+    CHECK(heard.count("swallowed") == 0);
 }

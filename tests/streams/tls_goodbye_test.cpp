@@ -11,6 +11,7 @@
 
 #include <atomic>
 #include <exception>
+#include <memory>
 #include <optional>
 #include <stdexcept>
 #include <string>
@@ -373,6 +374,152 @@ TEST_CASE("TL10: close() with a peer that says nothing is ended by cancellation,
         check_throws<weft::closed_resource_error>([&] { ends.first.receive(); }, "it is closed");
         weft::close_forcefully(pair.server);
         check_throws<weft::closed_resource_error>([&] { ends.second.receive(); }, "this one, too");
+    });
+}
+
+namespace {
+
+// Of two ends that are left open; the peer says nothing.
+void check_cut_short(tls_stream closed, weft::any_byte_stream underneath) {
+    weft::with_task_group([&](weft::task_group& group) {
+        auto const first = group.create_task([&] { closed.close(); });
+        weft::wait_all_tasks_blocked();
+        check(!first.done(), "it waits");
+        weft::close_forcefully(closed);
+        check_throws<weft::closed_resource_error>([&] { underneath.receive(); }, "it is closed");
+        first.wait();
+    });
+    check_throws<weft::closed_resource_error>([&] { closed.receive(); }, "and says so");
+    closed.close();
+}
+
+} // namespace
+
+TEST_CASE("R2, R3, TL10: close_forcefully() ends a close() that waits for a peer that says nothing") {
+    run_test([] {
+        memory_network network;
+        auto ends = network.make_pair();
+        tls_pair pair = shake_hands(ends.first, ends.second);
+        check_cut_short(std::move(pair.client), ends.first);
+        ends.second.close();
+    });
+}
+
+TEST_CASE("R3, TL10: so it does where the stream underneath is TLS, too") {
+    run_test([] {
+        memory_network network;
+        auto ends = network.make_pair();
+        tls_pair outer = shake_hands(ends.first, ends.second);
+        tls_pair inner = shake_hands(outer.client, outer.server);
+        check_cut_short(std::move(inner.client), ends.first);
+        ends.second.close();
+    });
+}
+
+TEST_CASE("R2: a cancelled close() closes, also while another one says good-bye") {
+    run_test([] {
+        memory_network network;
+        auto ends = network.make_pair();
+        tls_pair pair = shake_hands(ends.first, ends.second);
+        weft::with_task_group([&](weft::task_group& group) {
+            auto const first = group.create_task([&] { pair.client.close(); });
+            auto const second = group.create_task([&] { pair.client.close(); });
+            weft::wait_all_tasks_blocked();
+            check(!first.done() && !second.done(), "both wait for the peer");
+            second.cancel();
+            first.wait();
+            check_throws<weft::task_cancelled>([&] { second.wait(); }, "cancelled");
+            check_throws<weft::closed_resource_error>([&] { ends.first.receive(); }, "closed");
+        });
+        ends.second.close();
+    });
+}
+
+TEST_CASE("R2: a second close() returns when the first one has closed") {
+    run_test([] {
+        memory_network network;
+        auto ends = network.make_pair();
+        tls_pair pair = shake_hands(ends.first, ends.second);
+        weft::with_task_group([&](weft::task_group& group) {
+            group.start_soon([&] { pair.client.close(); });
+            weft::wait_all_tasks_blocked();
+            auto const second = group.create_task([&] {
+                pair.client.close();
+                check_throws<weft::closed_resource_error>([&] { ends.first.receive(); }, "closed");
+            });
+            weft::wait_all_tasks_blocked();
+            check(!second.done(), "the peer has not said good-bye");
+            pair.server.close();
+            second.wait();
+        });
+        pair.client.close();
+        weft::cancel_scope scope;
+        scope.cancel();
+        scope.run([&] { pair.client.close(); });
+        check(!scope.cancelled_caught(), "there is nothing left to do");
+    });
+}
+
+TEST_CASE("TL9, R2: close() after an unwrap() leaves the stream that was given back alone") {
+    run_test([] {
+        memory_network network;
+        auto ends = network.make_pair();
+        tls_pair pair = shake_hands(ends.first, ends.second);
+        weft::with_task_group([&](weft::task_group& group) {
+            group.start_soon([&] { pair.server.unwrap(); });
+            pair.client.unwrap();
+        });
+        pair.client.close();
+        weft::close_forcefully(pair.client);
+        ends.first.send("plain");
+        check(ends.second.receive() == "plain", "it is open");
+    });
+}
+
+TEST_CASE("M15: whom close() has woken may find the stream moved or destroyed") {
+    run_test([] {
+        for (bool const destroys : {false, true})
+            for (bool const is_received_from : {false, true}) {
+                memory_network network;
+                auto ends = network.make_pair();
+                tls_pair pair = shake_hands(ends.first, ends.second);
+                auto owned = std::make_unique<tls_stream>(std::move(pair.client));
+                std::optional<tls_stream> elsewhere;
+                weft::with_task_group([&](weft::task_group& group) {
+                    group.start_soon([&closed = *owned, is_received_from] {
+                        if (!is_received_from) return closed.close();
+                        check_throws<weft::closed_resource_error>([&] { closed.receive(); },
+                                                                  "woken");
+                    });
+                    weft::wait_all_tasks_blocked();
+                    weft::close_forcefully(*owned);
+                    if (!destroys) elsewhere.emplace(std::move(*owned));
+                    owned.reset();
+                });
+                ends.second.close();
+            }
+    });
+}
+
+TEST_CASE("TL4, X1: that the stream underneath was closed is told each time") {
+    run_test([] {
+        for (bool const sends_first : {false, true}) {
+            memory_network network;
+            auto ends = network.make_pair();
+            tls_pair pair = shake_hands(ends.first, ends.second);
+            ends.first.close();
+            for (int time = 0; time < 3; ++time) {
+                if (sends_first)
+                    check_throws<weft::closed_resource_error>([&] { pair.client.send("x"); },
+                                                              "sending");
+                check_throws<weft::closed_resource_error>([&] { pair.client.receive(); },
+                                                          "receiving");
+                check_throws<weft::closed_resource_error>([&] { pair.client.send("x"); },
+                                                          "sending");
+            }
+            check_throws<weft::closed_resource_error>([&] { pair.client.close(); }, "good-bye");
+            pair.client.close();
+        }
     });
 }
 

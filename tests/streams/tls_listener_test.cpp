@@ -389,3 +389,48 @@ TEST_CASE("TL17: what closing throws does not take the place of the cancellation
         });
     });
 }
+
+TEST_CASE("R4: a tls_listener that was moved from is closed, and closes without harm") {
+    run_test([] {
+        memory_network network;
+        tls_listener listener(network.listen(443), trusted_server());
+        tls_listener moved(std::move(listener));
+        check_throws<weft::exception_group>([&] { listener.serve(echo); }, "closed");
+        weft::with_task_group([&](weft::task_group& group) {
+            check_throws<weft::closed_resource_error>([&] { listener.serve(echo, &group); }, "too");
+            listener.close();
+            group.start_soon([&] { moved.serve(echo); });
+            check_echo(connect(network, trusting_client()));
+            group.cancel();
+        });
+    });
+}
+
+// In virtual time: those who shake hands have 30 seconds, and handlers to drain 10.
+TEST_CASE("TL15: who has not shaken hands when serve() begins to drain is let go, whoever is served stays") {
+    explore(4, [] {
+        memory_network network;
+        tls_listener listener(network.listen(443), trusted_server());
+        std::atomic<bool> called = false;
+        listener.handle_handshake_error(
+            [&](std::exception_ptr, weft::any_byte_stream&) { called = true; });
+        auto const context = trusting_client();
+        weft::with_task_group([&](weft::task_group& group) {
+            auto const server = group.create_task([&] { weft::serve(listener, echo); });
+            tls_stream served = connect(network, context);
+            served.send("before");
+            check(served.receive() == "before", "it is served");
+            auto silent = network.connect(443);
+            weft::wait_all_tasks_blocked();
+            weft::time_point const before = weft::current_time();
+            server.cancel();
+            check_throws<weft::end_of_stream>([&] { silent.receive(); }, "let go");
+            check(weft::current_time() == before, "at once");
+            check(!server.done(), "it drains");
+            check_echo(std::move(served));
+            check_throws<weft::task_cancelled>([&] { server.wait(); }, "and ends");
+            check(weft::current_time() == before, "without waiting");
+        });
+        check(!called, "that is no handshake error");
+    });
+}

@@ -54,7 +54,7 @@ public:
     path_range& operator=(path_range&&) noexcept;
     ~path_range();
 
-    iterator begin() { return iterator(*source_); }
+    iterator begin() { return source_ ? iterator(*source_) : iterator(); } // moved from: empty
     std::default_sentinel_t end() const { return {}; }
 
 private:
@@ -100,7 +100,7 @@ public:
     walk_range& operator=(walk_range&&) noexcept;
     ~walk_range();
 
-    iterator begin() { return iterator(*source_); }
+    iterator begin() { return source_ ? iterator(*source_) : iterator(); } // moved from: empty
     std::default_sentinel_t end() const { return {}; }
 
 private:

@@ -31,8 +31,8 @@ public:
     virtual any_byte_stream connect() = 0;
 };
 
-/// A host and a port, for connect_tcp(). Errors: std::invalid_argument (no host, port 0). Source:
-/// AnyIO TCPConnectable
+/// A host and a port, for connect_tcp(), whose connection_failed is nested in that of connect().
+/// Errors: std::invalid_argument (no host, port 0). Source: AnyIO TCPConnectable
 class tcp_connectable final : public byte_stream_connectable {
 public:
     tcp_connectable(std::string host, port_number port, connect_options options = {});
@@ -61,13 +61,16 @@ private:
 };
 
 /// A connectable of any kind, as a value. Threads and errors are those of what is held; copies share
-/// it. Source: AnyIO as_connectable
+/// it, and moving copies. Source: AnyIO as_connectable
 class any_connectable final : public byte_stream_connectable {
 public:
     template <std::derived_from<byte_stream_connectable> Connectable>
         requires(!std::same_as<Connectable, any_connectable>)
     any_connectable(Connectable connectable)
         : held_(std::make_shared<Connectable>(std::move(connectable))) {}
+    any_connectable(any_connectable const&) = default; // the move as well: none is left empty
+    any_connectable& operator=(any_connectable const&) = default;
+    ~any_connectable() override = default;
 
     any_byte_stream connect() override { return held_->connect(); }
 

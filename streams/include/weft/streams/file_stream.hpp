@@ -14,7 +14,7 @@
 namespace weft {
 
 /// What file streams can be asked for. The file stays the stream's; `path` there is only if the
-/// file was opened by its name, `fileno` only if it has a descriptor. Source: AnyIO
+/// file was opened by its name, `fileno` only if it has a descriptor and is open. Source: AnyIO
 /// FileStreamAttribute
 namespace file_stream_attribute {
 inline constexpr typed_attribute<weft::file*> file{"file"};

@@ -50,6 +50,15 @@ public:
 
     void operator()(Stream stream) const { handle_(std::move(stream)); }
 
+    /// For a `before` that the client may let wait, a handshake say: runs it as long as the server
+    /// accepts, and cancels it when it begins to drain. False: it was cut short, and nobody wants
+    /// the connection any more.
+    template <class Body> bool until_drained(Body body) const {
+        if (gate_ != nullptr) return gate_->newcomers.run_unless_closed(std::move(body));
+        body();
+        return true;
+    }
+
     void wait_for_room() const { place().wait(); }
 
     /// Handles the connection in a task of the group.

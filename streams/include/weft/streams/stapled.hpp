@@ -48,7 +48,10 @@ public:
     }
     void send(bytes_view data) override { send_.send(data); }
     void send(std::span<bytes_view const> parts) override { send_.send(parts); }
-    void send_eof() override { send_.close(); }
+    void send_eof() override {
+        detail::half(receive_); // is there
+        send_.close();
+    }
     void close() override;
     attribute_map extra_attributes() const override;
 
@@ -167,6 +170,7 @@ public:
 
 protected:
     void serve_connections(connection_handler<Stream> const& handler, task_group& group) override {
+        if (!listeners_) throw closed_resource_error(); // moved from
         with_task_group([&](task_group& accepting) {
             for (std::unique_ptr<listener<Stream>> const& each : listeners())
                 accepting.start_soon(

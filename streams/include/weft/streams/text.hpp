@@ -58,7 +58,8 @@ private:
 /// them.
 ///
 /// Threads       one task sends at a time; close() and extra() by any
-/// Cancellation  send() as the stream that is wrapped
+/// Cancellation  send() as the stream that is wrapped; one that fails or is cancelled after it has
+///               begun counts as having sent the mark
 /// Errors        as the stream that is wrapped; unicode_error (nothing was sent); lookup_error,
 ///               std::invalid_argument (constructor); busy_resource_error
 /// Source        AnyIO TextSendStream

@@ -54,7 +54,8 @@ template <class Stream> std::type_identity<Stream> connection_of(listener<Stream
 ///
 /// A client that fails, or is not done in time, does not reach the handler and does no harm: the
 /// error goes to handle_handshake_error(), which by default closes the connection and writes a line
-/// to standard error. An lvalue is borrowed; an rvalue or a unique_ptr is owned.
+/// to standard error. An lvalue is borrowed; an rvalue or a unique_ptr is owned. Where a server
+/// drains, those who have not shaken hands yet are let go at once: the time is for handlers.
 ///
 /// Threads       as the listener
 /// Cancellation  as the listener; what shakes hands is closed
@@ -84,7 +85,9 @@ public:
     /// cancellation.
     void handle_handshake_error(handshake_error_handler handler);
 
-    void close() override { listener_->close(); }
+    void close() override {
+        if (listener_) listener_->close();
+    }
     attribute_map extra_attributes() const override;
 
 protected:

@@ -29,8 +29,9 @@ struct tls_options {
 /// beneath. send() returns when all of it was given to the stream underneath. With
 /// standard_compatible, close() says good-bye and waits for the peer's: with a peer that says
 /// nothing, only cancellation ends that, and what the peer still sends makes it fail; whatever
-/// happens, the stream underneath is closed then. Where sending fails, what the peer had said before
-/// can still be received.
+/// happens, the stream underneath is closed then. A close() by another task meanwhile waits for the
+/// first one; cancelled, as in close_forcefully(), it closes the stream underneath, and the first one
+/// returns. Where sending fails, what the peer had said before can still be received.
 ///
 /// Threads       any task; close() wakes those that wait in another one
 /// Cancellation  receive_some(): nothing was taken. send(): nothing, if it waited for its turn; else
@@ -49,7 +50,7 @@ public:
     /// no host name, or one that begins with a dot)
     static tls_stream wrap(any_byte_stream transport, tls_options options = {});
 
-    explicit tls_stream(std::unique_ptr<detail::tls_connection>);
+    explicit tls_stream(std::shared_ptr<detail::tls_connection>);
     tls_stream(tls_stream&&) noexcept;
     tls_stream& operator=(tls_stream&&) noexcept;
     ~tls_stream() override;
@@ -73,7 +74,7 @@ public:
     attribute_map extra_attributes() const override;
 
 private:
-    std::unique_ptr<detail::tls_connection> connection_;
+    std::shared_ptr<detail::tls_connection> connection_; // a call keeps it until it has left
 };
 
 } // namespace weft

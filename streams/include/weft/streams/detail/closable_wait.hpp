@@ -4,6 +4,8 @@
 #include <weft/runtime/cancel_scope.hpp>
 
 #include <mutex>
+#include <type_traits>
+#include <utility>
 #include <vector>
 
 namespace weft::detail {
@@ -25,9 +27,16 @@ public:
     template <class Body> auto run(Body body) {
         cancel_scope own;
         attached const in_reach(*this, own);
+        if (in_reach.is_late) throw closed_resource_error();
         auto result = own.run(std::move(body)); // of a void body: whether it ended by itself
         if (!result) throw closed_resource_error();
         if constexpr (!std::is_same_v<decltype(result), bool>) return *std::move(result);
+    }
+    /// The same for those who have nothing to throw. False: it is closed, or was meanwhile.
+    template <class Body> bool run_unless_closed(Body body) {
+        cancel_scope own;
+        attached const in_reach(*this, own);
+        return !in_reach.is_late && own.run(std::move(body));
     }
     void close();
 
@@ -37,6 +46,7 @@ private:
         ~attached();
         closable_wait& to;
         cancel_scope& scope;
+        bool is_late = false;
     };
 
     std::mutex lock_;

@@ -51,6 +51,7 @@ struct expected_socket {
 /// Errors: std::invalid_argument, saying what is wrong; the descriptor is left alone.
 void check_socket(int fd, expected_socket const&);
 void make_non_blocking(int fd); // and close-on-exec. Errors: std::system_error
+void set_no_delay(int fd) noexcept; // of TCP
 
 int family_of(int fd);
 socket_address local_address_of(int fd); // Errors: std::system_error

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <weft/runtime/detail/wait_queue.hpp>
+#include <weft/streams/detail/closable_wait.hpp>
 
 #include <cstddef>
 #include <cstdint>
@@ -27,6 +28,8 @@ public:
     void add_task(std::uint64_t id);
     void remove_task(std::uint64_t id) noexcept;
     std::vector<std::uint64_t> tasks() const;
+
+    closable_wait newcomers; ///< closed where the server begins to drain
 
 private:
     bool is_free_for(wait_list& list) const noexcept { // under the lock

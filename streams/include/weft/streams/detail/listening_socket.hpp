@@ -20,7 +20,7 @@ struct accepted_socket {
 /// destroy it at once: what both need is shared.
 class listening_socket {
 public:
-    listening_socket(unique_fd, int family);
+    listening_socket(unique_fd, int family); // IP: with TCP_NODELAY from before it listened
     static listening_socket adopt(unique_fd&&, bool is_unix); // Errors: std::invalid_argument
     listening_socket(listening_socket&&) noexcept = default;
     listening_socket& operator=(listening_socket&& other) noexcept {
@@ -38,6 +38,7 @@ public:
 
 private:
     struct shared;
+    explicit listening_socket(std::shared_ptr<shared> own) : own_(std::move(own)) {}
     shared& own() const; // Errors: closed_resource_error (moved from)
 
     std::shared_ptr<shared> own_;
