@@ -11,6 +11,9 @@
 
 #include <pthread.h>
 #include <sys/mman.h>
+#if defined(__SANITIZE_THREAD__)
+#include <sanitizer/tsan_interface.h>
+#endif
 
 namespace weft::detail {
 
@@ -42,6 +45,10 @@ void after_fork_here() {
 
 void after_fork_there() {
     slab_lock.unlock();
+#if defined(__SANITIZE_THREAD__) // which sees no unlocking in a constructor
+    __tsan_mutex_pre_unlock(&registrations, 0);
+    __tsan_mutex_post_unlock(&registrations, 0);
+#endif
     new (&registrations) std::shared_mutex; // knows its owner by a thread's number, which is another here
 }
 

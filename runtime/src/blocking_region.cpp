@@ -58,7 +58,7 @@ blocking_region::blocking_region() {
         hand_over(here, self);
     self.waiting_on.store("blocking_region", std::memory_order_relaxed); // for reports
     detail::swap_with_thread(self);
-    outer_stack_ = detail::exchange_stack_in_region(self.stack);
+    outer_task_ = detail::exchange_fiber_in_region(&self);
     task_ = &self;
 }
 
@@ -85,7 +85,7 @@ blocking_region::~blocking_region() {
     if (detail::is_forked_child()) // nobody is there who could take the task
         detail::die("a blocking_region was left in a child of fork(), where its run did not come along: "
                     "leave such a child by exec or _exit");
-    detail::exchange_stack_in_region(outer_stack_);
+    detail::exchange_fiber_in_region(outer_task_);
     detail::swap_with_thread(*task_);
     if (own_worker_ == nullptr) {
         detail::worker::leave_thread(*task_, scheduler_context_);

@@ -38,7 +38,7 @@ namespace {
 
 // For the sanitizers. Reached only by functions that do not switch.
 thread_local noted_thread_stack::contents own_stack;
-thread_local stack* stack_in_region = nullptr;
+constinit thread_local fiber* in_region = nullptr; // a signal handler looks, too
 
 [[gnu::noinline]] noted_thread_stack::contents& this_thread_stack() noexcept {
     noted_thread_stack::contents* found = &own_stack;
@@ -82,9 +82,9 @@ void enter_first(fc::transfer_t from) noexcept {
 noted_thread_stack::noted_thread_stack() noexcept : before_(this_thread_stack()) {
     contents& own = this_thread_stack();
     pthread_attr_t attributes;
-    if (stack_in_region != nullptr) {
-        own.lowest = stack_in_region->lowest;
-        own.size = stack_in_region->size;
+    if (in_region != nullptr) {
+        own.lowest = in_region->stack->lowest;
+        own.size = in_region->stack->size;
     } else if (::pthread_getattr_np(::pthread_self(), &attributes) == 0) {
         ::pthread_attr_getstack(&attributes, &own.lowest, &own.size);
         ::pthread_attr_destroy(&attributes);
@@ -98,8 +98,14 @@ noted_thread_stack::~noted_thread_stack() {
     this_thread_stack() = before_;
 }
 
-[[gnu::noinline]] stack* exchange_stack_in_region(stack* by) noexcept {
-    return std::exchange(stack_in_region, by);
+[[gnu::noinline]] fiber* exchange_fiber_in_region(fiber* by) noexcept {
+    return std::exchange(in_region, by);
+}
+
+[[gnu::noinline]] fiber const* fiber_in_region() noexcept {
+    fiber const* found = in_region;
+    asm volatile("" : "+r"(found) : : "memory");
+    return found;
 }
 
 #if defined(WEFT_ASAN) || defined(WEFT_TSAN)

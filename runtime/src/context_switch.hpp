@@ -2,6 +2,8 @@
 
 #include "stack_pool.hpp"
 
+#include <weft/runtime/detail/fiber.hpp>
+
 #include <boost/context/detail/fcontext.hpp>
 
 #include <cstddef>
@@ -62,8 +64,9 @@ private:
     contents before_;
 };
 
-/// The fiber's stack on which the calling thread, no worker, is in a blocking_region; null: in none. Gives the
-/// one that was set before.
-stack* exchange_stack_in_region(stack*) noexcept;
+/// The fiber whose blocking_region the calling thread, no worker, is in; null: in none. Gives the one that was
+/// set before.
+fiber* exchange_fiber_in_region(fiber*) noexcept;
+fiber const* fiber_in_region() noexcept;
 
 } // namespace weft::detail

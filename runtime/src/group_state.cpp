@@ -127,7 +127,8 @@ void group_state::settle(std::size_t fewer) noexcept {
     wake(*node->waiter, node->epoch, wake_reason::event);
 }
 
-// Without memory the first is kept and the others are lost: that something failed is told.
+// Without memory the first is kept and the others are lost: that something failed is told, in a group, or by
+// bad_alloc where there is none for that either.
 void group_state::record(std::exception_ptr error, std::string origin) noexcept {
     std::lock_guard const guard(lock_);
     try {

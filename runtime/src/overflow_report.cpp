@@ -1,5 +1,6 @@
 #include "overflow_report.hpp"
 
+#include "context_switch.hpp"
 #include "stack_pool.hpp"
 #include "this_thread.hpp"
 #include "worker.hpp"
@@ -89,10 +90,10 @@ void pass_on(int signal, siginfo_t* info, void* context) noexcept {
 
 void on_fault(int signal, siginfo_t* info, void* context) noexcept {
     worker const* const here = this_worker();
+    fiber const* const running = here != nullptr ? here->current : fiber_in_region();
     std::size_t stack_size = 0;
-    if (here != nullptr && here->current != nullptr &&
-        stack_depot::is_guard(info->si_addr, stack_size)) {
-        write_report(*here->current, stack_size);
+    if (running != nullptr && stack_depot::is_guard(info->si_addr, stack_size)) {
+        write_report(*running, stack_size);
         std::signal(SIGABRT, SIG_DFL);
         ::raise(SIGABRT);
     }

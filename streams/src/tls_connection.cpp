@@ -406,9 +406,9 @@ std::pair<any_byte_stream, bytes> tls_connection::unwrap() {
     std::lock_guard const guard(lock_);
     if (closed_.exchange(true, std::memory_order_acq_rel)) // pairs with close() and check_open()
         throw closed_resource_error("the TLS stream is closed");
+    bytes left = engine_.incoming.take(engine_.incoming.size()); // without memory close() is still to come
     is_unwrapped_ = true;
-    std::size_t const left = engine_.incoming.size();
-    return {std::move(transport_), engine_.incoming.take(left)};
+    return {std::move(transport_), std::move(left)};
 }
 
 // Of close() and unwrap() the first to say that the stream is closed has the transport to itself:
@@ -419,11 +419,11 @@ void tls_connection::close() {
     set_when_left const told{has_closed_};
     try {
         if (!leave()) return;
-    } catch (closed_resource_error const&) {
+    } catch (std::exception const&) {
         close_forcefully(transport_);
         if (!is_cut_short()) throw; // else it has become what was wanted
         return;
-    } catch (...) { // thrown again
+    } catch (...) { // a cancellation, thrown again
         close_forcefully(transport_);
         throw;
     }

@@ -499,7 +499,7 @@ TEST_CASE("G10, G11: a failure for which there is no memory leaves its group all
                 cut_short = false;
             } catch (exception_group const& errors) {
                 failed = errors.exceptions().size() == 1;
-            } catch (std::bad_alloc const&) {
+            } catch (std::bad_alloc const&) { // none for a group of errors either
                 failed = true;
             }
             came_through = requests_until_failure > 0;

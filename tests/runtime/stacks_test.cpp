@@ -5,6 +5,7 @@
 
 #include "runtime/src/stack_pool.hpp"
 
+#include <weft/runtime/blocking_region.hpp>
 #include <weft/runtime/cancel_scope.hpp>
 #include <weft/runtime/error.hpp>
 #include <weft/runtime/inspect.hpp>
@@ -88,6 +89,14 @@ child_program const overflow("overflow", [] { overflow_in_task(2); });
 child_program const overflow_in_sim("overflow_in_sim", [] {
     run({.backend = "sim", .stack_size = 64 * 1024}, [] { std::printf("%d\n", recurse(1 << 20)); });
 });
+void overflow_in_region(char const* backend) {
+    run({.backend = backend, .workers = 1, .stack_size = 64 * 1024}, [] {
+        blocking_region const region;
+        std::printf("%d\n", recurse(1 << 20));
+    });
+}
+child_program const overflow_in_given_region("overflow_in_region", [] { overflow_in_region("epoll"); });
+child_program const overflow_in_kept_region("overflow_in_region_of_sim", [] { overflow_in_region("sim"); });
 child_program const large_frame("large_frame", [] {
     run({.workers = 1, .stack_size = 64 * 1024}, [] {
         char volatile frame[200 * 1024]; // jumps over the guard unless each page is touched
@@ -178,6 +187,15 @@ TEST_SUITE("runtime.stacks") {
         child_end const end = run_child("overflow_in_sim");
         CHECK(end.signal == SIGABRT);
         CHECK(end.says("stack overflow"));
+    }
+
+    TEST_CASE("TR85: an overflow inside a blocking_region is reported, whoever has the worker") {
+        if (slowdown > 1) return; // as above
+        for (char const* const program : {"overflow_in_region", "overflow_in_region_of_sim"}) {
+            child_end const end = run_child(program);
+            CHECK(end.signal == SIGABRT);
+            CHECK(end.says("stack overflow"));
+        }
     }
 
     TEST_CASE("TR85: a frame larger than the guard does not jump over it") {

@@ -5,7 +5,6 @@ namespace weft {
 namespace detail {
 class runtime;
 struct fiber;
-struct stack;
 struct worker;
 
 /// Whether the calling thread is in a blocking_region and has kept a worker of that run: to wait there for
@@ -27,7 +26,8 @@ bool is_kept_by_region(runtime const*) noexcept;
 /// Where the thread has to stay with the worker, since tasks are pinned to it, and under "sim", the task
 /// blocks its worker after all; other workers still take over what is ready there, and nobody is told that
 /// it stalls. Nor can it wait there for what only that worker could run: under "sim" that is any task of the run,
-/// whose future never comes. A call of a portal of its run is refused there (std::logic_error).
+/// whose future never comes. A call of a portal of its run is refused there (std::logic_error),
+/// unless it comes from another thread of a run() that was called inside.
 ///
 /// Threads       created and destroyed by the same task
 /// Cancellation  neither entering nor leaving is a cancellation point
@@ -49,7 +49,7 @@ private:
     detail::fiber* task_ = nullptr;
     detail::worker* own_worker_ = nullptr; // null: it was given away
     void* scheduler_context_ = nullptr;    // of this thread: where it left the worker that was given away
-    detail::stack* outer_stack_ = nullptr; // if run() was called inside another one
+    detail::fiber* outer_task_ = nullptr;  // if run() was called inside another one
     blocking_region const* outer_ = nullptr; // the next one on this thread that keeps a worker
 };
 
