@@ -611,7 +611,14 @@ TEST_CASE("SG1: a forked child that uses an inherited receiver neither takes its
 TEST_CASE("a child forked without a run, while another thread opens and closes, can begin one") {
     repeating const other([] { weft::open_signal_receiver({SIGUSR2}); });
     CHECK(failed_children(200, [] {
-              weft::run({.workers = 1}, [] { weft::lowlevel::checkpoint(); });
+              weft::run({.workers = 1}, [] {
+                  auto own = weft::open_signal_receiver({SIGUSR1});
+                  weft::with_task_group([&](weft::task_group& group) {
+                      group.start_soon([&] { own.receive(); });
+                      weft::wait_all_tasks_blocked(); // a poller knows it
+                      send(SIGUSR1);
+                  });
+              });
               return true;
           }) == 0);
 }
