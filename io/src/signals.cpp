@@ -157,10 +157,10 @@ void after_fork_here() {
 // Without a descriptor to be had it stays the parent's.
 void part_from_parent(slot& of) {
     of.pending.store(0, std::memory_order_relaxed); // there is one thread
-    if (of.wanted.load(std::memory_order_relaxed) == 0) return;
+    if (of.wanted.load(std::memory_order_relaxed) == 0) return; //  "
     int const own = ::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     if (own < 0) return;
-    ::dup3(own, of.event.load(std::memory_order_relaxed), O_CLOEXEC); // the same number
+    ::dup3(own, of.event.load(std::memory_order_relaxed), O_CLOEXEC); // one thread; the same number
     ::close(own);
 }
 

@@ -43,8 +43,8 @@ std::size_t threads_of_process() {
 
 run_test_options const on_threads{.seeds = {}};
 
-child_program const left_in_fork("a region in a fork", [] {
-    run({.workers = 2}, [] {
+void leave_region_in_fork(char const* backend) {
+    run({.backend = backend, .workers = 2}, [] {
         blocking_region const region;
         ::pid_t const child = ::fork();
         if (child == 0) return; // as it must not
@@ -52,18 +52,9 @@ child_program const left_in_fork("a region in a fork", [] {
         ::waitpid(child, &status, 0);
         if (WIFSIGNALED(status) && WTERMSIG(status) == SIGABRT) std::puts("aborted");
     });
-});
-
-child_program const left_in_fork_under_sim("a region under sim in a fork", [] {
-    run({.backend = "sim"}, [] {
-        blocking_region const region;
-        ::pid_t const child = ::fork();
-        if (child == 0) return; // as it must not
-        int status = 0;
-        ::waitpid(child, &status, 0);
-        if (WIFSIGNALED(status) && WTERMSIG(status) == SIGABRT) std::puts("aborted");
-    });
-});
+}
+child_program const left_in_fork("a region in a fork", [] { leave_region_in_fork("epoll"); });
+child_program const left_in_fork_under_sim("a region under sim in a fork", [] { leave_region_in_fork("sim"); });
 
 // The two ways in which the thread stays with its worker.
 void where_workers_stay(std::function<void()> const& body) {
