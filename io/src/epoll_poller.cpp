@@ -43,6 +43,14 @@ int wait(int epoll, ::epoll_event* events, int most, duration at_most) noexcept 
     return ::epoll_wait(epoll, events, most, int(std::min<std::int64_t>(ms, 1 << 30)));
 }
 
+::epoll_event registration_of(io_state const& state, bool for_writing) noexcept {
+    ::epoll_event event{};
+    event.events = EPOLLIN | EPOLLRDHUP | EPOLLPRI | EPOLLET;
+    if (for_writing) event.events |= EPOLLOUT;
+    event.data.u64 = event_data_of(state);
+    return event;
+}
+
 } // namespace
 
 std::unique_ptr<poller> make_epoll_poller() {
@@ -125,15 +133,21 @@ bool epoll_poller::has_events() const noexcept {
 }
 
 void epoll_poller::add(int fd, io_state& state) {
-    ::epoll_event event{};
-    event.events = EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLPRI | EPOLLET;
-    event.data.u64 = event_data_of(state);
+    bool const for_both = state.writing_is_awaited.load(std::memory_order_relaxed); // looked at again below
+    ::epoll_event event = registration_of(state, for_both);
     registered_.fetch_add(1, std::memory_order_relaxed); // a hint; before the first event
     if (::epoll_ctl(epoll_, EPOLL_CTL_ADD, fd, &event) != 0) {
         int const error = errno;
         registered_.fetch_sub(1, std::memory_order_relaxed); //  "
         throw std::system_error(error, std::system_category(), "epoll_ctl");
     }
+    // Ordered by the kernel's lock of this epoll: whose change came too early has set its mark before.
+    if (!for_both && state.writing_is_awaited.load(std::memory_order_seq_cst)) report_writing(fd, state);
+}
+
+void epoll_poller::report_writing(int fd, io_state& state) noexcept {
+    ::epoll_event event = registration_of(state, true);
+    ::epoll_ctl(epoll_, EPOLL_CTL_MOD, fd, &event); // ENOENT: see register_once()
 }
 
 void epoll_poller::remove(int fd) noexcept {

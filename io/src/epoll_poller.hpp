@@ -12,7 +12,8 @@
 namespace weft::detail {
 
 /// epoll behind the poller's contract: edge-triggered, each descriptor registered once, in the
-/// poller of a worker that had time left when it was first waited for.
+/// poller of a worker that had time left when it was first waited for: for reading, and for writing once that is
+/// waited for.
 class epoll_poller final : public poller {
 public:
     epoll_poller();
@@ -29,6 +30,8 @@ public:
 
     /// Any thread. Errors: std::system_error.
     void add(int fd, io_state&);
+    /// From now on also events of writing; nothing, if add() is still to come.
+    void report_writing(int fd, io_state&) noexcept;
     void remove(int fd) noexcept;
 
 private:

@@ -95,6 +95,7 @@ io_state* take_io_state(int fd) noexcept {
     state->hung_up.store(false, std::memory_order_relaxed);           //  "
     state->given_back.store(false, std::memory_order_relaxed);        //  "
     state->read_was_short = false;
+    state->writing_is_awaited.store(false, std::memory_order_relaxed); // nobody else knows it
     state->trusts_short_reads = false;
     state->broken.store(0, std::memory_order_relaxed);     // nobody else knows it
     state->references.store(2, std::memory_order_relaxed); //  "
@@ -118,15 +119,24 @@ void release_io_state(io_state& state) noexcept {
     slab_lock.unlock();
 }
 
-void register_once(io_state& state) {
-    if (state.registered_with.load(std::memory_order_relaxed) != nullptr) return; // the CAS decides
+// Who finds it registered, or about to be, and is the first to wait for writing changes what it is registered
+// for: an event of its own if the descriptor is ready. If the other one has not come to EPOLL_CTL_ADD, there is
+// nothing yet to be changed; then it looks again after that, and sees the mark.
+void register_once(io_state& state, direction what) {
+    bool const is_first_to_write = what == direction::writing &&
+                                   !state.writing_is_awaited.load(std::memory_order_relaxed) && // decided below
+                                   !state.writing_is_awaited.exchange(true, std::memory_order_seq_cst); // add()
+    if (!is_first_to_write && state.registered_with.load(std::memory_order_relaxed) != nullptr)
+        return; // else the CAS decides
     auto* const here = dynamic_cast<epoll_poller*>(poller_for_registration());
     if (here == nullptr) throw std::logic_error("this backend cannot wait for file descriptors");
     std::shared_lock const guard(registrations);
-    epoll_poller* nobody = nullptr;
-    if (!state.registered_with.compare_exchange_strong(nobody, here,
-                                                       std::memory_order_acq_rel)) // unregister()
+    epoll_poller* at = nullptr;
+    if (!state.registered_with.compare_exchange_strong(at, here,
+                                                       std::memory_order_acq_rel)) { // unregister()
+        if (is_first_to_write) at->report_writing(state.fd, state);
         return; // the other direction's waiter does it: what is ready then comes as an event
+    }
     try {
         here->add(state.fd, state);
     } catch (...) {

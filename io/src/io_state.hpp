@@ -22,6 +22,7 @@ struct alignas(64) io_state {
     std::atomic<epoll_poller*> registered_with = nullptr;
     std::atomic<bool> hung_up = false; // the peer closed its half: never trust a short read
     bool read_was_short = false;       // the reader's: nothing more came with the last data
+    std::atomic<bool> writing_is_awaited = false; // since it was opened
     int fd = -1;
     std::uint32_t index = 0;                     // in the slabs; never changes
     std::atomic<std::uint32_t> references = 0;   // the open descriptor and the object that owns it
@@ -36,9 +37,11 @@ static_assert(sizeof(io_state) == 64);
 io_state* take_io_state(int fd) noexcept;
 void release_io_state(io_state&) noexcept; // gives up one
 
-/// Registers with the poller of a worker that has time left, unless it is registered already. Errors:
-/// std::system_error
-void register_once(io_state&);
+/// Registers with the poller of a worker that has time left, unless it is registered already. Events of
+/// `writing` come from the first time on that it is waited for: a descriptor is mostly ready for it when it is
+/// registered, which would be an event for nobody. Errors: std::system_error
+enum class direction : bool { reading, writing };
+void register_once(io_state&, direction);
 void unregister(io_state&) noexcept;
 
 /// Ends the waits of reader and writer; who comes to wait at the same time tries again first.

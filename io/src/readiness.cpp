@@ -68,7 +68,8 @@ public:
         std::lock_guard const guard(mutex_); // notify_closing() comes before or after all of this
         if (state.users.is_closing()) throw closed_resource_error();
         if (is_ready(state.fd, events)) return true;
-        detail::register_once(state);
+        detail::register_once(state, events == POLLOUT ? detail::direction::writing
+                                                       : detail::direction::reading);
         return false;
     }
 

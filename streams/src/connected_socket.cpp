@@ -67,13 +67,6 @@ void read_into_cache(int file, std::uint64_t offset, std::size_t count) {
     });
 }
 
-bool is_tcp(int fd) {
-    int protocol = 0;
-    ::socklen_t length = sizeof protocol;
-    return ::getsockopt(fd, SOL_SOCKET, SO_PROTOCOL, &protocol, &length) == 0 &&
-           protocol == IPPROTO_TCP;
-}
-
 void skip(::msghdr& message, std::size_t count) {
     while (message.msg_iovlen != 0 && count >= message.msg_iov->iov_len) {
         count -= message.msg_iov->iov_len;
@@ -114,12 +107,6 @@ void send_all(descriptor_use& use, bytes_view data) {
         if (sent < 0) fail_send(use, int(-sent));
         data = data.subview(std::size_t(sent));
     }
-}
-
-connected_socket::connected_socket(unique_fd fd, int family, socket_address remote)
-    : family_(family), remote_(std::move(remote)) {
-    bool const tcp = family_ != AF_UNIX && is_tcp(fd.get());
-    descriptor_ = open_descriptor(std::move(fd), tcp);
 }
 
 connected_socket::connected_socket(open_descriptor descriptor, int family, socket_address remote)
@@ -274,6 +261,13 @@ void make_non_blocking(int fd) {
 void set_no_delay(int fd) noexcept {
     int const on = 1;
     ::setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+}
+
+bool is_tcp(int fd) noexcept {
+    int protocol = 0;
+    ::socklen_t length = sizeof protocol;
+    return ::getsockopt(fd, SOL_SOCKET, SO_PROTOCOL, &protocol, &length) == 0 &&
+           protocol == IPPROTO_TCP;
 }
 
 int family_of(int fd) {

@@ -59,10 +59,11 @@ bool is_shortage(int error) {
 
 struct listening_socket::shared {
     shared(unique_fd fd, int of, bool delays)
-        : descriptor(std::move(fd)), family(of), may_delay(delays) {}
+        : tcp(is_tcp(fd.get())), descriptor(std::move(fd)), family(of), may_delay(delays) {}
 
     int try_accept(accepted_socket&, connection_place&); // 0, or the errno; EAGAIN: no place
 
+    bool const tcp; // and so are those that it accepts
     open_descriptor descriptor;
     closable_wait for_a_place;
     int const family;
@@ -133,8 +134,13 @@ int listening_socket::shared::try_accept(accepted_socket& into, connection_place
     } while (accepted < 0 && concerns_the_connection(int(-accepted)));
     if (!has_place) return EAGAIN;
     if (accepted < 0) return int(-accepted);
-    into.fd.reset(int(accepted));
-    if (may_delay) set_no_delay(int(accepted));
+    unique_fd fd{int(accepted)};
+    if (may_delay) set_no_delay(fd.get());
+    try {
+        into.descriptor = open_descriptor(std::move(fd), tcp);
+    } catch (std::system_error const&) { // and it is closed
+        return ENOMEM;
+    }
     into.family = family;
     into.remote = remote.to_address();
     return 0;

@@ -15,7 +15,9 @@ socket_stream socket_stream::from_socket(unique_fd&& fd) {
     detail::set_no_delay(fd.get());
     int const family = detail::family_of(fd.get());
     socket_address remote = detail::remote_address_of(fd.get());
-    return socket_stream(detail::connected_socket(std::move(fd), family, std::move(remote)));
+    bool const tcp = detail::is_tcp(fd.get());
+    detail::open_descriptor descriptor(std::move(fd), tcp);
+    return socket_stream(detail::connected_socket(std::move(descriptor), family, std::move(remote)));
 }
 
 } // namespace weft

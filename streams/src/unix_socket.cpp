@@ -98,8 +98,9 @@ unix_socket_stream unix_socket_stream::from_socket(unique_fd&& fd) {
                                     .must_be = detail::expected_socket::state::connected});
     detail::make_non_blocking(fd.get());
     socket_address remote = detail::remote_address_of(fd.get());
+    detail::open_descriptor descriptor(std::move(fd));
     return unix_socket_stream(
-        detail::connected_socket(std::move(fd), AF_UNIX, std::move(remote)));
+        detail::connected_socket(std::move(descriptor), AF_UNIX, std::move(remote)));
 }
 
 attribute_map unix_socket_stream::extra_attributes() const {
@@ -170,7 +171,8 @@ unix_socket_stream connect_unix(path const& name) {
     detail::enter_blocking_call("connect_unix");
     unique_fd fd = detail::make_unix_socket(SOCK_STREAM);
     detail::connect_unix_socket(fd, remote);
-    return unix_socket_stream(detail::connected_socket(std::move(fd), AF_UNIX, remote));
+    detail::open_descriptor descriptor(std::move(fd));
+    return unix_socket_stream(detail::connected_socket(std::move(descriptor), AF_UNIX, remote));
 }
 
 socket_listener<unix_socket_stream> create_unix_listener(path const& name,

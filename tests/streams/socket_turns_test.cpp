@@ -1,6 +1,7 @@
 #include <weft/streams/socket.hpp>
 
 #include "sockets.hpp"
+#include "unix_sockets.hpp"
 #include "support/receive_all.hpp"
 
 #include <weft/runtime/cancel_scope.hpp>
@@ -176,6 +177,44 @@ TEST_CASE("KS7: one reader and one writer; a second is refused, and the first go
             check_throws<weft::busy_resource_error>([&] { pair.here.send_eof(); }, "nor the end");
             check(receive_all(pair.there) == much, "all of the first");
         });
+    });
+}
+
+TEST_CASE("KS7: a reader and a writer of a new stream both wait and are woken, whoever came first") {
+    enum class first { reader, writer, both };
+    run_with_sockets([] {
+        for (int round = 0; round < 120; ++round) {
+            auto const comes_first = first(round % 3);
+            auto [ours, theirs] = weft::test::make_socket_pair(SOCK_STREAM);
+            std::size_t in_between = 0;
+            std::string const much(100'000, 'm');
+            for (ssize_t sent; (sent = ::send(ours.get(), much.data(), much.size(), MSG_DONTWAIT)) > 0;)
+                in_between += std::size_t(sent);
+            auto here = weft::unix_socket_stream::from_socket(ours);
+            auto there = weft::unix_socket_stream::from_socket(theirs);
+            std::atomic<int> at_the_start = 0;
+            auto const meet = [&] { // so that, on two workers, they wait within nanoseconds of one another
+                for (++at_the_start; comes_first == first::both && at_the_start < 2;)
+                    weft::lowlevel::checkpoint();
+            };
+            std::function<void()> const read = [&] {
+                meet();
+                check(here.receive() == "1", "the reader is woken");
+            };
+            std::function<void()> const write = [&] {
+                meet();
+                here.send("2");
+                here.send_eof();
+            };
+            weft::with_task_group([&](weft::task_group& group) {
+                group.start_soon(comes_first == first::reader ? read : write);
+                if (comes_first != first::both) weft::wait_all_tasks_blocked();
+                group.start_soon(comes_first == first::reader ? write : read);
+                weft::wait_all_tasks_blocked();
+                check(receive_all(there).size() == in_between + 1, "the writer is woken");
+                there.send("1");
+            });
+        }
     });
 }
 

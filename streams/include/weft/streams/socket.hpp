@@ -43,7 +43,7 @@ public:
 
     explicit socket_stream(detail::connected_socket socket) : socket_(std::move(socket)) {}
     explicit socket_stream(detail::accepted_socket accepted)
-        : socket_(std::move(accepted.fd), accepted.family, std::move(accepted.remote)) {}
+        : socket_(std::move(accepted.descriptor), accepted.family, std::move(accepted.remote)) {}
 
     std::size_t receive_some(buffer target) override { return socket_.receive_some(target); }
     bytes receive(std::size_t max_bytes = default_chunk) override {

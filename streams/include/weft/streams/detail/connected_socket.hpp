@@ -15,7 +15,6 @@ namespace weft::detail {
 /// byte_stream, with its threads, cancellation and errors.
 class connected_socket {
 public:
-    connected_socket(unique_fd, int family, socket_address remote);
     connected_socket(open_descriptor, int family, socket_address remote);
 
     std::size_t receive_some(buffer);
@@ -52,6 +51,7 @@ struct expected_socket {
 void check_socket(int fd, expected_socket const&);
 void make_non_blocking(int fd); // and close-on-exec. Errors: std::system_error
 void set_no_delay(int fd) noexcept; // of TCP
+bool is_tcp(int fd) noexcept;
 
 int family_of(int fd);
 socket_address local_address_of(int fd); // Errors: std::system_error

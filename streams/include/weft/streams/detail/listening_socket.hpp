@@ -2,6 +2,7 @@
 
 #include <weft/io/address.hpp>
 #include <weft/io/descriptor.hpp>
+#include <weft/io/detail/open_descriptor.hpp>
 #include <weft/streams/detail/connection_gate.hpp>
 #include <weft/streams/typed_attributes.hpp>
 
@@ -11,7 +12,7 @@
 namespace weft::detail {
 
 struct accepted_socket {
-    unique_fd fd;
+    open_descriptor descriptor;
     int family = 0;
     socket_address remote;
 };
