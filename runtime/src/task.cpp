@@ -7,6 +7,7 @@
 #include "runtime.hpp"
 #include "scope_access.hpp"
 
+#include <weft/runtime/detail/callable_name.hpp>
 #include <weft/runtime/detail/fork.hpp>
 #include <weft/runtime/detail/group_state.hpp>
 #include <weft/runtime/detail/swallowed.hpp>
@@ -202,14 +203,17 @@ std::string describe_address(void const* address) {
     return text + offset;
 }
 
+std::string callable_name(std::type_info const& type, void const* function) {
+    if (function == nullptr) return demangled(type.name());
+    std::string const text = describe_address(function);
+    return text.substr(0, text.rfind('+'));
+}
+
 std::string task_name(fiber const& of) {
-    if ((of.flags & fiber::name_is_function) != 0) {
-        std::string const text = describe_address(of.name);
-        return text.substr(0, text.rfind('+'));
-    }
-    if (of.name != nullptr) return of.name;
+    bool const is_function = (of.flags & fiber::name_is_function) != 0;
+    if (of.name != nullptr && !is_function) return of.name;
     if (of.operations == nullptr) return "?";
-    return demangled(of.operations->type.name());
+    return callable_name(of.operations->type, is_function ? of.name : nullptr);
 }
 
 std::string describe_origin(fiber const& of) {

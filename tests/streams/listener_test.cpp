@@ -382,6 +382,36 @@ TEST_CASE("serve() names the handlers that do not end in time, and cancels them"
     });
 }
 
+TEST_CASE("a connection's task is called like its handler, so that dumps and serve() name that") {
+    struct polite_server {
+        void operator()(socket_stream stream) const {
+            handled.set();
+            stream.receive();
+        }
+        weft::event& handled;
+    };
+    run_with_sockets([] {
+        auto listener = listen();
+        weft::event handled;
+        std::string names;
+        std::optional<socket_stream> client; // it stays until the server has ended
+        weft::with_task_group([&](weft::task_group& group) {
+            group.start_soon([&] {
+                weft::serve(listener, polite_server{handled},
+                            {.drain = 0s, .on_stragglers = [&](std::vector<weft::task_info> tasks) {
+                                 for (weft::task_info const& task : tasks)
+                                     names += task.name;
+                             }});
+            });
+            client.emplace(connect_to(listener));
+            handled.wait();
+            group.cancel();
+        });
+        check(names.find("polite_server") != std::string::npos, "the handler");
+        check(names.find("connection_handler") == std::string::npos, "and not what is around it");
+    });
+}
+
 TEST_CASE("serve() ends when a handler fails, taking the others along") {
     run_with_sockets([] {
         auto listener = listen();

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <weft/io/resource.hpp>
+#include <weft/runtime/detail/callable_name.hpp>
 #include <weft/runtime/inspect.hpp>
 #include <weft/runtime/task_group.hpp>
 #include <weft/runtime/time.hpp>
@@ -13,6 +14,7 @@
 #include <functional>
 #include <limits>
 #include <memory>
+#include <string>
 #include <type_traits>
 #include <utility>
 #include <vector>
@@ -36,16 +38,15 @@ public:
         requires(std::invocable<std::decay_t<Handler>&, Stream> &&
                  !std::same_as<std::decay_t<Handler>, connection_handler>)
     explicit connection_handler(Handler&& handler, detail::connection_gate* gate = nullptr)
-        : handle_([own = std::make_shared<std::decay_t<Handler>>(std::forward<Handler>(handler))](
-                      Stream stream) { std::invoke(*own, std::move(stream)); }),
-          gate_(gate) {}
+        : connection_handler(std::make_shared<std::decay_t<Handler>>(std::forward<Handler>(handler)),
+                             gate) {}
 
     /// The handler of another kind of connection that ends in this one: `before` gets the other
     /// connection in its task, and passes what it makes of it to operator().
     template <class Other, class Before>
     connection_handler<Other> after(Before before) const {
         return connection_handler<Other>(
-            [inner = *this, before](Other stream) { before(std::move(stream), inner); }, gate_);
+            name_, [inner = *this, before](Other stream) { before(std::move(stream), inner); }, gate_);
     }
 
     void operator()(Stream stream) const { handle_(std::move(stream)); }
@@ -61,7 +62,7 @@ public:
 
     void wait_for_room() const { place().wait(); }
 
-    /// Handles the connection in a task of the group.
+    /// Handles the connection in a task of the group that is called like the handler.
     void start(task_group& group, Stream stream) const {
         detail::connection_place own = place();
         try {
@@ -79,6 +80,7 @@ public:
     /// The same with a place that is taken; never waits.
     void start(task_group& group, Stream stream, detail::connection_place own) const {
         group.start_soon(
+            task_options{.name = name_},
             [handle = handle_, own = std::move(own)](Stream accepted) {
                 auto const counted = own.count_this_task();
                 handle(std::move(accepted));
@@ -87,6 +89,17 @@ public:
     }
 
 private:
+    template <class Other> friend class connection_handler;
+
+    template <class Handler>
+    connection_handler(std::shared_ptr<Handler> own, detail::connection_gate* gate)
+        : connection_handler(detail::callable_name(*own),
+                             [own](Stream stream) { std::invoke(*own, std::move(stream)); }, gate) {}
+    connection_handler(std::string name, std::function<void(Stream)> handle,
+                       detail::connection_gate* gate)
+        : name_(std::move(name)), handle_(std::move(handle)), gate_(gate) {}
+
+    std::string name_;
     std::function<void(Stream)> handle_;
     detail::connection_gate* gate_;
 };
