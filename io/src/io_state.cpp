@@ -123,14 +123,15 @@ void release_io_state(io_state& state) noexcept {
 // for: an event of its own if the descriptor is ready. If the other one has not come to EPOLL_CTL_ADD, there is
 // nothing yet to be changed; then it looks again after that, and sees the mark.
 void register_once(io_state& state, direction what) {
-    bool const is_first_to_write = what == direction::writing &&
-                                   !state.writing_is_awaited.load(std::memory_order_relaxed) && // decided below
-                                   !state.writing_is_awaited.exchange(true, std::memory_order_seq_cst); // add()
+    bool is_first_to_write = what == direction::writing &&
+                             !state.writing_is_awaited.load(std::memory_order_relaxed); // decided below
     if (!is_first_to_write && state.registered_with.load(std::memory_order_relaxed) != nullptr)
         return; // else the CAS decides
     auto* const here = dynamic_cast<epoll_poller*>(poller_for_registration());
     if (here == nullptr) throw std::logic_error("this backend cannot wait for file descriptors");
     std::shared_lock const guard(registrations);
+    if (is_first_to_write) // marked only now: nothing fails in between
+        is_first_to_write = !state.writing_is_awaited.exchange(true, std::memory_order_seq_cst); // add()
     epoll_poller* at = nullptr;
     if (!state.registered_with.compare_exchange_strong(at, here,
                                                        std::memory_order_acq_rel)) { // unregister()

@@ -8,8 +8,8 @@ namespace weft {
 /// For descriptors that the program owns, not for those of weft's streams. Level-triggered: what is
 /// ready already is found at once. One task for each direction; regular files are always ready.
 /// Before the descriptor is closed elsewhere, notify_closing() must be called: else those who wait are
-/// not told, and when they leave they may take a new owner of the number, a stream of weft's, too, off
-/// the poller, who then waits for ever.
+/// not told, and when they leave, or others come to wait for the number, they may take a new owner of
+/// it, a stream of weft's, too, off the poller, who then waits for ever.
 ///
 /// Cancellation  a cancellation point; nothing is left behind
 /// Errors        closed_resource_error (notify_closing() was called); busy_resource_error (a second
