@@ -111,7 +111,8 @@ bool cancel_scope::leave_failed(exception_group const& group) {
 
 void cancel_scope::cancel(std::string reason) {
     // Who comes second also returns only when it has arrived everywhere (C31): it lends a hand.
-    bool const first = scope_access::mark(*this, false, std::move(reason));
+    // Where the deadline has passed, and cancel_called() may have said so, that is the cause (C23, C25).
+    bool const first = scope_access::mark(*this, scope_access::is_too_late(*this), std::move(reason));
     if (!first && scope_access::is_delivered(*this)) return;
     if (detail::fiber* const owner = scope_access::owner(*this))
         detail::deliver_cancellation(*owner, *this, first);
@@ -127,10 +128,7 @@ void detail::cancel_because(cancel_scope& scope, char const* reason) noexcept {
 }
 
 bool cancel_scope::cancel_called() const noexcept {
-    std::uint32_t const flags = scope_access::flags(*this);
-    if ((flags & called) != 0) return true;
-    bool const left = (flags & entered) != 0 && scope_access::owner(*this) == nullptr;
-    return !left && deadline() != time_point::max() && deadline() <= scope_access::now(*this); // C23
+    return (scope_access::flags(*this) & called) != 0 || scope_access::is_too_late(*this); // C23
 }
 
 bool cancel_scope::cancelled_caught() const noexcept {
@@ -210,6 +208,12 @@ cancel_scope timed_scope::after(duration delay, bool shield) noexcept {
 
 bool timed_scope::timed_out(cancel_scope const& scope) noexcept {
     return scope_access::timed_out(scope);
+}
+
+bool scope_access::is_too_late(cancel_scope const& of) noexcept {
+    if (of.deadline() == time_point::max()) return false;
+    bool const left = (flags(of) & cancel_scope::entered) != 0 && owner(of) == nullptr;
+    return !left && of.deadline() <= now(of);
 }
 
 // By the clock of the run that it is in, whoever asks.
@@ -339,6 +343,7 @@ time_point scope_access::effective_deadline(fiber& self) noexcept {
         if (scope->deadline() < nearest) nearest = scope->deadline();
         if ((now & shielding) != 0) break;
     }
+    if (nearest != time_point::max() && nearest <= self.runtime->now()) return time_point::min(); // C23
     return nearest;
 }
 

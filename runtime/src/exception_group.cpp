@@ -48,10 +48,11 @@ std::string describe(std::exception_ptr failure) {
 }
 
 void draw(std::string& tree, std::string const& indent, std::string const& text) {
-    std::string line = text;
-    for (std::size_t place = 0; (place = line.find('\n', place)) != line.npos;)
-        line.replace(place, 1, "\n" + indent + "| "), place += indent.size() + 3;
-    tree += "\n" + indent + "|-- " + line;
+    tree += '\n' + indent + "|-- ";
+    std::size_t begin = 0;
+    for (std::size_t end; (end = text.find('\n', begin)) != text.npos; begin = end + 1)
+        tree.append(text, begin, end - begin) += '\n' + indent + "| ";
+    tree.append(text, begin);
 }
 
 std::string draw_tree(std::string const& message, std::vector<std::exception_ptr> const& members,
@@ -72,6 +73,21 @@ std::string draw_tree(std::string const& message, std::vector<std::exception_ptr
         draw(tree, "  ", text);
     }
     return tree;
+}
+
+// What is left of a group that was thrown with another exception nested keeps that one, too (C10).
+std::exception_ptr with_cause_of(exception_group const& whole, exception_group rest) {
+    auto const* const effect = dynamic_cast<std::nested_exception const*>(&whole);
+    if (effect == nullptr || effect->nested_ptr() == nullptr) return std::make_exception_ptr(std::move(rest));
+    try {
+        try {
+            effect->rethrow_nested();
+        } catch (...) { // becomes the cause
+            std::throw_with_nested(std::move(rest));
+        }
+    } catch (...) { // the group
+        return std::current_exception();
+    }
 }
 
 } // namespace
@@ -107,7 +123,7 @@ exception_group::without(std::function<bool(std::exception_ptr const&)> const& d
         origins.push_back(origin(number));
     }
     if (kept.empty()) return nullptr;
-    return std::make_exception_ptr(exception_group(message_, std::move(kept), std::move(origins)));
+    return with_cause_of(*this, exception_group(message_, std::move(kept), std::move(origins)));
 }
 
 } // namespace weft

@@ -152,10 +152,17 @@ void group_state::child_failed(fiber& child, std::exception_ptr error) noexcept 
     scope_.cancel(text_if_there_is_memory([&] { return "task '" + task_name(child) + "' failed"; }));
 }
 
+// It, or what is around it. Its host, whom it waits for, stands in those scopes.
+static bool is_cancelled(cancel_scope const& scope, fiber const* host) noexcept {
+    if ((scope_access::flags(scope) & scope_access::called) != 0 || host == nullptr)
+        return true;
+    std::lock_guard const delivery(delivery_mutex());
+    return visible_cancellation(&scope, *host, 0, nullptr) != nullptr;
+}
+
 void group_state::children_ended(fiber* const* ended, unsigned count,
                                  bool cancellation_escaped) noexcept {
-    if (cancellation_escaped && (scope_access::flags(scope_) & scope_access::called) == 0)
-        cancel_because(scope_, "a task let a cancellation escape"); // G13
+    if (cancellation_escaped && !is_cancelled(scope_, host_)) cancel_because(scope_, "a task let a cancellation escape"); // G13
     std::lock_guard const guard(lock_);
     if (cancellation_escaped) cancellation_escaped_ = true;
     for (unsigned number = 0; number < count; ++number)
@@ -232,7 +239,13 @@ void start_record::started() {
     phase expected = phase::pending;
     if (!phase_.compare_exchange_strong(expected, phase::moving, std::memory_order_acq_rel)) // start()
         return; // the caller was cancelled: the child stays where it is (S10). Or it has ended
-    move_child();
+    auto const keep = shared_from_this();
+    std::lock_guard const delivery(delivery_mutex());
+    // The caller may have been cancelled and not have run since. It stands in its scopes as long as we are moving.
+    if (visible_cancellation(this, *child_, 0, nullptr) != nullptr)
+        phase_.store(phase::abandoned, std::memory_order_release); // pairs with start() and child_ends()
+    else
+        move_child();
 }
 
 void start_record::child_ends() noexcept {
@@ -244,10 +257,8 @@ void start_record::child_ends() noexcept {
     }
 }
 
-// From here on the destination's cancellation counts and the caller's does not (S4).
+// From here on the destination's cancellation counts and the caller's does not (S4). Under the lock of delivery.
 void start_record::move_child() {
-    auto const keep = shared_from_this();
-    std::lock_guard const delivery(delivery_mutex());
     fiber& child = *child_;
     {
         std::lock_guard const guard(destination_->lock_);

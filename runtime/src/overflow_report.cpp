@@ -62,7 +62,10 @@ void write_site(void const* site) noexcept {
 
 void write_report(fiber const& of, std::size_t stack_size) noexcept {
     write_text("weft: stack overflow: task ");
-    if (of.name != nullptr && (of.flags & fiber::name_is_function) == 0) {
+    if (of.name != nullptr && (of.flags & fiber::name_is_function) != 0) {
+        write_site(of.name);
+        write_text(" ");
+    } else if (of.name != nullptr) {
         write_text("'");
         write_text(of.name);
         write_text("' ");

@@ -140,12 +140,21 @@ void runtime::run(new_task& first_task) {
 void runtime::start_threads() {
     if (sim) return;
     watcher = std::make_unique<monitor>(*this);
-    for (std::size_t number = 1; number < workers.size(); ++number)
-        threads_.emplace_back([this, number] {
-            ::prctl(PR_SET_NAME, ("weft-" + std::to_string(number)).c_str());
-            serve(*workers[number]);
-        });
-    watcher->start();
+    try {
+        for (std::size_t number = 1; number < workers.size(); ++number)
+            threads_.emplace_back([this, number] {
+                ::prctl(PR_SET_NAME, ("weft-" + std::to_string(number)).c_str());
+                serve(*workers[number]);
+            });
+        watcher->start();
+    } catch (std::system_error const& failure) {
+        std::size_t const number = threads_.size() + 1; // the caller's thread serves worker 0
+        throw std::system_error(failure.code(),
+                                number < workers.size()
+                                    ? "run(): no thread for worker " + std::to_string(number) + " of " +
+                                          std::to_string(workers.size())
+                                    : "run(): no thread for the monitor");
+    }
 }
 
 // A thread that lost its worker to a blocking_region waits here for the next that has none.

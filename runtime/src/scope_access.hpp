@@ -56,6 +56,8 @@ struct scope_access {
     /// Decides the cause, once. False: it was decided before.
     static bool mark(cancel_scope&, bool by_deadline, std::string reason) noexcept;
     static void deadline_reached(cancel_scope&, time_point now) noexcept;
+    /// Its deadline has passed, and it was not left. No lock of a fiber is held.
+    static bool is_too_late(cancel_scope const&) noexcept;
     static time_point now(cancel_scope const&) noexcept;
     static bool timed_out(cancel_scope const& of) noexcept {
         flag const both = cancel_scope::caught | cancel_scope::by_deadline;

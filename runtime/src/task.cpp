@@ -206,7 +206,7 @@ std::string describe_address(void const* address) {
 std::string callable_name(std::type_info const& type, void const* function) {
     if (function == nullptr) return demangled(type.name());
     std::string const text = describe_address(function);
-    return text.substr(0, text.rfind('+'));
+    return text.ends_with("+0x0") ? text.substr(0, text.rfind('+')) : text; // else it has no symbol of its own
 }
 
 std::string task_name(fiber const& of) {

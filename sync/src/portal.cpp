@@ -6,6 +6,7 @@
 
 #include <exception>
 #include <stdexcept>
+#include <system_error>
 #include <thread>
 
 namespace weft {
@@ -93,9 +94,13 @@ portal_handle start_blocking_portal(run_options const& options) {
     auto made = std::make_unique<portal_handle::running>();
     promise<void> ready;
     future<void> const is_ready = ready.get_future();
-    made->thread = std::thread([state = made.get(), options, ready = std::move(ready)]() mutable {
-        state->run(options, std::move(ready));
-    });
+    try {
+        made->thread = std::thread([state = made.get(), options, ready = std::move(ready)]() mutable {
+            state->run(options, std::move(ready));
+        });
+    } catch (std::system_error const& failure) {
+        throw std::system_error(failure.code(), "start_blocking_portal: no thread for the run");
+    }
     portal_handle handle(std::move(made));
     is_ready.get();
     return handle;

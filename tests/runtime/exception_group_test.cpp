@@ -174,6 +174,37 @@ TEST_SUITE("runtime.exception_group") {
         });
     }
 
+    TEST_CASE("C10: what a scope leaves of a group keeps the cause that was nested with it") {
+        run_test([] {
+            cancel_scope scope;
+            std::string cause;
+            try {
+                scope.run([&] {
+                    scope.cancel();
+                    try {
+                        lowlevel::checkpoint();
+                    } catch (cancelled const&) {
+                        std::vector<std::exception_ptr> const members{
+                            std::current_exception(), std::make_exception_ptr(std::logic_error("stays"))};
+                        try {
+                            throw std::runtime_error("the cause");
+                        } catch (std::runtime_error const&) {
+                            std::throw_with_nested(exception_group("both", members));
+                        }
+                    }
+                });
+            } catch (exception_group const& rest) {
+                CHECK(rest.exceptions().size() == 1);
+                try {
+                    std::rethrow_if_nested(rest);
+                } catch (std::runtime_error const& nested) {
+                    cause = nested.what();
+                }
+            }
+            CHECK(cause == "the cause");
+        });
+    }
+
     TEST_CASE("EX4: a cause is nested, and what() tells it") {
         try {
             try {

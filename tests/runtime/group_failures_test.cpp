@@ -175,6 +175,23 @@ TEST_SUITE("runtime.group_failures") {
         });
     }
 
+    TEST_CASE("G13: a child that ends by a cancellation from around its group does not cancel the group") {
+        run_test([] {
+            cancel_scope outer;
+            CHECK_FALSE(outer.run([&] {
+                task_group group;
+                group.run([&] {
+                    auto const child = group.create_task([] { sleep_forever(); });
+                    wait_all_tasks_blocked();
+                    outer.cancel();
+                    shielded([&] { wait_all_tasks_blocked(); });
+                    CHECK(child.done());
+                    CHECK_FALSE(group.cancel_scope().cancel_called());
+                });
+            }));
+        });
+    }
+
     TEST_CASE("G13: a cancellation that escapes from a child nobody cancelled cancels the group") {
         run_test([] {
             std::exception_ptr foreign;

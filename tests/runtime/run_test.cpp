@@ -15,10 +15,15 @@
 
 #include <algorithm>
 #include <cstdio>
+#include <fstream>
 #include <memory>
 #include <string>
+#include <system_error>
 #include <thread>
 #include <vector>
+
+#include <sys/resource.h>
+#include <unistd.h>
 
 using namespace weft;
 using namespace weft::test;
@@ -31,6 +36,23 @@ struct ordinary : std::runtime_error {
 int twice(int number) { return 2 * number; }
 
 context_var<int> kept("kept");
+
+// For a while there is room for the stacks of some threads, and not of all.
+child_program const without_threads("without threads", [] {
+    std::ifstream pages("/proc/self/statm");
+    ::rlim_t used = 0;
+    pages >> used;
+    ::rlimit const tight{used * ::rlim_t(::sysconf(_SC_PAGESIZE)) + (::rlim_t(96) << 20), RLIM_INFINITY};
+    ::setrlimit(RLIMIT_AS, &tight);
+    try {
+        run({.workers = 20}, [] {});
+    } catch (std::system_error const& refused) {
+        std::puts(refused.what());
+    }
+    ::rlimit const none{RLIM_INFINITY, RLIM_INFINITY};
+    ::setrlimit(RLIMIT_AS, &none);
+    run({.workers = 20}, [] { std::puts("the next one goes on"); });
+});
 
 // Times out, with a value of the thread: what the library keeps for the process is used.
 void run_a_timeout(char const* when) {
@@ -229,6 +251,14 @@ TEST_SUITE("runtime.run") {
                                      [&] { CHECK(get_current_task().stack_size >= 2 * size); });
                 });
             });
+    }
+
+    TEST_CASE("E3: run() says which of its workers no thread could be had for, and the next one goes on") {
+        if (slowdown > 1) return; // the sanitizers need address space without bounds
+        child_end const end = run_child("without threads");
+        CHECK(end.says("run(): no thread for worker "));
+        CHECK(end.says(" of 20"));
+        CHECK(end.says("the next one goes on"));
     }
 
     TEST_CASE("E9: all_backends names those that run takes") {

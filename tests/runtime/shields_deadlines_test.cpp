@@ -232,6 +232,7 @@ TEST_SUITE("runtime.shields_deadlines") {
             scope.run([&] {
                 while (current_time() < scope.deadline()) {}
                 CHECK(scope.cancel_called());
+                CHECK(current_effective_deadline() == time_point::min()); // C26: the same
             });
         });
     }

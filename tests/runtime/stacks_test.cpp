@@ -86,6 +86,13 @@ child_program const long_names("a small stack and a long name", [] {
 });
 
 child_program const overflow("overflow", [] { overflow_in_task(2); });
+void overflow_itself() {
+    lowlevel::checkpoint();
+    std::printf("%d\n", recurse(1 << 20));
+}
+child_program const overflow_of_function("overflow_of_function", [] {
+    run([] { with_task_group([](task_group& group) { group.start_soon(overflow_itself); }); });
+});
 child_program const overflow_in_sim("overflow_in_sim", [] {
     run({.backend = "sim", .stack_size = 64 * 1024}, [] { std::printf("%d\n", recurse(1 << 20)); });
 });
@@ -180,6 +187,13 @@ TEST_SUITE("runtime.stacks") {
         CHECK(end.says("spawned at"));
         CHECK(end.says("weft-test-runtime"));
         CHECK(end.says("stack_size"));
+    }
+
+    TEST_CASE("TR85: an overflow of a task that is a function names the function, or where it is") {
+        if (slowdown > 1) return; // as above
+        child_end const end = run_child("overflow_of_function");
+        CHECK(end.says("stack overflow: task "));
+        CHECK_FALSE(end.says("task PF"));
     }
 
     TEST_CASE("TR85: an overflow of the first task is reported, under sim, too") {

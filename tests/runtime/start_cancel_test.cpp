@@ -46,20 +46,20 @@ TEST_SUITE("runtime.start_cancel") {
         });
     }
 
-    TEST_CASE("S1: start in a cancelled scope gives the value of a child that meets no checkpoint") {
+    TEST_CASE("S1, S10: a start in a cancelled scope is cancelled, also by a child that meets no checkpoint") {
         run_test([] {
             cancel_scope scope;
+            std::atomic<bool> ended{false};
             with_task_group([&](task_group& group) {
-                scope.run([&] {
+                CHECK_FALSE(scope.run([&] {
                     scope.cancel();
-                    int value = 0;
-                    try {
-                        value = group.start<int>([](task_status<int>& status) { status.started(3); });
-                    } catch (cancelled const&) { // on several workers the cancellation may be first
-                        throw;
-                    }
-                    CHECK(value == 3);
-                });
+                    group.start<int>([&](task_status<int>& status) {
+                        status.started(3);
+                        ended = true;
+                    });
+                    check(false, "not reached");
+                }));
+                CHECK(ended);
             });
         });
     }
@@ -228,6 +228,36 @@ TEST_SUITE("runtime.start_cancel") {
             CHECK(quiet);
             CHECK(cut);
             CHECK_FALSE(group.cancel_scope().cancel_called());
+        });
+    }
+
+    TEST_CASE("S10: a start() that was cancelled is not won back by a child that runs before its caller does") {
+        run_test({.times = 20}, [] {
+            cancel_scope scope;
+            std::atomic<bool> cut{false};
+            with_task_group([&](task_group& group) {
+                group.start_soon([&] {
+                    CHECK_FALSE(scope.run([&] {
+                        group.start([&](task_status<>& status) {
+                            try {
+                                sleep_forever();
+                            } catch (cancelled const&) {
+                                status.started();
+                                try {
+                                    lowlevel::checkpoint();
+                                } catch (cancelled const&) {
+                                    cut = true;
+                                }
+                                throw;
+                            }
+                        });
+                        check(false, "not reached");
+                    }));
+                });
+                wait_all_tasks_blocked();
+                scope.cancel();
+            });
+            CHECK(cut);
         });
     }
 

@@ -9,6 +9,7 @@
 #include <doctest/doctest.h>
 
 #include <atomic>
+#include <cstdio>
 #include <memory>
 #include <optional>
 #include <thread>
@@ -20,6 +21,9 @@ using namespace weft::test;
 using namespace std::chrono_literals;
 
 namespace {
+void one_function() { std::puts("one"); }
+void other_function() { std::puts("other"); }
+
 
 struct ordinary : std::runtime_error {
     explicit ordinary(int which = 0) : std::runtime_error("ordinary"), number(which) {}
@@ -387,6 +391,17 @@ TEST_SUITE("runtime.task_group") {
                 CHECK(handle.info().name.find("lambda") != std::string::npos);
                 auto const of_function = group.create_task(&wait_all_tasks_blocked);
                 CHECK(of_function.info().name.find("wait_all_tasks_blocked") != std::string::npos);
+            });
+        });
+    }
+
+    TEST_CASE("G24: functions that have no symbol are told apart by where they are") {
+        run_test([] {
+            with_task_group([](task_group& group) {
+                std::string const one = group.create_task(&one_function).info().name;
+                std::string const other = group.create_task(&other_function).info().name;
+                CHECK(one != other);
+                CHECK(one.find("weft-test-runtime+0x") != std::string::npos);
             });
         });
     }

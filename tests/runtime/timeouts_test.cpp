@@ -132,6 +132,24 @@ TEST_SUITE("runtime.timeouts") {
         });
     }
 
+    TEST_CASE("D3, C25: who cancels when the deadline has passed does not make it another cause") {
+        run_test({.seeds = {}}, [] { // the clock goes on although nothing waits
+            bool timed_out = false;
+            try {
+                fail_after(1ms, [](cancel_scope& scope) {
+                    while (current_time() < scope.deadline()) {
+                    }
+                    CHECK(scope.cancel_called());
+                    scope.cancel("too late to be the cause");
+                    lowlevel::checkpoint();
+                });
+            } catch (timeout_error const&) {
+                timed_out = true;
+            }
+            CHECK(timed_out);
+        });
+    }
+
     TEST_CASE("D4, C25: the first cause counts: an explicit cancel is no timeout, however late the exit") {
         run_test([] {
             fail_after(1ms, [](cancel_scope& scope) {
