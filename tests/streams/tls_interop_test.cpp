@@ -22,7 +22,7 @@ namespace {
 using namespace weft::test;
 using weft::tls_stream;
 
-std::string const authority = certificates::get().authority.chain;
+std::string const& authority() { return certificates::get().authority.chain; }
 
 // What our server hears from a client.
 struct heard {
@@ -115,7 +115,7 @@ TEST_CASE("OpenSSL's s_client talks to our server, in each version, with each ce
                          "-connect",
                          "127.0.0.1:" + port,
                          "-CAfile",
-                         authority,
+                         authority(),
                          "-verify_return_error",
                          "-verify_hostname",
                          "localhost",
@@ -134,7 +134,7 @@ TEST_CASE("GnuTLS's gnutls-cli talks to our server, in each version, with each c
     for_each_case([](certificate_case const& with, std::string const& version) {
         auto const client = [&version](std::string const& port) {
             return words{"gnutls-cli",
-                         "--x509cafile=" + authority,
+                         "--x509cafile=" + authority(),
                          "--verify-hostname=localhost",
                          "--sni-hostname=localhost",
                          "--alpn=weft",
@@ -150,7 +150,7 @@ TEST_CASE("Go's crypto/tls talks to our server, in each version, with each certi
     if (!go_peer()) return;
     for_each_case([](certificate_case const& with, std::string const& version) {
         auto const client = [&version](std::string const& port) {
-            return words{*go_peer(), "client", port, authority, version, "weft"};
+            return words{*go_peer(), "client", port, authority(), version, "weft"};
         };
         expect_client_works(client, with, version);
     });
@@ -193,7 +193,7 @@ TEST_CASE("curl fetches a page from our server, in each version, with each certi
             };
             auto const fetch = [&](std::string const& port) {
                 program peer({"curl", "--silent", "--show-error", "--noproxy", "*", "--cacert",
-                              authority, "--resolve", "localhost:" + port + ":127.0.0.1",
+                              authority(), "--resolve", "localhost:" + port + ":127.0.0.1",
                               "--tlsv" + version, "--tls-max", version,
                               "https://localhost:" + port + "/"});
                 int const status = peer.finish();
