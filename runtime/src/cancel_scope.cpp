@@ -112,7 +112,8 @@ bool cancel_scope::leave_failed(exception_group const& group) {
 void cancel_scope::cancel(std::string reason) {
     // Who comes second also returns only when it has arrived everywhere (C31): it lends a hand.
     // Where the deadline has passed, and cancel_called() may have said so, that is the cause (C23, C25).
-    bool const first = scope_access::mark(*this, scope_access::is_too_late(*this), std::move(reason));
+    bool const is_late = scope_access::owner(*this) != nullptr && scope_access::is_too_late(*this);
+    bool const first = scope_access::mark(*this, is_late, std::move(reason));
     if (!first && scope_access::is_delivered(*this)) return;
     if (detail::fiber* const owner = scope_access::owner(*this))
         detail::deliver_cancellation(*owner, *this, first);
@@ -225,14 +226,23 @@ time_point scope_access::now(cancel_scope const& of) noexcept {
     return clock::now();
 }
 
-bool scope_access::mark(cancel_scope& of, bool by_deadline, std::string reason) noexcept {
+bool scope_access::is_first_to_mark(cancel_scope& of) noexcept {
     flag const before = of.flags_.fetch_or(cancel_scope::calling, std::memory_order_seq_cst); // once
-    if ((before & cancel_scope::calling) != 0) {
-        // Somebody else decided the cause; the caller may rely on the scope being cancelled.
-        while ((flags(of) & called) == 0)
-            pause_cpu();
-        return false;
-    }
+    if ((before & cancel_scope::calling) == 0) return true;
+    // Somebody else decided the cause; the caller may rely on the scope being cancelled.
+    while ((flags(of) & called) == 0)
+        pause_cpu();
+    return false;
+}
+
+void scope_access::mark_along(cancel_scope& of, std::shared_ptr<cancel_cause const> cause) noexcept {
+    if (!is_first_to_mark(of)) return;
+    of.cause_ = std::move(cause);
+    of.flags_.fetch_or(called, std::memory_order_seq_cst); // pairs with flags()
+}
+
+bool scope_access::mark(cancel_scope& of, bool by_deadline, std::string reason) noexcept {
+    if (!is_first_to_mark(of)) return false;
     try {
         // Never destroyed: destructors of static objects may call run().
         static auto const& deadline_passed = *new std::shared_ptr<cancel_cause const>(

@@ -76,6 +76,7 @@ public:
     static bool hidden(group_state const& group, fiber& host) {
         return visible_cancellation(&group.scope_, host, 0, nullptr) == nullptr;
     }
+    static fiber const* host(group_state const& of) { return of.host_; }
     static group_state*& next(group_state& of) { return of.next_queued_; }
     static group_state* next_open(group_state& of) { return of.next_open_; }
     static std::atomic<bool>& queued(group_state& of) { return of.queued_; }
@@ -162,7 +163,10 @@ cancel_scope const* visible_cancellation(cancel_scope const* innermost, fiber co
             return nullptr;
         if ((flags & scope_access::called) != 0) return scope;
         if ((flags & scope_access::shielding) != 0) return nullptr;
-        owner = scope_owner;
+        // Around a start() that is under way are the scopes of its caller.
+        owner = (flags & scope_access::provisional) != 0
+                    ? group_walk::host(static_cast<start_record const*>(scope)->group)
+                    : scope_owner;
         unwinding = scope_access::unwinding(*scope);
         scope = scope_access::outer(*scope);
     }

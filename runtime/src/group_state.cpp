@@ -242,10 +242,12 @@ void start_record::started() {
     auto const keep = shared_from_this();
     std::lock_guard const delivery(delivery_mutex());
     // The caller may have been cancelled and not have run since. It stands in its scopes as long as we are moving.
-    if (visible_cancellation(this, *child_, 0, nullptr) != nullptr)
-        phase_.store(phase::abandoned, std::memory_order_release); // pairs with start() and child_ends()
-    else
-        move_child();
+    cancel_scope const* const cancelled_by = visible_cancellation(this, *child_, 0, nullptr);
+    if (cancelled_by == nullptr) return move_child();
+    // For good, also if a shield goes up that keeps it from the caller: the child has been told to stay (S10).
+    scope_access::mark_along(*this, scope_access::cause(*cancelled_by));
+    deliver_locked(*child_);
+    phase_.store(phase::abandoned, std::memory_order_release); // pairs with start() and child_ends()
 }
 
 void start_record::child_ends() noexcept {
@@ -331,8 +333,13 @@ void start_record::start(new_task& task, group_state& destination) {
     bool const settled = wait_for_child(group, caller);
     if (!settled) {
         phase expected = phase::pending;
-        phase_.compare_exchange_strong(expected, phase::abandoned,
-                                       std::memory_order_acq_rel); // pairs with started()
+        if (phase_.compare_exchange_strong(expected, phase::abandoned,
+                                           std::memory_order_acq_rel)) { // pairs with started()
+            std::shared_ptr<cancel_cause const> cause;
+            nearest_cancelled(caller, &cause);
+            scope_access::mark_along(*this, std::move(cause)); // a shield may go up, and keep it from the child
+            deliver_cancellation(*child_);
+        }
         group.wait_until_settled("task_group::start", cancellable::no); // S9
     }
     while (!group.try_close(caller)) // nobody else starts tasks here
@@ -342,6 +349,8 @@ void start_record::start(new_task& task, group_state& destination) {
     if (auto const error = group.first_error()) std::rethrow_exception(error); // S5
     // Also where the child was told first, and has ended of it in its own way.
     if (!settled || nearest_cancelled(caller) != nullptr) throw_cancelled(caller);
+    if (phase_.load(std::memory_order_acquire) == phase::abandoned) // by started(); a shield has gone up since
+        throw_cut_short("task_group::start() was cancelled");
     if (group.cancellation_escaped()) // one of its own, which is nobody's here
         throw_cut_short(("task '" + task_name(*child_) +
                          "' let a cancellation escape before task_status::started()")

@@ -55,6 +55,8 @@ struct scope_access {
 
     /// Decides the cause, once. False: it was decided before.
     static bool mark(cancel_scope&, bool by_deadline, std::string reason) noexcept;
+    /// The same for one that goes the way of another one, around it: for that one's cause, null if unknown.
+    static void mark_along(cancel_scope&, std::shared_ptr<cancel_cause const> cause) noexcept;
     static void deadline_reached(cancel_scope&, time_point now) noexcept;
     /// Its deadline has passed, and it was not left. No lock of a fiber is held.
     static bool is_too_late(cancel_scope const&) noexcept;
@@ -97,6 +99,7 @@ struct scope_access {
     static void set_timer(cancel_scope&, fiber& owner, time_point when); // under the owner's lock
 
 private:
+    static bool is_first_to_mark(cancel_scope&) noexcept; // then it must set `called`
     static void arm_all(fiber& of);
 };
 

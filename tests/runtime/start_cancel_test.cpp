@@ -261,6 +261,56 @@ TEST_SUITE("runtime.start_cancel") {
         });
     }
 
+    TEST_CASE("S9: a start() that was cancelled ends its child, also if a shield goes up again") {
+        run_test({.times = 20}, [] {
+            cancel_scope outer;
+            cancel_scope inner({.shield = true});
+            gate go;
+            with_task_group([&](task_group& group) {
+                group.start_soon([&] {
+                    CHECK_FALSE(outer.run([&] {
+                        inner.run([&] {
+                            group.start([&](task_status<>&) {
+                                go.wait();
+                                for (;;)
+                                    lowlevel::checkpoint(); // it is ready, and sees what is then
+                            });
+                        });
+                    }));
+                });
+                wait_all_tasks_blocked();
+                go.open();
+                lowlevel::checkpoint();
+                outer.cancel();
+                inner.set_shield(false);
+                inner.set_shield(true);
+            });
+        });
+    }
+
+    TEST_CASE("S3: a scope that is entered while an exception is in flight holds for the child of a start(), too") {
+        run_test([] {
+            with_task_group([](task_group& group) {
+                bool finished = true;
+                struct starts_at_its_end {
+                    task_group& group;
+                    bool& finished;
+                    ~starts_at_its_end() {
+                        finished = move_on_after(1ms, [this] {
+                            group.start([](task_status<>&) { sleep_forever(); });
+                        });
+                    }
+                };
+                try {
+                    starts_at_its_end const last{group, finished};
+                    throw ordinary();
+                } catch (ordinary const&) {
+                }
+                CHECK_FALSE(finished);
+            });
+        });
+    }
+
     TEST_CASE("S12: a cancellation of the destination does not reach the child before started()") {
         run_test([] {
             std::atomic<bool> undisturbed{false};
