@@ -108,8 +108,12 @@ TEST_SUITE("runtime.inspect") {
 
     TEST_CASE("TI4: the first task is named after its function") {
         std::string name;
-        run([&] { name = get_current_task().name; });
-        CHECK(name.find("lambda") != std::string::npos);
+        struct named {
+            std::string& name;
+            void operator()() const { name = get_current_task().name; }
+        };
+        run(named{name});
+        CHECK(name.find("named") != std::string::npos);
         CHECK(run(static_cast<task_info (*)()>(get_current_task)).name.find("get_current_task") !=
               std::string::npos);
     }
