@@ -233,11 +233,13 @@ TEST_SUITE("runtime.task_handle") {
     TEST_CASE("M1: wait is a cancellation point, and a cancelled one takes nothing") {
         run_test([] {
             with_task_group([](task_group& group) {
-                auto const handle = group.create_task([] {
-                    weft::sleep(2ms);
+                gate go;
+                auto const handle = group.create_task([&] {
+                    go.wait();
                     return std::make_unique<int>(3);
                 });
                 CHECK_FALSE(move_on_after(100us, [&] { handle.wait(); }));
+                go.open();
                 CHECK(*handle.wait() == 3);
                 cancel_scope scope;
                 auto const ready = group.create_task([] { return std::make_unique<int>(3); });
