@@ -142,7 +142,8 @@ void epoll_poller::add(int fd, io_state& state) {
         throw std::system_error(error, std::system_category(), "epoll_ctl");
     }
     // Ordered by the kernel's lock of this epoll: whose change came too early has set its mark before.
-    if (!for_both && state.writing_is_awaited.load(std::memory_order_seq_cst)) report_writing(fd, state);
+    if (!for_both && state.writing_is_awaited.load(std::memory_order_seq_cst)) // register_once()
+        report_writing(fd, state);
 }
 
 void epoll_poller::report_writing(int fd, io_state& state) noexcept {

@@ -122,11 +122,12 @@ void release_io_state(io_state& state) noexcept {
 // Who finds it registered, or about to be, and is the first to wait for writing changes what it is registered
 // for: an event of its own if the descriptor is ready. If the other one has not come to EPOLL_CTL_ADD, there is
 // nothing yet to be changed; then it looks again after that, and sees the mark.
-void register_once(io_state& state, direction what) {
-    bool is_first_to_write = what == direction::writing &&
+void register_once(io_state& state, bool for_writing) {
+    bool is_first_to_write = for_writing &&
                              !state.writing_is_awaited.load(std::memory_order_relaxed); // decided below
-    if (!is_first_to_write && state.registered_with.load(std::memory_order_relaxed) != nullptr)
-        return; // else the CAS decides
+    if (!is_first_to_write &&
+        state.registered_with.load(std::memory_order_relaxed) != nullptr) // else the CAS decides
+        return;
     auto* const here = dynamic_cast<epoll_poller*>(poller_for_registration());
     if (here == nullptr) throw std::logic_error("this backend cannot wait for file descriptors");
     std::shared_lock const guard(registrations);

@@ -38,10 +38,9 @@ io_state* take_io_state(int fd) noexcept;
 void release_io_state(io_state&) noexcept; // gives up one
 
 /// Registers with the poller of a worker that has time left, unless it is registered already. Events of
-/// `writing` come from the first time on that it is waited for: a descriptor is mostly ready for it when it is
+/// writing come from the first time on that it is waited for: a descriptor is mostly ready for it when it is
 /// registered, which would be an event for nobody. Errors: std::system_error
-enum class direction : bool { reading, writing };
-void register_once(io_state&, direction);
+void register_once(io_state&, bool for_writing);
 void unregister(io_state&) noexcept;
 
 /// Ends the waits of reader and writer; who comes to wait at the same time tries again first.

@@ -106,7 +106,7 @@ void descriptor_use::prepare() {
 
 void descriptor_use::wait(char const* what) {
     readiness_word<>& word = access_ == access::read ? state_->read : state_->write;
-    register_once(*state_, access_ == access::read ? direction::reading : direction::writing);
+    register_once(*state_, access_ == access::write);
     parking wait(what); // R2
     auto const reference = wait.reference().encode();
     if (!word.publish(reference)) { // R3

@@ -68,8 +68,7 @@ public:
         std::lock_guard const guard(mutex_); // notify_closing() comes before or after all of this
         if (state.users.is_closing()) throw closed_resource_error();
         if (is_ready(state.fd, events)) return true;
-        detail::register_once(state, events == POLLOUT ? detail::direction::writing
-                                                       : detail::direction::reading);
+        detail::register_once(state, events == POLLOUT);
         return false;
     }
 

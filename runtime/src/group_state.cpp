@@ -154,15 +154,15 @@ void group_state::child_failed(fiber& child, std::exception_ptr error) noexcept 
 
 // It, or what is around it. Its host, whom it waits for, stands in those scopes.
 static bool is_cancelled(cancel_scope const& scope, fiber const* host) noexcept {
-    if ((scope_access::flags(scope) & scope_access::called) != 0 || host == nullptr)
-        return true;
+    if ((scope_access::flags(scope) & scope_access::called) != 0) return true; // mostly; no lock
     std::lock_guard const delivery(delivery_mutex());
     return visible_cancellation(&scope, *host, 0, nullptr) != nullptr;
 }
 
 void group_state::children_ended(fiber* const* ended, unsigned count,
                                  bool cancellation_escaped) noexcept {
-    if (cancellation_escaped && !is_cancelled(scope_, host_)) cancel_because(scope_, "a task let a cancellation escape"); // G13
+    if (cancellation_escaped && host_ != nullptr && !is_cancelled(scope_, host_))
+        cancel_because(scope_, "a task let a cancellation escape"); // G13
     std::lock_guard const guard(lock_);
     if (cancellation_escaped) cancellation_escaped_ = true;
     for (unsigned number = 0; number < count; ++number)
@@ -349,7 +349,7 @@ void start_record::start(new_task& task, group_state& destination) {
     if (auto const error = group.first_error()) std::rethrow_exception(error); // S5
     // Also where the child was told first, and has ended of it in its own way.
     if (!settled || nearest_cancelled(caller) != nullptr) throw_cancelled(caller);
-    if (phase_.load(std::memory_order_acquire) == phase::abandoned) // by started(); a shield has gone up since
+    if (phase_.load(std::memory_order_acquire) == phase::abandoned) // by started(), with which it pairs
         throw_cut_short("task_group::start() was cancelled");
     if (group.cancellation_escaped()) // one of its own, which is nobody's here
         throw_cut_short(("task '" + task_name(*child_) +

@@ -522,8 +522,12 @@ TEST_SUITE("runtime.cancel_scope") {
                 } catch (ordinary const&) {
                     threw = true;
                 }
-                if (moves == 0) CHECK(threw);       // into the result; compilers may need another one for that
-                if (moves == 3) CHECK_FALSE(threw);
+#if defined(__clang__)
+                constexpr int needed = 2; // it does not build what run() gives in its place
+#else
+                constexpr int needed = 1; // into the result
+#endif
+                CHECK(threw == (moves < needed));
                 CHECK_FALSE(checkpoint_throws());
             }
         });

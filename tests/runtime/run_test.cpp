@@ -42,15 +42,16 @@ child_program const without_threads("without threads", [] {
     std::ifstream pages("/proc/self/statm");
     ::rlim_t used = 0;
     pages >> used;
-    ::rlimit const tight{used * ::rlim_t(::sysconf(_SC_PAGESIZE)) + (::rlim_t(96) << 20), RLIM_INFINITY};
+    ::rlimit before{};
+    ::getrlimit(RLIMIT_AS, &before);
+    ::rlimit const tight{used * ::rlim_t(::sysconf(_SC_PAGESIZE)) + (::rlim_t(96) << 20), before.rlim_max};
     ::setrlimit(RLIMIT_AS, &tight);
     try {
         run({.workers = 20}, [] {});
     } catch (std::system_error const& refused) {
         std::puts(refused.what());
     }
-    ::rlimit const none{RLIM_INFINITY, RLIM_INFINITY};
-    ::setrlimit(RLIMIT_AS, &none);
+    ::setrlimit(RLIMIT_AS, &before);
     run({.workers = 20}, [] { std::puts("the next one goes on"); });
 });
 
