@@ -99,6 +99,10 @@ exception_group::exception_group(std::string const& message, std::vector<std::ex
     if (members_.empty()) throw std::invalid_argument("an exception_group needs a member");
 }
 
+void exception_group::throw_rest(std::vector<std::exception_ptr> rest, std::vector<std::string> origins) const {
+    std::rethrow_exception(with_cause_of(*this, exception_group(message_, std::move(rest), std::move(origins))));
+}
+
 std::exception_ptr
 exception_group::without(std::function<bool(std::exception_ptr const&)> const& drop) const {
     std::vector<std::exception_ptr> kept;

@@ -8,9 +8,12 @@
 
 #include <doctest/doctest.h>
 
+#include <exception>
+#include <stdexcept>
 #include <string>
 #include <thread>
 #include <type_traits>
+#include <utility>
 #include <vector>
 
 using namespace weft;
@@ -19,6 +22,32 @@ using namespace weft::test;
 namespace {
 
 template <class E> std::exception_ptr made(E error) { return std::make_exception_ptr(std::move(error)); }
+
+struct special_group : exception_group {
+    using exception_group::exception_group;
+};
+
+// The group, with an exception of that text nested.
+std::exception_ptr caused_by(char const* cause, exception_group group) {
+    try {
+        try {
+            throw std::runtime_error(cause);
+        } catch (std::runtime_error const&) { // becomes the cause
+            std::throw_with_nested(std::move(group));
+        }
+    } catch (...) { // the group
+        return std::current_exception();
+    }
+}
+
+std::string cause_of(exception_group const& group) {
+    try {
+        std::rethrow_if_nested(group);
+    } catch (std::runtime_error const& cause) {
+        return cause.what();
+    }
+    return "none";
+}
 
 exception_group sample() {
     auto const inner = made(exception_group("inner", {made(std::out_of_range("o")), made(7)}));
@@ -53,6 +82,14 @@ TEST_SUITE("runtime.exception_group") {
         CHECK(group.contains<int>());
         CHECK_FALSE(group.contains<std::length_error>());
         CHECK_FALSE(group.contains<long>());
+    }
+
+    TEST_CASE("EX4: contains() of a type of groups asks for nested ones of it, at every depth") {
+        CHECK(sample().contains<exception_group>());
+        CHECK_FALSE(exception_group("flat", {made(7)}).contains<exception_group>());
+        CHECK_FALSE(sample().contains<special_group>());
+        exception_group const deep("deep", {made(exception_group("inner", {made(special_group("s", {made(7)}))}))});
+        CHECK(deep.contains<special_group>());
     }
 
     TEST_CASE("EX4: handle gives each leaf to the first handler that takes it") {
@@ -203,6 +240,30 @@ TEST_SUITE("runtime.exception_group") {
             }
             CHECK(cause == "the cause");
         });
+    }
+
+    TEST_CASE("C10, EX4: what handle() leaves of a group keeps the cause that was nested with it, at every depth") {
+        std::exception_ptr const inner =
+            caused_by("of the inner", exception_group("inner", {made(std::out_of_range("stays")), made(7)}));
+        try {
+            std::rethrow_exception(caused_by("of the outer", exception_group("outer", {inner, made(8)})));
+        } catch (exception_group const& group) {
+            try {
+                group.handle([](int) {});
+                CHECK(false);
+            } catch (exception_group const& rest) {
+                CHECK(rest.message() == "outer");
+                CHECK(cause_of(rest) == "of the outer");
+                REQUIRE(rest.exceptions().size() == 1);
+                CHECK_THROWS_AS(std::rethrow_exception(rest.exceptions()[0]), exception_group);
+                try {
+                    std::rethrow_exception(rest.exceptions()[0]);
+                } catch (exception_group const& nested) {
+                    CHECK(nested.exceptions().size() == 1);
+                    CHECK(cause_of(nested) == "of the inner");
+                }
+            }
+        }
     }
 
     TEST_CASE("EX4: a cause is nested, and what() tells it") {

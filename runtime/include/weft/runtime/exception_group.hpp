@@ -53,25 +53,25 @@ public:
     std::span<std::exception_ptr const> exceptions() const { return members_; }
     std::string const& message() const { return message_; }
 
-    /// Whether any leaf, at any depth, is an E or derived from it; of exception_group itself: whether
-    /// there is a nested one.
+    /// Whether any leaf, at any depth, is an E or derived from it; of exception_group itself, or a type
+    /// derived from it: whether there is a nested one.
     template <class E> bool contains() const {
         for (std::exception_ptr const& member : members_) {
             try {
                 std::rethrow_exception(member);
             } catch (exception_group const& group) {
-                if constexpr (std::is_same_v<E, exception_group>) return true; // asked for by name
+                if constexpr (std::is_base_of_v<exception_group, E>) // asked for by name
+                    if (catches_current<E>()) return true;
                 if (group.contains<E>()) return true;
-            } catch (E const&) {
-                return true;
-            } catch (...) { // another leaf: looked at, not swallowed
+            } catch (...) { // a leaf: looked at, not swallowed
+                if (catches_current<E>()) return true;
             }
         }
         return false;
     }
 
     /// Hands each leaf to the first handler whose parameter can take it; what no handler takes, or a
-    /// handler throws, leaves as a group of the same message.
+    /// handler throws, leaves as a group of the same message; what was nested with the group stays so.
     template <class... Handler> void handle(Handler&&... handlers) const {
         std::vector<std::exception_ptr> rest;
         std::vector<std::string> origins;
@@ -83,7 +83,7 @@ public:
                 origins.push_back(origin(number));
             }
         }
-        if (!rest.empty()) throw exception_group(message_, std::move(rest), std::move(origins));
+        if (!rest.empty()) throw_rest(std::move(rest), std::move(origins));
     }
 
     /// The group without the leaves that `drop` selects, at any depth; null if none is left. Nested groups
@@ -91,6 +91,19 @@ public:
     std::exception_ptr without(std::function<bool(std::exception_ptr const&)> const& drop) const;
 
 private:
+    // By itself: beside a handler for groups, one for a type of groups would give users a warning.
+    template <class E> static bool catches_current() {
+        try {
+            throw;
+        } catch (E const&) {
+            return true;
+        } catch (...) { // the caller's
+            return false;
+        }
+    }
+
+    [[noreturn]] void throw_rest(std::vector<std::exception_ptr> rest, std::vector<std::string> origins) const;
+
     std::string origin(std::size_t number) const {
         return number < origins_.size() ? origins_[number] : std::string();
     }
