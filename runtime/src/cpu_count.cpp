@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
+#include <memory>
 #include <sstream>
 #include <string>
 #include <thread>
@@ -25,14 +26,17 @@ unsigned cpus_by_affinity() {
     return std::max(1u, std::thread::hardware_concurrency());
 }
 
+struct close_file {
+    void operator()(std::FILE* open) const { std::fclose(open); }
+};
+
 // Not by std::ifstream, whose descriptors a child would have that is started meanwhile.
 std::istringstream contents_of(std::string const& name) {
     std::string text;
-    if (std::FILE* const file = std::fopen(name.c_str(), "re")) {
+    if (std::unique_ptr<std::FILE, close_file> const file{std::fopen(name.c_str(), "re")}) {
         char part[512];
-        while (std::size_t const count = std::fread(part, 1, sizeof part, file))
+        while (std::size_t const count = std::fread(part, 1, sizeof part, file.get()))
             text.append(part, count);
-        std::fclose(file);
     }
     return std::istringstream(text);
 }

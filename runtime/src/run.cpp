@@ -74,6 +74,18 @@ std::string name_of(body_operations const& operations, void const* function) {
     return function == nullptr ? demangled(operations.type.name()) : std::string(); // else: its address
 }
 
+// For what the run itself takes; what its tasks lack is theirs to tell.
+template <class Call> auto with_memory_for(char const* what, Call&& call) {
+    try {
+        return call();
+    } catch (std::bad_alloc const&) {
+        std::rethrow_exception(error_or_bad_alloc([what] {
+            return std::system_error(ENOMEM, std::system_category(),
+                                     std::string("no memory for ") + what + " of run()");
+        }));
+    }
+}
+
 } // namespace
 
 void run_first_task(run_options const& options, body_operations const& operations, void* body,
@@ -81,14 +93,15 @@ void run_first_task(run_options const& options, body_operations const& operation
     refuse_in_forked_child("run()");
     if (this_worker() != nullptr)
         throw std::logic_error("run() was called inside a run() of the same thread");
-    runtime run(options);
+    runtime run = with_memory_for("the workers", [&] { return runtime(options); });
     first_body first{run, operations, body, nullptr};
     {
-        new_task task({.name = name_of(operations, function)}, sizeof(first_body*),
-                      alignof(first_body*));
+        new_task task = with_memory_for("the first task", [&] {
+            return new_task({.name = name_of(operations, function)}, sizeof(first_body*), alignof(first_body*));
+        });
         *static_cast<first_body**>(task.place()) = &first;
         task.set_body(first_body_operations, function, call_site);
-        run.run(task);
+        with_memory_for("the workers", [&] { run.run(task); });
     }
     if (!run.deadlock().empty())
         throw deadlock_error("deadlock: every task waits, and nothing can end a wait\n" + run.deadlock());

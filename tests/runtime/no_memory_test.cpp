@@ -19,12 +19,15 @@
 
 #include <array>
 #include <atomic>
+#include <cerrno>
 #include <chrono>
 #include <cstddef>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
 #include <exception>
+#include <filesystem>
+#include <iterator>
 #include <memory>
 #include <new>
 #include <sstream>
@@ -261,6 +264,38 @@ child_program const first_stack("first_task_without_stack", [] {
             return failing_run<std::system_error>(options, [] { std::abort(); });
         });
     }
+});
+std::ptrdiff_t entries_of(char const* folder) {
+    return std::distance(std::filesystem::directory_iterator(folder), std::filesystem::directory_iterator());
+}
+
+bool run_without_all_it_needs(run_options const& options, int request) {
+    std::ptrdiff_t const descriptors = entries_of("/proc/self/fd");
+    bool ran = false;
+    requests_until_failure = request;
+    try {
+        run(options, [&] { ran = true; });
+    } catch (std::system_error const& failure) {
+        if (ran || failure.code().value() != ENOMEM) std::abort();
+        bool const names_it = std::strstr(failure.what(), "no memory for the ") != nullptr ||
+                              std::strstr(failure.what(), "no stack of ") != nullptr;
+        if (!names_it) std::abort();
+    }
+    bool const came_through = end_of_failure();
+    if (came_through && (!ran || request == 1)) std::abort();
+    if (entries_of("/proc/self/fd") != descriptors) std::abort();
+    while (entries_of("/proc/self/task") != 1) {} // a joined thread is there for a moment more
+    ran = true;
+    run(options, [&] { ran = false; }); // nothing was left locked, or in a list
+    if (ran) std::abort();
+    return came_through;
+}
+child_program const no_workers("run_without_all_it_needs", [] {
+    let_each_request_fail([](int request) { return run_without_all_it_needs({.workers = 3}, request); });
+});
+child_program const no_sim("sim_without_all_it_needs", [] {
+    let_each_request_fail(
+        [](int request) { return run_without_all_it_needs({.backend = "sim", .workers = 3}, request); });
 });
 child_program const deadlock("deadlock", [] {
     let_each_request_fail([](int request) {
@@ -537,6 +572,11 @@ TEST_CASE("G11: a task that gets no stack fails, also without memory to say so")
 
 TEST_CASE("G11, E1: run() throws when its first task gets no stack, also without memory to say so") {
     check_each_request("first_task_without_stack");
+}
+
+TEST_CASE("E1: run() that gets no memory for its workers or its first task says so, and leaves nothing behind") {
+    check_each_request("run_without_all_it_needs");
+    check_each_request("sim_without_all_it_needs");
 }
 
 TEST_CASE("E1: run() throws when its first task ends by a cancellation, also without memory to say so") {

@@ -48,7 +48,8 @@ template <> struct first_task_result<void> {
 /// threads are joined.
 ///
 /// Errors  std::invalid_argument (unknown backend, too many workers, a stack below the minimum);
-///         std::logic_error (inside a run of the same thread); std::system_error (no threads, no fds)
+///         std::logic_error (inside a run of the same thread); std::system_error (no threads, no fds; no
+///         memory or stack for the workers or the first task: ENOMEM); std::bad_alloc (and none to say so)
 /// Source  AnyIO run
 template <class F, class... Args>
     requires std::invocable<std::decay_t<F>, std::decay_t<Args>...>
