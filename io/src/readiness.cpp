@@ -8,6 +8,7 @@
 #include <cerrno>
 #include <map>
 #include <mutex>
+#include <string>
 #include <system_error>
 #include <utility>
 
@@ -19,12 +20,19 @@ namespace {
 
 using detail::io_state;
 
+[[noreturn]] void fail(int error, char const* call, int fd) {
+    throw std::system_error(error, std::system_category(),
+                            std::string(call) + ": the descriptor " + std::to_string(fd));
+}
+
+char const* name_of_wait(short events) { return events == POLLIN ? "wait_readable" : "wait_writable"; }
+
 bool is_ready(int fd, short events) {
     ::pollfd look{fd, events, 0};
     int const count = ::poll(&look, 1, 0);
     if (count < 0 && errno != EINTR) throw std::system_error(errno, std::system_category(), "poll");
-    if (count > 0 && (look.revents & POLLNVAL) != 0)
-        throw std::system_error(EBADF, std::system_category(), "the descriptor is not open");
+    if (fd < 0 || (count > 0 && (look.revents & POLLNVAL) != 0)) // poll() passes over negative ones
+        fail(EBADF, name_of_wait(events), fd);
     return count > 0;
 }
 
@@ -41,7 +49,9 @@ public:
             place = detail::take_io_state(fd);
             if (place == nullptr) {
                 entries_.erase({fd, run});
-                throw std::system_error(ENOMEM, std::system_category(), "wait_readable");
+                throw std::system_error(ENOMEM, std::system_category(),
+                                        direction == detail::descriptor_word<>::reading ? "wait_readable"
+                                                                                        : "wait_writable");
             }
         }
         io_state& state = *place;

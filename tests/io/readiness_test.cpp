@@ -336,6 +336,25 @@ TEST_CASE("KW4: a descriptor that is not open is EBADF, a regular file is always
     });
 }
 
+TEST_CASE("KW4: the error of a descriptor that is not open names the call and the number") {
+    run_with_descriptors([] {
+        auto const expect = [](std::string const& text, auto call, int fd) {
+            std::string said = "nothing";
+            try {
+                call(fd);
+            } catch (std::system_error const& failure) {
+                said = failure.code().value() == EBADF ? failure.what() : "another code";
+            }
+            check(said.starts_with(text), said);
+        };
+        expect("wait_readable: the descriptor -1: ", weft::wait_readable, -1);
+        expect("wait_writable: the descriptor -1: ", weft::wait_writable, -1);
+        expect("wait_readable: the descriptor 9999: ", weft::wait_socket_readable, 9999);
+        expect("wait_writable: the descriptor 9999: ", weft::wait_socket_writable, 9999);
+        weft::notify_closing(-1); // nobody waits
+    });
+}
+
 TEST_CASE("TI6: wait_all_tasks_blocked() waits for what an event that has come sets off") {
     for (unsigned const workers : {1u, 2u, 4u})
         weft::run({.workers = workers}, [] {
