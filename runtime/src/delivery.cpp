@@ -146,8 +146,12 @@ std::mutex& delivery_mutex() noexcept {
     return delivery_lock;
 }
 
-cancel_scope const* visible_cancellation(cancel_scope const* innermost, fiber const& walker,
-                                         unsigned unwinding, bool* open_end) noexcept {
+namespace {
+
+// See visible_cancellation(). Which scope counts as cancelled says is_cancelled(scope, its flags).
+template <class IsCancelled>
+inline cancel_scope const* walk_outwards(cancel_scope const* innermost, fiber const& walker, unsigned unwinding,
+                                         bool* open_end, IsCancelled const& is_cancelled) noexcept {
     fiber const* owner = &walker;
     for (cancel_scope const* scope = innermost; scope != nullptr;) {
         scope_access::flag const flags = scope_access::flags(*scope);
@@ -161,7 +165,7 @@ cancel_scope const* visible_cancellation(cancel_scope const* innermost, fiber co
         fiber const* const scope_owner = scope_access::owner(*scope);
         if (scope_owner == owner ? scope_access::unwinding(*scope) < unwinding : unwinding > 0)
             return nullptr;
-        if ((flags & scope_access::called) != 0) return scope;
+        if (is_cancelled(*scope, flags)) return scope;
         if ((flags & scope_access::shielding) != 0) return nullptr;
         // Around a start() that is under way are the scopes of its caller.
         owner = (flags & scope_access::provisional) != 0
@@ -171,6 +175,16 @@ cancel_scope const* visible_cancellation(cancel_scope const* innermost, fiber co
         scope = scope_access::outer(*scope);
     }
     return nullptr;
+}
+
+} // namespace
+
+cancel_scope const* visible_cancellation(cancel_scope const* innermost, fiber const& walker,
+                                         unsigned unwinding, bool* open_end) noexcept {
+    return walk_outwards(innermost, walker, unwinding, open_end,
+                         [](cancel_scope const&, scope_access::flag flags) {
+                             return (flags & scope_access::called) != 0;
+                         });
 }
 
 cancel_scope const* nearest_cancelled(fiber& self,
@@ -202,9 +216,14 @@ bool has_pending_cancellation(fiber& of, std::shared_ptr<cancel_cause const>* ca
             unwinding = this_worker()->exceptions->uncaught;
         else if (cause != nullptr || of.state.load(std::memory_order_relaxed) == task_state::waiting) // a report
             unwinding = of.waiting_unwinding.load(std::memory_order_relaxed);                         //  "
+        // Who only asks sees a deadline that has passed (C23); who is to throw needs a scope that catches it.
+        bool const by_clock = cause == nullptr;
+        time_point const now = by_clock ? of.runtime->now() : time_point();
         cancel_scope const* const found =
-            visible_cancellation(of.innermost.load(std::memory_order_acquire), of, // enter()
-                                 unwinding, open_end);
+            walk_outwards(of.innermost.load(std::memory_order_acquire), of, // enter()
+                          unwinding, open_end, [&](cancel_scope const& scope, scope_access::flag flags) {
+                              return (flags & scope_access::called) != 0 || (by_clock && scope.deadline() <= now);
+                          });
         if (found != nullptr && cause != nullptr) *cause = scope_access::cause(*found);
         return found != nullptr;
     };

@@ -117,8 +117,9 @@ cancel_scope const* visible_cancellation(cancel_scope const* innermost, fiber co
 cancel_scope const* nearest_cancelled(fiber& self,
                                       std::shared_ptr<cancel_cause const>* cause = nullptr) noexcept;
 
-/// Whether its next cancellation point throws, as far as others can know (C34). False once finished. For the
-/// cause it must be known to wait, or to go on from a wait just now.
+/// Whether its next cancellation point throws, as far as others can know (C34), deadlines that have passed
+/// included. False once finished. For the cause it must be known to wait, or to go on from a wait just now;
+/// then a deadline counts once it has cancelled its scope.
 bool has_pending_cancellation(fiber&, std::shared_ptr<cancel_cause const>* cause = nullptr) noexcept;
 
 /// Tells the fiber, and the children of its groups at any depth, to look; ends the waits of those that

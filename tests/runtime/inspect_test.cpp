@@ -106,6 +106,25 @@ TEST_SUITE("runtime.inspect") {
         });
     }
 
+    TEST_CASE("TI3, C23: a deadline around that has passed is a pending cancellation, unless a shield keeps it out") {
+        auto const is_pending = [] { return get_current_task().pending_cancellation; };
+        run_test({.seeds = {}}, [&] { // the clock goes on although nothing waits
+            cancel_scope scope({.deadline = current_time() + 1ms});
+            scope.run([&] {
+                CHECK_FALSE(is_pending());
+                while (current_time() < scope.deadline()) {}
+                CHECK(is_pending());
+                shielded([&] { CHECK_FALSE(is_pending()); });
+                CHECK(is_pending());
+                scope.set_deadline(current_time() + 1h);
+                CHECK_FALSE(is_pending());
+            });
+        });
+        run_test({.workers = {}}, [&] { // whatever time it is elsewhere
+            move_on_after(1ns, [&] { CHECK_FALSE(is_pending()); });
+        });
+    }
+
     TEST_CASE("TI4: the first task is named after its function") {
         std::string name;
         struct named {
