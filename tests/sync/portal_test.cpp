@@ -131,6 +131,44 @@ TEST_CASE("B2, B11: a cancellation from elsewhere ends the task that lets it esc
     }
 }
 
+namespace {
+
+// Goes while an exception is in flight.
+struct opens_a_portal {
+    std::exception_ptr foreign;
+    bool& refused;
+    bool& goes_on;
+    ~opens_a_portal() {
+        weft::with_blocking_portal([this](weft::blocking_portal& portal) {
+            weft::to_thread::run_sync([&] {
+                refused = throws<weft::future_cancelled>(
+                    [&] { portal.call([this] { std::rethrow_exception(foreign); }); });
+                goes_on = !throws<weft::future_cancelled>([&] { portal.call(weft::lowlevel::checkpoint); });
+            });
+        });
+    }
+};
+
+} // namespace
+
+TEST_CASE("B2, B11: it ends nothing else where the scope around is cancelled, but a destructor does not see that") {
+    on_each_runtime([] {
+        bool refused = false;
+        bool goes_on = false;
+        std::exception_ptr const foreign = weft::test::old_cancellation();
+        weft::cancel_scope scope;
+        CHECK(throws<int>([&] {
+            scope.run([&] {
+                scope.cancel();
+                opens_a_portal const at_the_end{foreign, refused, goes_on};
+                throw 7;
+            });
+        }));
+        CHECK(refused);
+        CHECK(goes_on);
+    });
+}
+
 TEST_CASE("B5: a cancellation around the portal that cut a task short goes on through it") {
     on_each_runtime([] {
         weft::cancel_scope scope;

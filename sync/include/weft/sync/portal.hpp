@@ -4,6 +4,7 @@
 #include <weft/runtime/detail/fiber.hpp>
 #include <weft/runtime/detail/fork.hpp>
 #include <weft/runtime/detail/outside_work.hpp>
+#include <weft/runtime/detail/parking.hpp>
 #include <weft/runtime/detail/swallowed.hpp>
 #include <weft/runtime/run.hpp>
 #include <weft/runtime/task_group.hpp>
@@ -44,7 +45,7 @@ public:
                 perform(call);
             } catch (cancelled const&) {
                 end_unset();
-                if (current_effective_deadline() == time_point::min()) throw;
+                if (pending_cancellation(*current_fiber()) != nullptr) throw;
                 note_cancellation_handled(*current_fiber());
             } catch (...) { // goes to the future
                 if (this->begin_setting()) this->fail(std::current_exception());
