@@ -143,6 +143,7 @@ std::unique_ptr<detail::file_state> detail::open_file_state(path const& name,
 
 file open_file(path const& name, std::string mode, open_options const& how) {
     detail::file_request request = detail::parse_file_mode(mode, how);
+    detail::require_fiber("open_file");
     return file(to_thread::run_sync(to_thread::options{.limiter = how.limiter}, [&] {
         return detail::open_file_state(name, std::move(request));
     }));

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <weft/io/path.hpp>
+#include <weft/runtime/detail/fiber.hpp>
 #include <weft/sync/to_thread.hpp>
 
 #include <string>
@@ -18,14 +19,19 @@ bool names_something(path const&); ///< no NUL in it
 char const* system_name(path const&);
 
 /// What only looks: a cancelled task leaves it to the thread, so it must own all it needs (PH4).
-template <class Look> auto look_in_thread(capacity_limiter* limiter, Look look) {
+/// `call`: what an error outside of a run names; if not given, the function that calls this one.
+template <class Look>
+auto look_in_thread(capacity_limiter* limiter, Look look, char const* call = __builtin_FUNCTION()) {
+    require_fiber(call);
     return to_thread::run_sync(to_thread::options{.abandon_on_cancel = true, .limiter = limiter},
                                std::move(look));
 }
 
 /// What is finished before a cancellation is noticed. The task waits, so it may refer to its
 /// variables.
-template <class Act> auto act_in_thread(capacity_limiter* limiter, Act act) {
+template <class Act>
+auto act_in_thread(capacity_limiter* limiter, Act act, char const* call = __builtin_FUNCTION()) {
+    require_fiber(call);
     return to_thread::run_sync(to_thread::options{.limiter = limiter}, std::move(act));
 }
 

@@ -65,11 +65,12 @@ std::optional<file_status> status_if_any(path const& name, bool follow) {
     throw_path_error(error, "stat", name);
 }
 
-bool has_type(path const& name, unsigned type, bool follow = true) {
-    return look_in_thread(name.limiter(), [name, type, follow] {
+bool has_type(path const& name, unsigned type, bool follow = true, char const* call = __builtin_FUNCTION()) {
+    auto const look = [name, type, follow] {
         auto const status = status_if_any(name, follow);
         return status && (status->st_mode & S_IFMT) == type;
-    });
+    };
+    return look_in_thread(name.limiter(), look, call);
 }
 
 bool same_file(file_status const& left, file_status const& right) {

@@ -48,7 +48,7 @@ path const* path_source::next() {
     if (at_ < batch_.size()) return &batch_[at_++];
     if (state_ == state::ended) return nullptr;
     state_ = state::stepping; // until the step has ended in good order
-    look_in_thread(limiter_, [shared = work_] { shared->produce(); });
+    look_in_thread(limiter_, [shared = work_] { shared->produce(); }, "a step of a path's range");
     batch_.swap(work_->batch);
     state_ = batch_.empty() ? state::ended : state::ready;
     at_ = 0;

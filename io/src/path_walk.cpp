@@ -65,7 +65,7 @@ walk_entry* walk_source::next() {
         walk_entry found{stack_.back().entry.directory, {}, {}};
         std::optional<std::system_error> const failure =
             act_in_thread(found.directory.limiter(),
-                          [&] { return read_names(found.directory, how_.follow_symlinks, found); });
+                          [&] { return read_names(found.directory, how_.follow_symlinks, found); }, "path::walk");
         stack_.pop_back();
         if (failure) {
             if (how_.on_error) how_.on_error(*failure);

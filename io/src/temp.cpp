@@ -7,6 +7,7 @@
 #include "temp_tree.hpp"
 
 #include <weft/runtime/cancel_scope.hpp>
+#include <weft/runtime/detail/parking.hpp>
 #include <weft/runtime/lowlevel.hpp>
 #include <weft/sync/detail/thread_call.hpp>
 #include <weft/sync/to_thread.hpp>
@@ -178,7 +179,7 @@ struct named_temporary_file::opened {
     static opened make(temporary_file_options const& how) {
         temporary_options const name = name_of(how);
         detail::file_request request = detail::parse_file_mode(how.mode, how.open);
-        return detail::act_in_thread(nullptr, [&] {
+        auto const act = [&] {
             named_descriptor made = make_file(name);
             detail::owned_name owned(std::move(made.name)); // before anything may fail
             path known = owned.name();
@@ -188,7 +189,8 @@ struct named_temporary_file::opened {
             if (!how.delete_file) owned.release();
             return opened{std::move(known), std::move(owned), std::move(opened_file),
                           how.delete_on_close};
-        });
+        };
+        return detail::act_in_thread(nullptr, act, "named_temporary_file");
     }
 };
 
@@ -235,7 +237,7 @@ struct spooled_temporary_file::made {
 spooled_temporary_file::spooled_temporary_file(std::size_t max_size,
                                                temporary_file_options const& how)
     : spooled_temporary_file(made::make(max_size, how)) {
-    lowlevel::checkpoint_if_cancelled();
+    detail::check_cancellation("spooled_temporary_file");
 }
 
 spooled_temporary_file::spooled_temporary_file(made parts)

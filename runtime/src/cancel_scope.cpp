@@ -21,8 +21,16 @@ cancel_scope::~cancel_scope() {
         detail::die("a cancel_scope was destroyed while its body runs");
 }
 
+// In the order of scope_opener.
+static constexpr char const* names_of_openers[] = {
+    "cancel_scope::run", "move_on_at", "move_on_after",   "fail_at",
+    "fail_after",        "shielded",   "task_group::run", "with_task_group"};
+
 void cancel_scope::enter() {
-    detail::fiber& self = detail::require_fiber("cancel_scope::run");
+    detail::fiber* const caller = detail::current_fiber();
+    if (caller == nullptr) [[unlikely]] // only then the name is looked for
+        detail::require_fiber(names_of_openers[flags_.load(std::memory_order_relaxed) >> opener_place]); // a constant
+    detail::fiber& self = *caller;
     if ((flags_.load(std::memory_order_relaxed) & entered) != 0) // only the task that enters sets it
         throw std::logic_error("a cancel_scope was entered twice, now by " +
                                detail::describe_caller() + "; it serves for one run()");
@@ -201,10 +209,11 @@ time_point current_effective_deadline() {
 
 namespace detail {
 
-cancel_scope timed_scope::after(duration delay, bool shield) noexcept {
+cancel_scope timed_scope::after(duration delay, bool shield, scope_opener by) noexcept {
     return cancel_scope(time_after(clock::now(), delay),
                         (shield ? cancel_scope::shielding | cancel_scope::once_shielded : 0) |
-                            (delay > duration::zero() ? cancel_scope::in_future : 0));
+                            (delay > duration::zero() ? cancel_scope::in_future : 0),
+                        by);
 }
 
 bool timed_scope::timed_out(cancel_scope const& scope) noexcept {

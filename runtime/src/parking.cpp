@@ -95,6 +95,17 @@ fiber& check_cancellation(char const* call) {
     return self;
 }
 
+[[gnu::always_inline]] static inline void pass_checkpoint(char const* call) {
+    fiber& self = check_cancellation(call); // arms the deadlines
+    yield_current(call);                    // those that have passed are noticed now
+    if (self.attention.load(std::memory_order_relaxed) != 0 && nearest_cancelled(self) != nullptr) // a hint
+        throw_cancelled(self);
+}
+
+void checkpoint_in(char const* call) {
+    pass_checkpoint(call);
+}
+
 void arm_deadlines(fiber& self) {
     scope_access::arm_deadlines(self);
 }
@@ -217,11 +228,7 @@ void yield_current(char const* call) noexcept {
 namespace weft::lowlevel {
 
 void checkpoint() {
-    detail::fiber& self = detail::check_cancellation("lowlevel::checkpoint"); // arms the deadlines
-    detail::yield_current("lowlevel::checkpoint"); // those that have passed are noticed now
-    if (self.attention.load(std::memory_order_relaxed) != 0 && // a hint
-        detail::nearest_cancelled(self) != nullptr)
-        detail::throw_cancelled(self);
+    detail::pass_checkpoint("lowlevel::checkpoint");
 }
 
 void checkpoint_if_cancelled() {

@@ -4,7 +4,6 @@
 #include "task.hpp"
 
 #include <weft/runtime/detail/parking.hpp>
-#include <weft/runtime/lowlevel.hpp>
 
 namespace weft {
 
@@ -17,24 +16,28 @@ time_point current_time() {
     return clock::now();
 }
 
-void sleep(duration delay) {
-    if (delay <= duration::zero()) return lowlevel::checkpoint();
-    sleep_until(detail::time_after(current_time(), delay));
-}
-
-void sleep_until(time_point when) {
-    if (when != time_point::max() && when <= current_time()) return lowlevel::checkpoint();
+static void sleep_in(char const* call, time_point when) {
+    if (when != time_point::max() && when <= current_time()) return detail::checkpoint_in(call);
     for (;;) { // a timer may be early by what the clock's readers differ
-        detail::fiber& self = detail::enter_blocking_call("sleep");
-        detail::parking wait("sleep");
+        detail::fiber& self = detail::enter_blocking_call(call);
+        detail::parking wait(call);
         if (wait.suspend_until(when) == detail::wake_reason::cancelled) detail::throw_cancelled(self);
         if (current_time() >= when) return;
     }
 }
 
+void sleep(duration delay) {
+    if (delay <= duration::zero()) return detail::checkpoint_in("sleep");
+    sleep_in("sleep", detail::time_after(current_time(), delay));
+}
+
+void sleep_until(time_point when) {
+    sleep_in("sleep_until", when);
+}
+
 void sleep_forever() {
     for (;;)
-        sleep_until(time_point::max());
+        sleep_in("sleep_forever", time_point::max());
 }
 
 namespace detail {

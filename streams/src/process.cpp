@@ -177,6 +177,7 @@ completed_process run_process(command what, process_options options) {
     if (!options.stdin_) options.stdin_ = input ? stdio::pipe : stdio::devnull;
     bool const closes_input = !input && options.stdin_->kind() == stdio::pipe;
     bool const check = options.check;
+    detail::require_fiber("run_process");
     completed_process result{.args = what};
     process child = open_process(std::move(what), std::move(options));
     if (closes_input) child.stdin_stream()->close(); // nobody has anything to say

@@ -158,6 +158,7 @@ void wait_for_end(task_handle<void> const& attempt) {
 
 socket_stream connect_tcp(std::string host, port_number port, connect_options options) {
     if (host.empty()) throw std::invalid_argument("there is no host to connect to");
+    detail::require_fiber("connect_tcp");
     std::optional<socket_address> const local = local_address(options);
     socket_address const* const from = local ? &*local : nullptr;
     std::vector<socket_address> const remotes =

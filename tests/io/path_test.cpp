@@ -126,7 +126,11 @@ TEST_CASE("PH2, PH3: paths are values: order by parts, hash, std::filesystem::pa
 }
 
 TEST_CASE("PH4: asking the file system is a cancellation point, and needs a task") {
-    CHECK_THROWS_AS(path("x").exists(), weft::no_event_loop_error);
+    CHECK_THROWS_WITH_AS(path("x").exists(), doctest::Contains("exists needs a task"), weft::no_event_loop_error);
+    CHECK_THROWS_WITH_AS(path("x").is_dir(), doctest::Contains("is_dir needs a task"), weft::no_event_loop_error);
+    CHECK_THROWS_WITH_AS(path("x").walk().begin(), doctest::Contains("path::walk needs a task"),
+                         weft::no_event_loop_error);
+    CHECK_THROWS_WITH_AS(path("x").mkdir(), doctest::Contains("mkdir needs a task"), weft::no_event_loop_error);
     scratch const place;
     run_test({.seeds = {0}}, [&] {
         auto const refused = [](auto call) {

@@ -463,7 +463,11 @@ TEST_CASE("NX10: mkstemp() and mkdtemp() make names of their own that nobody els
                   std::errc::no_such_file_or_directory,
               "no such directory");
     });
-    CHECK_THROWS_AS(weft::mkdtemp(), weft::no_event_loop_error);
+    CHECK_THROWS_WITH_AS(weft::mkdtemp(), doctest::Contains("mkdtemp needs a task"), weft::no_event_loop_error);
+    CHECK_THROWS_WITH_AS(weft::named_temporary_file(), doctest::Contains("named_temporary_file needs a task"),
+                         weft::no_event_loop_error);
+    CHECK_THROWS_WITH_AS(weft::spooled_temporary_file(1), doctest::Contains("spooled_temporary_file needs a task"),
+                         weft::no_event_loop_error);
     CHECK(entries(place) == 0);
 }
 

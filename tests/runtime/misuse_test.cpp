@@ -4,13 +4,16 @@
 #include "support/run_test.hpp"
 
 #include <weft/runtime/cancel_scope.hpp>
+#include <weft/runtime/error.hpp>
 #include <weft/runtime/exception_group.hpp>
 #include <weft/runtime/inspect.hpp>
 #include <weft/runtime/lowlevel.hpp>
 #include <weft/runtime/task_group.hpp>
+#include <weft/runtime/time.hpp>
 
 #include <doctest/doctest.h>
 
+#include <chrono>
 #include <optional>
 #include <stdexcept>
 #include <string>
@@ -55,6 +58,33 @@ template <class Call> void each_spawn(task_group& group, Call const& call) {
 } // namespace
 
 TEST_SUITE("runtime.misuse") {
+
+    TEST_CASE("E5: outside of a run the error names the call that was made, not one inside it") {
+        using namespace std::chrono_literals;
+        auto const names = [](std::string const& call, auto&& made) {
+            refuses<no_event_loop_error>({"@" + call + " needs a task"}, [&] {
+                try {
+                    made();
+                } catch (no_event_loop_error const& refused) { // so that the begin of the text counts
+                    throw no_event_loop_error("@" + std::string(refused.what()));
+                }
+            });
+        };
+        names("lowlevel::checkpoint", [] { lowlevel::checkpoint(); });
+        names("sleep", [] { weft::sleep(0ns); });
+        names("sleep", [] { weft::sleep(1ns); });
+        names("sleep_until", [] { sleep_until(current_time()); });
+        names("sleep_until", [] { sleep_until(current_time() + 1h); });
+        names("sleep_forever", [] { sleep_forever(); });
+        names("cancel_scope::run", [] { cancel_scope().run([] {}); });
+        names("move_on_at", [] { move_on_at(current_time(), [] {}); });
+        names("move_on_after", [] { move_on_after(1h, true, [] {}); });
+        names("fail_at", [] { fail_at(current_time(), true, [] {}); });
+        names("fail_after", [] { fail_after(1h, [] {}); });
+        names("shielded", [] { shielded([] {}); });
+        names("task_group::run", [] { task_group().run([] {}); });
+        names("with_task_group", [] { with_task_group([] {}); });
+    }
 
     TEST_CASE("C13: a scope entered twice names the task that enters it again") {
         run_test([] {

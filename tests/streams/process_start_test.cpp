@@ -372,6 +372,8 @@ TEST_CASE("SP15: whatever the library opens is close-on-exec from its first mome
 
 TEST_CASE("a process outside of a task is refused") {
     CHECK_THROWS_AS(weft::open_process({"true"}), weft::no_event_loop_error);
+    CHECK_THROWS_WITH_AS(weft::run_process({"true"}), doctest::Contains("run_process needs a task"),
+                         weft::no_event_loop_error);
 }
 
 TEST_CASE("a command reads as a shell would read it") {

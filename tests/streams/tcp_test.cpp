@@ -4,6 +4,7 @@
 
 #include <weft/io/resolver.hpp>
 #include <weft/runtime/cancel_scope.hpp>
+#include <weft/runtime/error.hpp>
 #include <weft/runtime/inspect.hpp>
 #include <weft/runtime/lowlevel.hpp>
 #include <weft/streams/connectable.hpp>
@@ -72,6 +73,11 @@ TEST_CASE("KC5: all attempts failed: connection_failed, with every cause in a gr
         check_throws<weft::connection_failed>([&] { weft::connect_tcp("localhost", port); },
                                               "by name");
     });
+}
+
+TEST_CASE("E5: outside of a run the error names connect_tcp(), not one of the calls in it") {
+    CHECK_THROWS_WITH_AS(weft::connect_tcp("127.0.0.1", 1), doctest::Contains("connect_tcp needs a task"),
+                         weft::no_event_loop_error);
 }
 
 TEST_CASE("KN4: a name that does not resolve says so, unchanged") {

@@ -42,8 +42,8 @@ template <class Body> void with_portal_in_thread(Body const& body) {
 TEST_SUITE_BEGIN("sync.portal");
 
 TEST_CASE("B1: a portal is opened in a task, closes with the body, and waits for its tasks") {
-    CHECK(throws<weft::no_event_loop_error>(
-        [] { weft::with_blocking_portal([](weft::blocking_portal&) {}); }));
+    CHECK_THROWS_WITH_AS(weft::with_blocking_portal([](weft::blocking_portal&) {}),
+                         doctest::Contains("with_blocking_portal needs a task"), weft::no_event_loop_error);
     on_each_runtime([] {
         std::atomic<bool> ended = false;
         weft::future<void> late = [&] {

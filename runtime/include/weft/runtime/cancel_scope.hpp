@@ -39,6 +39,18 @@ template <class Body, class Opener> using body_result = typename body_call<Body,
 template <class Body, class Opener>
 concept body_of = std::invocable<Body, Opener&> || std::invocable<Body>;
 
+/// The public call that opens a scope, for the error where there is no task.
+enum class scope_opener : std::uint32_t {
+    cancel_scope,
+    move_on_at,
+    move_on_after,
+    fail_at,
+    fail_after,
+    shielded,
+    task_group,
+    with_task_group
+};
+
 [[noreturn]] void throw_timeout(duration);
 [[noreturn]] void throw_timeout(time_point);
 [[noreturn]] void throw_cut_short(char const* what);
@@ -132,8 +144,8 @@ private:
     friend struct detail::scope_access;
     friend struct detail::timed_scope;
 
-    cancel_scope(time_point deadline, std::uint32_t flags) noexcept
-        : flags_(flags), deadline_(deadline.time_since_epoch().count()) {}
+    cancel_scope(time_point deadline, std::uint32_t flags, detail::scope_opener by) noexcept
+        : flags_(flags | std::uint32_t(by) << opener_place), deadline_(deadline.time_since_epoch().count()) {}
 
     // flags_
     static constexpr std::uint32_t called = 1;         // cancelled; the reason can be read
@@ -149,6 +161,7 @@ private:
     static constexpr std::uint32_t in_future = 2048;   // the deadline was just computed, and is ahead
     static constexpr std::uint32_t of_start = 4096;    // the base of a child of start()
     static constexpr std::uint32_t delivered = 8192;   // all were told that it is cancelled
+    static constexpr unsigned opener_place = 16;       // the bits from here on: a detail::scope_opener
 
     void enter();
     void leave() noexcept;                             // normally, or with another exception
@@ -168,9 +181,13 @@ private:
 
 namespace detail {
 
-/// A scope with a relative deadline: the clock is read once, and not again on entry.
+/// A scope of which is known who opens it. With a relative deadline the clock is read once, and not again on
+/// entry.
 struct timed_scope {
-    static cancel_scope after(duration delay, bool shield) noexcept;
+    static cancel_scope after(duration delay, bool shield, scope_opener) noexcept;
+    static cancel_scope at(time_point deadline, bool shield, scope_opener by) noexcept {
+        return cancel_scope(deadline, shield ? cancel_scope::shielding | cancel_scope::once_shielded : 0, by);
+    }
     static bool timed_out(cancel_scope const&) noexcept;
 };
 
@@ -191,14 +208,15 @@ auto run_or_time_out(cancel_scope& scope, Limit limit, Body&& body)
 /// cancel_scope::run with a deadline. Source: AnyIO move_on_after
 template <detail::body_of<cancel_scope> Body>
 auto move_on_at(time_point deadline, bool shield, Body&& body) {
-    return cancel_scope({.deadline = deadline, .shield = shield}).run(std::forward<Body>(body));
+    cancel_scope scope(detail::timed_scope::at(deadline, shield, detail::scope_opener::move_on_at));
+    return scope.run(std::forward<Body>(body));
 }
 template <detail::body_of<cancel_scope> Body> auto move_on_at(time_point deadline, Body&& body) {
     return move_on_at(deadline, false, std::forward<Body>(body));
 }
 template <detail::body_of<cancel_scope> Body>
 auto move_on_after(duration delay, bool shield, Body&& body) {
-    cancel_scope scope(detail::timed_scope::after(delay, shield));
+    cancel_scope scope(detail::timed_scope::after(delay, shield, detail::scope_opener::move_on_after));
     return scope.run(std::forward<Body>(body));
 }
 template <detail::body_of<cancel_scope> Body> auto move_on_after(duration delay, Body&& body) {
@@ -209,7 +227,7 @@ template <detail::body_of<cancel_scope> Body> auto move_on_after(duration delay,
 /// fail_after
 template <detail::body_of<cancel_scope> Body>
 auto fail_at(time_point deadline, bool shield, Body&& body) {
-    cancel_scope scope({.deadline = deadline, .shield = shield});
+    cancel_scope scope(detail::timed_scope::at(deadline, shield, detail::scope_opener::fail_at));
     return detail::run_or_time_out(scope, deadline, std::forward<Body>(body));
 }
 template <detail::body_of<cancel_scope> Body> auto fail_at(time_point deadline, Body&& body) {
@@ -217,7 +235,7 @@ template <detail::body_of<cancel_scope> Body> auto fail_at(time_point deadline, 
 }
 template <detail::body_of<cancel_scope> Body>
 auto fail_after(duration delay, bool shield, Body&& body) {
-    cancel_scope scope(detail::timed_scope::after(delay, shield));
+    cancel_scope scope(detail::timed_scope::after(delay, shield, detail::scope_opener::fail_after));
     return detail::run_or_time_out(scope, delay, std::forward<Body>(body));
 }
 template <detail::body_of<cancel_scope> Body> auto fail_after(duration delay, Body&& body) {
@@ -227,7 +245,8 @@ template <detail::body_of<cancel_scope> Body> auto fail_after(duration delay, Bo
 /// Runs the body where the cancellation of scopes around cannot reach it.
 template <detail::body_of<cancel_scope> Body>
 auto shielded(Body&& body) -> detail::body_result<Body, cancel_scope> {
-    auto outcome = cancel_scope({.shield = true}).run(std::forward<Body>(body));
+    cancel_scope scope(detail::timed_scope::at(time_point::max(), true, detail::scope_opener::shielded));
+    auto outcome = scope.run(std::forward<Body>(body));
     if constexpr (!std::is_void_v<detail::body_result<Body, cancel_scope>>) {
         if (!outcome) detail::throw_cut_short("the body of shielded() was cancelled");
         return *std::move(outcome);

@@ -122,7 +122,7 @@ struct detail::handle_access {
 /// Source        AnyIO TaskGroup
 class task_group {
 public:
-    task_group() : state_(scope_) {}
+    task_group() : task_group(detail::scope_opener::task_group) {}
     task_group(task_group const&) = delete;
     task_group& operator=(task_group const&) = delete;
 
@@ -242,6 +242,11 @@ private:
         if constexpr (!std::is_void_v<T>) return *std::move(record->value);
     }
 
+    template <detail::body_of<task_group> Body>
+    friend auto with_task_group(Body&&) -> detail::body_result<Body, task_group>;
+    explicit task_group(detail::scope_opener by)
+        : scope_(detail::timed_scope::at(time_point::max(), false, by)), state_(scope_) {}
+
     weft::cancel_scope scope_;
     detail::group_state state_;
 };
@@ -249,7 +254,7 @@ private:
 /// task_group().run(body). Source: AnyIO create_task_group
 template <detail::body_of<task_group> Body>
 auto with_task_group(Body&& body) -> detail::body_result<Body, task_group> {
-    task_group group;
+    task_group group(detail::scope_opener::with_task_group);
     return group.run(std::forward<Body>(body));
 }
 

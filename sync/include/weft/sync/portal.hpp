@@ -312,6 +312,7 @@ private:
 /// with_task_group(). Source: AnyIO BlockingPortal as a context manager
 template <class Body>
 auto with_blocking_portal(Body&& body) -> detail::body_result<Body, blocking_portal> {
+    detail::require_fiber("with_blocking_portal");
     blocking_portal portal;
     return portal.host(std::forward<Body>(body));
 }

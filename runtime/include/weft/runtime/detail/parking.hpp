@@ -14,6 +14,9 @@ fiber& enter_blocking_call(char const* call);
 /// The same for a call that found nothing to wait for and does not count against the budget.
 fiber& check_cancellation(char const* call);
 
+/// lowlevel::checkpoint(), under the name of the call that it is made for.
+void checkpoint_in(char const* call);
+
 /// Throws `cancelled` with the reason of the scope that is responsible.
 [[noreturn]] void throw_cancelled(fiber&);
 
