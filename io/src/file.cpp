@@ -3,6 +3,8 @@
 #include "file_state.hpp"
 
 #include <weft/runtime/cancel_scope.hpp>
+#include <weft/runtime/detail/fiber.hpp>
+#include <weft/runtime/error.hpp>
 #include <weft/runtime/lowlevel.hpp>
 #include <weft/sync/to_thread.hpp>
 
@@ -21,11 +23,29 @@ using wait = file_state::wait;
 
 enum class kind : bool { looks, changes }; // what only looks waits for nothing in a file in memory
 
+// A file's turn. `call`: what an error outside of a run names.
+class turn_of {
+public:
+    turn_of(file_state& state, char const* call) : held_(take(state, call)) {}
+
+private:
+    static std::unique_lock<mutex> take(file_state& state, char const* call) {
+        try {
+            return std::unique_lock(state.turn);
+        } catch (no_event_loop_error const&) { // names the mutex
+            detail::require_fiber(call);
+            throw;
+        }
+    }
+    std::unique_lock<mutex> held_;
+};
+
 // One operation after the other (AF8): here as far as nothing has to be waited for, else in a
 // thread.
 template <class Check, class Operation>
-auto perform(file_state& state, Check check, Operation operation, kind what) {
-    std::lock_guard const turn(state.turn);
+auto perform(file_state& state, Check check, Operation operation, kind what,
+             char const* call = __builtin_FUNCTION()) {
+    turn_of const turn(state, call);
     state.require_open();
     check();
     bool const in_memory = what == kind::looks && state.device->in_memory();
@@ -34,9 +54,10 @@ auto perform(file_state& state, Check check, Operation operation, kind what) {
                                 [&operation] { return operation(wait::yes); });
 }
 
-template <class Operation> auto perform_read(file_state& state, Operation operation) {
+template <class Operation>
+auto perform_read(file_state& state, Operation operation, char const* call = __builtin_FUNCTION()) {
     return perform(
-        state, [&state] { state.require_readable(); }, std::move(operation), kind::looks);
+        state, [&state] { state.require_readable(); }, std::move(operation), kind::looks, call);
 }
 
 template <class Operation>
@@ -47,7 +68,7 @@ auto perform_binary_read(file_state& state, char const* call, Operation operatio
             state.require_readable();
             state.require_binary(call);
         },
-        std::move(operation), kind::looks);
+        std::move(operation), kind::looks, call);
 }
 
 std::size_t limit_of(std::ptrdiff_t size) { return size < 0 ? no_limit : std::size_t(size); }
@@ -152,6 +173,7 @@ void file::flush() {
 // Whatever happens it is closed: what was reported as written must not be lost to a cancellation.
 void file::close() {
     if (!state_) return;
+    detail::require_fiber("close");
     shielded([this] {
         std::lock_guard const turn(state_->turn);
         if (state_->closed) return;

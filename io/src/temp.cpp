@@ -127,7 +127,8 @@ temporary_options name_of(temporary_file_options const& how) {
 }
 
 // What happens whether or not the task is cancelled; that is noticed afterwards.
-template <class Act> void finish_in_thread(Act act) {
+template <class Act> void finish_in_thread(Act act, char const* call = __builtin_FUNCTION()) {
+    detail::require_fiber(call);
     shielded([&act] { to_thread::run_sync([&act] { act(); }); });
     lowlevel::checkpoint_if_cancelled();
 }
@@ -203,6 +204,7 @@ named_temporary_file::named_temporary_file(opened made)
 
 // The name goes also where the last data could not be written; that failure is the one to hear of.
 void named_temporary_file::close() {
+    detail::require_fiber("close");
     try {
         shielded([this] { file::close(); });
     } catch (std::exception const&) {
@@ -244,6 +246,7 @@ spooled_temporary_file::spooled_temporary_file(made parts)
     : file(std::move(parts.state)), device_(parts.device) {}
 
 void spooled_temporary_file::rollover() {
+    detail::require_fiber("rollover");
     std::lock_guard const turn(state().turn);
     state().require_open();
     if (!device_->rolled()) detail::act_in_thread(nullptr, [this] { device_->rollover(); });
@@ -276,8 +279,13 @@ void remove_quickly(path const& name) {
 
 } // namespace
 
+static path new_directory(temporary_directory_options const& how) {
+    detail::require_fiber("temporary_directory");
+    return mkdtemp({how.suffix, how.prefix, how.directory});
+}
+
 temporary_directory::temporary_directory(temporary_directory_options const& how)
-    : name_(mkdtemp({how.suffix, how.prefix, how.directory})), remove_(how.delete_directory),
+    : name_(new_directory(how)), remove_(how.delete_directory),
       ignore_errors_(how.ignore_cleanup_errors) {}
 
 temporary_directory::temporary_directory(temporary_directory&& other) noexcept

@@ -384,6 +384,10 @@ std::exception_ptr scope_access::make_pending(fiber& of) {
     return std::make_exception_ptr(cancelled(text_of(cause)));
 }
 
+bool is_cancelled(fiber& self) noexcept {
+    return nearest_cancelled(self) != nullptr;
+}
+
 std::exception_ptr pending_cancellation(fiber& waiter) {
     return scope_access::make_pending(waiter);
 }

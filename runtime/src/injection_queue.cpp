@@ -12,6 +12,7 @@
 #include <sanitizer/tsan_interface.h>
 #endif
 
+#include <new>
 #include <vector>
 
 #include <pthread.h>
@@ -22,7 +23,11 @@ namespace {
 
 constexpr unsigned shared_producers = 8;
 
-using fibers = moodycamel::ConcurrentQueue<fiber*>;
+struct queue_traits : moodycamel::ConcurrentQueueDefaultTraits {
+    static void* malloc(std::size_t size) { return ::operator new(size, std::nothrow); }
+    static void free(void* memory) { ::operator delete(memory); }
+};
+using fibers = moodycamel::ConcurrentQueue<fiber*, queue_traits>;
 
 // The queue orders its items by fences, which ThreadSanitizer does not see.
 void hand_over(fiber* item) noexcept {
@@ -55,7 +60,9 @@ unsigned place_of_thread() noexcept {
 
 struct injection_queue::queue {
     struct producer {
-        explicit producer(fibers& of) : token(of) {}
+        explicit producer(fibers& of) : token(of) {
+            if (!token.valid()) throw std::bad_alloc();
+        }
         spinlock<lock_rank::run_queue> lock;
         moodycamel::ProducerToken token;
     };

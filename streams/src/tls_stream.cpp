@@ -56,7 +56,7 @@ void tls_stream::close() {
 attribute_map tls_stream::extra_attributes() const { return open(connection_)->attributes(); }
 
 tls_stream connect_tls(std::string host, port_number port, tls_connect_options options) {
-    detail::require_fiber("connect_tls");
+    if (!host.empty()) detail::require_fiber("connect_tls"); // else it is connect_tcp()'s to refuse
     std::string const name = options.tls_hostname.empty() ? host : options.tls_hostname;
     socket_stream connected = connect_tcp(std::move(host), port,
                                           {.local_host = std::move(options.local_host),

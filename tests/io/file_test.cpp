@@ -140,6 +140,27 @@ TEST_CASE("AF2: errors of opening are those of open(2), with the path in the tex
                          weft::no_event_loop_error);
 }
 
+TEST_CASE("AF8, E5: outside of a run the error names the call on a file, and the file stays as it was") {
+    scratch const place;
+    std::optional<file> kept;
+    auto const names = [](char const* call, auto&& made) {
+        CHECK_THROWS_WITH_AS(made(), doctest::Contains((std::string(call) + " needs a task").c_str()),
+                             weft::no_event_loop_error);
+    };
+    weft::run({.workers = 1}, [&] { kept = open_file(place / "new", "w+"); });
+    names("read", [&] { kept->read(); });
+    names("readline", [&] { kept->readline(); });
+    names("write", [&] { kept->write("x"); });
+    names("seek", [&] { kept->seek(0); });
+    names("flush", [&] { kept->flush(); });
+    names("close", [&] { kept->close(); });
+    weft::run({.workers = 1}, [&] {
+        kept->write("text");
+        kept->close();
+    });
+    CHECK(kept->closed());
+}
+
 TEST_CASE("AF2: modes and options that make no sense are refused before anything is opened") {
     scratch const place;
     run_test({.workers = {1}, .seeds = {}}, [&] {

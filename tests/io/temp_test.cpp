@@ -468,6 +468,8 @@ TEST_CASE("NX10: mkstemp() and mkdtemp() make names of their own that nobody els
                          weft::no_event_loop_error);
     CHECK_THROWS_WITH_AS(weft::spooled_temporary_file(1), doctest::Contains("spooled_temporary_file needs a task"),
                          weft::no_event_loop_error);
+    CHECK_THROWS_WITH_AS(weft::temporary_directory(), doctest::Contains("temporary_directory needs a task"),
+                         weft::no_event_loop_error);
     CHECK(entries(place) == 0);
 }
 

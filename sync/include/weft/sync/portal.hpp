@@ -45,7 +45,7 @@ public:
                 perform(call);
             } catch (cancelled const&) {
                 end_unset();
-                if (pending_cancellation(*current_fiber()) != nullptr) throw;
+                if (is_cancelled(*current_fiber())) throw;
                 note_cancellation_handled(*current_fiber());
             } catch (...) { // goes to the future
                 if (this->begin_setting()) this->fail(std::current_exception());

@@ -20,6 +20,10 @@ void checkpoint_in(char const* call);
 /// Throws `cancelled` with the reason of the scope that is responsible.
 [[noreturn]] void throw_cancelled(fiber&);
 
+/// Whether the next cancellation point of the current fiber throws, because of what was cancelled: not of a
+/// deadline that nobody has noticed yet.
+bool is_cancelled(fiber& self) noexcept;
+
 /// What the next cancellation point of a fiber would throw, or null. For a thread that does the fiber's work and
 /// knows that it waits for that, or goes on from this wait just now. Errors: bad_alloc
 std::exception_ptr pending_cancellation(fiber& waiter);
