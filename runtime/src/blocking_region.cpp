@@ -70,13 +70,13 @@ void blocking_region::step_out(detail::worker& here) noexcept {
 
 void blocking_region::hand_over(detail::worker& here, detail::fiber& self) {
     scheduler_context_ = here.scheduler_context;
-    here.current = nullptr;
+    here.current.store(nullptr, std::memory_order_relaxed); // a hint for the monitor
     detail::set_this_worker(nullptr);
     try {
         here.run_of.hand_over(here);
     } catch (...) {
         detail::set_this_worker(&here);
-        here.current = &self;
+        here.current.store(&self, std::memory_order_relaxed); //  "
         throw;
     }
 }

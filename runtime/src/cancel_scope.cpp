@@ -328,8 +328,11 @@ void scope_access::arm_all(fiber& self) {
     };
     for_each_unarmed([&self](cancel_scope& scope, flag now) {
         time_point const when = scope.deadline();
-        if (when != time_point::max() && (now & (cancel_scope::timed | cancel_scope::called)) == 0)
+        if (when == time_point::max() || (now & (cancel_scope::timed | cancel_scope::called)) != 0) return;
+        if (when > self.runtime->now())
             arm(scope, self, when);
+        else if (mark(scope, true, {})) // it has no children yet who would have to be told: open()
+            self.attention.fetch_or(attention::cancel, std::memory_order_relaxed); // ours to read
     });
     // Only now: where memory runs out on the way, the next call goes on with the scopes that are left.
     for_each_unarmed([](cancel_scope& scope, flag) {

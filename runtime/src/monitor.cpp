@@ -93,6 +93,10 @@ void monitor::look_after_workers() noexcept {
         if (now - served < neglected_after) continue;
         work_waits = work_waits || (each->poll->is_used() &&
                                     !each->has_stand_in.load(std::memory_order_relaxed)); // a hint
+        // It looks at deadlines that are in no heap itself, at its next call (C24). One that has just been left
+        // does so in vain.
+        if (fiber* const busy = each->current.load(std::memory_order_relaxed)) // a hint; blocks stay blocks
+            busy->attention.fetch_or(attention::clock, std::memory_order_relaxed); //  "
         runtime::visit const visiting(run_); // what is taken out here is in no queue for a moment
         each->timers.expire(now);
         if (!each->poll->is_used() || !each->poll_lock.try_lock()) continue;

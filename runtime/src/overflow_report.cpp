@@ -93,7 +93,8 @@ void pass_on(int signal, siginfo_t* info, void* context) noexcept {
 
 void on_fault(int signal, siginfo_t* info, void* context) noexcept {
     worker const* const here = this_worker();
-    fiber const* const running = here != nullptr ? here->current : fiber_in_region();
+    fiber const* const running = here != nullptr ? here->current.load(std::memory_order_relaxed) // our own
+                                               : fiber_in_region();
     std::size_t stack_size = 0;
     if (running != nullptr && stack_depot::is_guard(info->si_addr, stack_size)) {
         write_report(*running, stack_size);

@@ -19,7 +19,7 @@ namespace {
 
 inline fiber* fiber_of_this_thread() noexcept {
     worker* const here = this_worker();
-    return here != nullptr ? here->current : nullptr;
+    return here != nullptr ? here->current.load(std::memory_order_relaxed) : nullptr; // our own
 }
 
 [[gnu::cold, gnu::noinline, noreturn]] void refuse_outside_task(char const* call) {
@@ -28,9 +28,10 @@ inline fiber* fiber_of_this_thread() noexcept {
 }
 
 inline fiber& required(char const* call, worker* const here) {
-    if (here == nullptr || here->current == nullptr) [[unlikely]]
+    fiber* const self = here != nullptr ? here->current.load(std::memory_order_relaxed) : nullptr; // our own
+    if (self == nullptr) [[unlikely]]
         refuse_outside_task(call);
-    return *here->current;
+    return *self;
 }
 inline fiber& required(char const* call) {
     return required(call, this_worker());
@@ -44,9 +45,17 @@ void yield_if_due(fiber& self, char const* call) {
     if (self.suspension_bans == 0) yield_current(call);
 }
 
-// attention was set: a cancellation perhaps, or the budget is used up. A call that is cut short
+// The monitor says that it has run for long: deadlines of which no timer knows are looked at now (C24).
+void look_at_clock_if_told(fiber& self) {
+    if ((self.attention.load(std::memory_order_relaxed) & attention::clock) == 0) return;          // a hint
+    self.attention.fetch_and(std::uint8_t(~attention::clock), std::memory_order_relaxed); //  "
+    scope_access::arm_deadlines(self);
+}
+
+// attention was set: a cancellation or a deadline perhaps, or the budget is used up. A call that is cut short
 // counts, too: who tries on and on after a deadline must not keep the worker to itself.
 [[gnu::noinline]] fiber& attend(fiber& self, char const* call) {
+    look_at_clock_if_told(self);
     yield_if_due(self, call);
     if ((self.attention.load(std::memory_order_relaxed) & attention::cancel) != 0 && // a hint
         nearest_cancelled(self) != nullptr)
@@ -57,6 +66,7 @@ void yield_if_due(fiber& self, char const* call) {
 // For a call that does not count when it succeeds: no budget ends, so the first one arms the deadlines.
 // Whoever runs the timers sets attention; if nobody else does, the monitor.
 [[gnu::noinline]] fiber& attend_uncounted(fiber& self, char const* call) {
+    look_at_clock_if_told(self);
     scope_access::arm_deadlines(self);
     if ((self.attention.load(std::memory_order_relaxed) & attention::cancel) == 0 || // a hint
         nearest_cancelled(self) == nullptr)
@@ -200,7 +210,7 @@ void schedule(fiber& runnable) noexcept {
 poller* poller_for_registration() noexcept {
     worker* const here = this_worker();
     if (here == nullptr) return nullptr;
-    fiber const* const self = here->current;
+    fiber const* const self = here->current.load(std::memory_order_relaxed); // our own
     if (self != nullptr && self->pinned_to.load(std::memory_order_relaxed) < fiber::first_worker) // our own
         return here->poll.get(); // nobody else could run it
     return here->run_of.with_time_left(*here).poll.get();
@@ -217,9 +227,10 @@ service_list& current_services(char const* call) {
 
 void yield_current(char const* call) noexcept {
     worker& here = *this_worker();
-    check_may_suspend(*here.current, call);
+    fiber& self = *here.current.load(std::memory_order_relaxed); // our own
+    check_may_suspend(self, call);
     here.service_timers();
-    here.current->state.store(task_state::ready, std::memory_order_release); // pairs with reports
+    self.state.store(task_state::ready, std::memory_order_release); // pairs with reports
     here.leave_current(after_switch::yield);
 }
 

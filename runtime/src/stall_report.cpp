@@ -72,7 +72,8 @@ void on_signal(int number, siginfo_t* info, void* context) noexcept {
         worker* const here = this_worker();
         the_question.task = nullptr;
         the_question.count = 0;
-        fiber* const task = here != nullptr && here == the_question.of ? here->current : nullptr;
+        bool const is_asked = here != nullptr && here == the_question.of;
+        fiber* const task = is_asked ? here->current.load(std::memory_order_relaxed) : nullptr; // our own
         // Still the same stretch: the task is not about to switch, nor has it ended, which would leave its
         // block to others; and its stack can be walked.
         if (task != nullptr && task->state.load(std::memory_order_relaxed) == task_state::running && // our own

@@ -94,7 +94,8 @@ group_state* end_task(fiber& of, outcome how, std::exception_ptr error,
     if (error != nullptr) group->child_failed(of, std::move(error));
     fiber* const ended = &of;
     group->children_ended(&ended, 1, cancellation_escaped);
-    this_worker()->current = nullptr; // nobody finds the block here while it goes to the next task
+    // Nobody finds the block here while it goes to the next task; the monitor's look does no harm.
+    this_worker()->current.store(nullptr, std::memory_order_relaxed); // ours
     release_reference(of);
     return nullptr;
 }
@@ -334,7 +335,7 @@ fiber& new_task::launch(group_state& group, cancel_scope* base) {
         made.id = here->next_id++;
     }
     made.parent_id = group.host_id();
-    fiber* const spawner = here != nullptr ? here->current : nullptr;
+    fiber* const spawner = here != nullptr ? here->current.load(std::memory_order_relaxed) : nullptr; // our own
     made.context_variables = inherit_context(spawner);
     if (at_home)
         group.adopt(made);

@@ -85,7 +85,8 @@ inline void worker::become(fiber& resumed) noexcept {
 
 inline void* worker::switch_context_to(fiber* next) noexcept {
     void* const context = next != nullptr ? next->context : scheduler_context;
-    current = next; // the one that is left may soon run, and end, elsewhere: signal handlers look here
+    // The one that is left may soon run, and end, elsewhere: signal handlers look here.
+    current.store(next, std::memory_order_relaxed); // ours
     if (next == nullptr) {
         *exceptions = {};
     } else if (next->stage == stack_stage::bound) {
@@ -165,7 +166,7 @@ void worker::finish_other_switch(void* from) noexcept {
 }
 
 void worker::leave_current(after_switch how) noexcept {
-    fiber& self = *current;
+    fiber& self = *current.load(std::memory_order_relaxed); // our own
     fiber* const next = next_with_stack();
     if (next == nullptr && how == after_switch::yield) {
         self.state.store(task_state::running, std::memory_order_release); // pairs with reports
@@ -199,12 +200,12 @@ void worker::run_new_stack(void* from) noexcept {
             bool const pinned =
                 task->pinned_to.load(std::memory_order_relaxed) != fiber::any_worker; //  "
             here->pinned_tasks += pinned;
-            here->current = task;
+            here->current.store(task, std::memory_order_relaxed); // ours
             here->become(*task);
             group_state* const group = run_task(*task);
             here = this_worker();
             here->pinned_tasks -= pinned;
-            here->current = nullptr;
+            here->current.store(nullptr, std::memory_order_relaxed); // ours
             if (group != nullptr) ended.add(*group, *task);
             task = here->next_fiber();
             bool const fits_here =
@@ -237,7 +238,8 @@ bool worker::bind_stack(fiber& unstarted) noexcept {
 
 void worker::give_up(fiber& unstarted) noexcept {
     // Destructors of the body run here, on whatever stack this is: not as the fiber that it belongs to.
-    fiber* const here = std::exchange(current, nullptr);
+    fiber* const here = current.load(std::memory_order_relaxed); // our own
+    current.store(nullptr, std::memory_order_relaxed);            //  "
     fail_unstarted(unstarted, error_or_bad_alloc([&] {
                        return std::system_error(
                            ENOMEM, std::system_category(),
@@ -245,7 +247,7 @@ void worker::give_up(fiber& unstarted) noexcept {
                                std::to_string(stack_classes::bytes_of(unstarted.stack_class)) +
                                " bytes for task '" + task_name(unstarted) + "'");
                    }));
-    current = here;
+    current.store(here, std::memory_order_relaxed); // our own
 }
 
 // ---- own queues ----------------------------------------------------------------------------------
@@ -268,7 +270,8 @@ inline bool worker::is_slots_turn() noexcept {
 
 fiber* worker::search_queues(std::uint32_t now) noexcept {
     if (simulated) {
-        if (current != nullptr && run_of.sim->on_suspension) run_of.sim->on_suspension(*current);
+        fiber* const left = current.load(std::memory_order_relaxed); // our own
+        if (left != nullptr && run_of.sim->on_suspension) run_of.sim->on_suspension(*left);
         if (now % ticks_between_injection_looks == 0) {
             service();
             if (fiber* const injected = take_injected()) run_of.sim->push(*injected);

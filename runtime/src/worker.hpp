@@ -92,7 +92,7 @@ struct alignas(128) worker {
     unsigned const index;
     bool const alone;     // no other worker can steal
     bool const simulated; // a "sim" run
-    fiber* current = nullptr;
+    std::atomic<fiber*> current = nullptr;         // by the owner's thread, also for its signal handlers; the monitor
     exception_globals* exceptions = nullptr;       // of the owner's thread
     int* errno_address = nullptr;                  //  "
     std::atomic<int> thread = 0;                   // the owner's, for the stall detector

@@ -61,23 +61,46 @@ void connection_gate::leave() noexcept {
     queue_.lock();
     // Gets the place, unless it was one too many.
     wait_node* const next = inside_ <= most_ ? queue_.claim_front() : nullptr;
-    if (next == nullptr && --inside_ == 0)
-        while (wait_node* const node = empty_.pop_front()) {
-            fiber& waiter = *node->waiter;
-            std::uint64_t const epoch = node->epoch; // the node may be gone once the wait is won
-            wake(waiter, epoch, wake_reason::event);
-        }
+    if (next == nullptr && --inside_ == 0) wake_all(empty_);
     queue_.unlock();
     if (next != nullptr) wait_queue::deliver(*next);
 }
 
+void connection_gate::wake_all(wait_list& list) noexcept {
+    while (wait_node* const node = list.pop_front()) {
+        fiber& waiter = *node->waiter;
+        std::uint64_t const epoch = node->epoch; // the node may be gone once the wait is won
+        wake(waiter, epoch, wake_reason::event);
+    }
+}
+
 void connection_gate::wait_until_empty() {
+    wait_for(empty_, "serve: the last connections to end");
+}
+
+void connection_gate::wait_until_all_have_begun() {
+    wait_for(all_begun_, "serve: the last connections to begin");
+}
+
+void connection_gate::wait_for(wait_list& list, char const* what) {
     queue_.lock();
-    bool const is_empty = inside_ == 0;
+    bool const is_so = is_free_for(list);
     queue_.unlock();
-    if (is_empty) return; // also when there is no time to wait
-    enter_blocking_call("serve: the last connections to end");
-    wait_in(empty_, "serve: the last connections to end");
+    if (is_so) return; // also when there is no time to wait
+    enter_blocking_call(what);
+    wait_in(list, what);
+}
+
+void connection_gate::announce_task() noexcept {
+    queue_.lock();
+    ++announced_;
+    queue_.unlock();
+}
+
+void connection_gate::settle_task() noexcept {
+    queue_.lock();
+    if (--announced_ == 0) wake_all(all_begun_);
+    queue_.unlock();
 }
 
 void connection_gate::wait_in(wait_list& list, char const* what) {
@@ -85,7 +108,7 @@ void connection_gate::wait_in(wait_list& list, char const* what) {
     wait_node node(wait);
     queue_.lock();
     if (is_free_for(list)) {
-        if (&list != &empty_) ++inside_;
+        if (&list == &queue_.waiters) ++inside_;
         queue_.unlock();
         wait.withdraw(); // a canceller that is first changes nothing: the place is ours
         return;
@@ -134,10 +157,17 @@ void connection_place::give_back() noexcept {
     if (std::exchange(taken_, false) && gate_ != nullptr) gate_->leave();
 }
 
-connection_place::counted_task::counted_task(connection_gate* gate) : gate_(gate) {
+void connection_place::announce_task() noexcept {
+    if (gate_ == nullptr) return;
+    gate_->announce_task();
+    is_announced_ = true;
+}
+
+connection_place::counted_task::counted_task(connection_place& of) : gate_(of.gate_) {
     if (gate_ == nullptr) return;
     id_ = this_task::id();
     gate_->add_task(id_);
+    of.settle();
 }
 
 connection_place::counted_task::~counted_task() {
@@ -152,6 +182,7 @@ void report_stragglers(connection_gate const& gate, serve_options const& options
     std::erase_if(stragglers, [&left](task_info const& task) {
         return !std::ranges::binary_search(left, task.id);
     });
+    if (stragglers.empty()) return; // all have ended meanwhile
     if (options.on_stragglers) return options.on_stragglers(std::move(stragglers));
     std::ostringstream text;
     text << "weft: serve() cancels " << stragglers.size()
@@ -188,6 +219,7 @@ void run_server(connection_gate& gate, serve_options const& options,
                 wait_for(server.create_task([&] { accept_all(handlers); }));
                 gate.newcomers.close();
                 if (move_on_after(options.drain, [&gate] { gate.wait_until_empty(); })) return;
+                gate.wait_until_all_have_begun(); // else they would not be named
                 report_stragglers(gate, options);
                 detail::cancel_because(handlers.cancel_scope(), "the time to drain is over");
             });

@@ -199,8 +199,8 @@ void network_link::end(int side) {
 void network_link::send_eof(int side) {
     auto const inside = enter(from[side].writing, mutex, closed[side]);
     std::lock_guard const lock(mutex);
-    check_usable(side);
-    end(side);
+    if (closed[side]) throw closed_resource_error();
+    if (!is_broken) end(side); // else nobody is there who could hear of it (KS5)
 }
 
 void network_link::close(int side) {

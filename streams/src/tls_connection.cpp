@@ -305,7 +305,11 @@ std::size_t tls_connection::receive_some(buffer target) {
     auto const inside = enter(reading_);
     enter_blocking_call("TLS receive");
     auto const read = [target](tls_engine& engine) { return engine.read(target); };
-    return unless_closed([&] { return pump(read, &tls_connection::flush_answers).count; });
+    return unless_closed([&] {
+        std::size_t const count = pump(read, &tls_connection::flush_answers).count;
+        if (count == 0) check_open(); // it may be the peer's answer to our own good-bye
+        return count;
+    });
 }
 
 void tls_connection::send(bytes_view data) {

@@ -279,6 +279,38 @@ TEST_SUITE("runtime.shields_deadlines") {
         });
     }
 
+    TEST_CASE("C24: a deadline is noticed by a task that computes between calls, long before its budget ends") {
+        run_test({.workers = {1, 2}, .seeds = {}}, [] {
+            auto const compute = [] {
+                for (time_point const until = current_time() + 5ms; current_time() < until;) {}
+            };
+            for (auto* const call : {detail::enter_blocking_call, detail::check_cancellation}) {
+                int calls = 0;
+                CHECK_FALSE(move_on_after(5ms, [&] {
+                    for (; calls < 100; ++calls) { // fewer than a budget has
+                        compute();
+                        call("a call that completes at once");
+                    }
+                }));
+                CHECK(calls < 100);
+            }
+        });
+    }
+
+    TEST_CASE("C24: a deadline that has passed ends the next call that counts for nothing, the first in its scope") {
+        run_test({.workers = {1, 2}, .seeds = {}}, [] {
+            cancel_scope scope({.deadline = current_time() + 1ms});
+            bool came_through = false;
+            scope.run([&] {
+                while (current_time() < scope.deadline()) {}
+                lowlevel::checkpoint_if_cancelled();
+                came_through = true;
+            });
+            CHECK(scope.cancelled_caught());
+            CHECK_FALSE(came_through);
+        });
+    }
+
     TEST_CASE("C24: a timer that fires while its scope is left or moved does no harm") {
         run_test({.seeds = {0, 1}, .times = 5}, [] {
             with_task_group([](task_group& group) {

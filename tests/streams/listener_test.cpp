@@ -382,6 +382,41 @@ TEST_CASE("serve() names the handlers that do not end in time, and cancels them"
     });
 }
 
+TEST_CASE("serve() names each connection that it cancels, those whose handler has not begun as well") {
+    weft::test::run_test({.times = 20}, [] {
+        weft::memory_network network;
+        auto listener = network.listen();
+        auto const port = listener.extra(weft::socket_attribute::local_port);
+        std::atomic<int> cut_off = 0;
+        std::optional<std::size_t> named;
+        std::vector<weft::memory_network_stream> clients;
+        weft::cancel_scope stop;
+        weft::with_task_group([&](weft::task_group& group) {
+            group.start_soon([&] {
+                auto const handle = [&](weft::memory_network_stream stream) {
+                    try {
+                        stream.receive();
+                    } catch (weft::cancelled const&) {
+                        ++cut_off;
+                        throw;
+                    }
+                };
+                stop.run([&] {
+                    weft::serve(listener, handle, {.drain = 0s, .on_stragglers = [&](auto const& tasks) {
+                                                       named = tasks.size();
+                                                   }});
+                });
+            });
+            weft::wait_all_tasks_blocked();
+            for (int client = 0; client < 3; ++client)
+                clients.push_back(network.connect(port));
+            stop.cancel();
+        });
+        check(named.value_or(0) == std::size_t(cut_off), "as many as were cut off");
+        check(!named || *named > 0, "none is not told of");
+    });
+}
+
 TEST_CASE("a connection's task is called like its handler, so that dumps and serve() name that") {
     struct polite_server {
         void operator()(socket_stream stream) const {

@@ -173,6 +173,9 @@ TEST_CASE("a reset breaks both ends and wakes those that wait") {
         });
         check_throws<weft::broken_resource_error>([&, &other = there] { other.receive(); },
                                                   "again");
+        here.send_eof(); // KS5: nobody is there who could hear of it
+        there.close();
+        check_throws<weft::closed_resource_error>([&, &other = there] { other.send_eof(); }, "closed by us");
     });
 }
 

@@ -93,7 +93,50 @@ private:
     events* events_;
 };
 
+// What was sent has arrived, but send() does not return before the gate is open.
+class slow_to_send final : public weft::byte_stream {
+public:
+    slow_to_send(memory_network_stream to, std::optional<weft::event>& gate) : to_(std::move(to)), gate_(gate) {}
+    using byte_send_stream::send;
+    std::size_t receive_some(weft::buffer target) override { return to_.receive_some(target); }
+    void send(weft::bytes_view data) override {
+        to_.send(data);
+        if (gate_) gate_->wait();
+    }
+    void send_eof() override { to_.send_eof(); }
+    void close() override { to_.close(); }
+
+private:
+    memory_network_stream to_;
+    std::optional<weft::event>& gate_;
+};
+
 } // namespace
+
+TEST_CASE("X1, R4: who receives while close() says good-bye hears of that, not of the peer's answer") {
+    run_test([] {
+        memory_network network;
+        auto ends = network.make_pair();
+        std::optional<weft::event> gate;
+        tls_pair pair = shake_hands(slow_to_send(std::move(ends.first), gate), std::move(ends.second));
+        pair.client.send("x");
+        check(pair.server.receive(1) == "x", "shaken");
+        gate.emplace();
+        weft::with_task_group([&](weft::task_group& group) {
+            group.start_soon([&] {
+                check_throws<weft::closed_resource_error>([&] { pair.client.receive(); }, "who receives");
+            });
+            group.start_soon([&] {
+                check_throws<weft::end_of_stream>([&] { pair.server.receive(); }, "the peer");
+                pair.server.close();
+            });
+            weft::wait_all_tasks_blocked();
+            group.start_soon([&] { pair.client.close(); });
+            weft::wait_all_tasks_blocked();
+            gate->set();
+        });
+    });
+}
 
 TEST_CASE("TL10, TL12: an update of keys that nobody has answered does not disturb the good-byes") {
     run_test([] {

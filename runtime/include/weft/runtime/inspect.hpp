@@ -20,8 +20,8 @@ struct task_info {
     std::string name;
     task_state state = task_state::finished;
     std::string waiting_on;            ///< the call it waits in; empty if it does not wait
-    bool pending_cancellation = false; ///< its next cancellation point throws; of a deadline that has passed
-                                       ///< just now, one that lets others run
+    bool pending_cancellation = false; ///< its next cancellation point throws; where a deadline has passed only
+                                       ///< some milliseconds ago, the next that waits or lets others run
     std::size_t stack_size = 0;        ///< bytes of address space, guard included
     duration waited{};                 ///< for how long, to some milliseconds; zero if it does not wait
 

@@ -79,9 +79,10 @@ public:
     detail::connection_place place() const { return detail::connection_place(gate_); }
     /// The same with a place that is taken; never waits.
     void start(task_group& group, Stream stream, detail::connection_place own) const {
+        own.announce_task();
         group.start_soon(
             task_options{.name = name_},
-            [handle = handle_, own = std::move(own)](Stream accepted) {
+            [handle = handle_, own = std::move(own)](Stream accepted) mutable {
                 auto const counted = own.count_this_task();
                 handle(std::move(accepted));
             },

@@ -117,7 +117,8 @@ private:
 ///
 /// Threads       call(), start_task_soon(), start_task(), wrap_scoped(): OS threads; stop(): any thread;
 ///               sleep_until_stopped(): tasks of the run
-/// Cancellation  sleep_until_stopped() is a cancellation point; it leaves nothing behind
+/// Cancellation  sleep_until_stopped() is a cancellation point; it leaves nothing behind. A call in a task of
+///               another run is one, too, and its callee goes on
 /// Errors        std::logic_error (from a task of the portal's own run, or a blocking_region that keeps
 ///               one of its workers); run_finished_error (stopped; in a child of fork());
 ///               future_cancelled (the task was cancelled, or let a cancellation of its own escape); what

@@ -29,6 +29,7 @@ struct fiber;
 /// blocking-style call.
 struct attention {
     static constexpr std::uint8_t cancel = 1; ///< a scope around may be cancelled: walk and see
+    static constexpr std::uint8_t clock = 2;  ///< it has run for long: deadlines not yet armed may have passed
 };
 
 /// How the body of a task is run and destroyed; one static table for each type of body.

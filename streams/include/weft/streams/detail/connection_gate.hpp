@@ -25,6 +25,11 @@ public:
     void leave() noexcept;
     void wait_until_empty();
 
+    // A task that is about to be started, and that begins or will not be started: who wants to know the tasks
+    // waits for those that have not begun.
+    void announce_task() noexcept;
+    void settle_task() noexcept;
+    void wait_until_all_have_begun();
     void add_task(std::uint64_t id);
     void remove_task(std::uint64_t id) noexcept;
     std::vector<std::uint64_t> tasks() const;
@@ -33,14 +38,20 @@ public:
 
 private:
     bool is_free_for(wait_list& list) const noexcept { // under the lock
-        return &list == &empty_ ? inside_ == 0 : inside_ < most_;
+        if (&list == &empty_) return inside_ == 0;
+        if (&list == &all_begun_) return announced_ == 0;
+        return inside_ < most_;
     }
+    void wake_all(wait_list&) noexcept; // under the lock
+    void wait_for(wait_list&, char const* what); // a state that keeps nobody's place
     void wait_in(wait_list&, char const* what);
 
     std::size_t const most_;
     std::size_t inside_ = 0;
-    wait_queue queue_; // those who wait for a place
-    wait_list empty_;  // those who wait for the end; under the same lock
+    std::size_t announced_ = 0; // tasks that have not begun. Under the queue's lock
+    wait_queue queue_;          // those who wait for a place
+    wait_list empty_;           // those who wait for the end; under the same lock
+    wait_list all_begun_;       // and those who wait for all tasks to begin;  "
     mutable std::mutex mutex_;
     std::set<std::uint64_t> tasks_;
 };
@@ -51,9 +62,13 @@ class connection_place {
 public:
     explicit connection_place(connection_gate* gate) noexcept : gate_(gate) {}
     connection_place(connection_place&& other) noexcept
-        : gate_(other.gate_), taken_(std::exchange(other.taken_, false)) {}
+        : gate_(other.gate_), taken_(std::exchange(other.taken_, false)),
+          is_announced_(std::exchange(other.is_announced_, false)) {}
     connection_place& operator=(connection_place&&) = delete;
-    ~connection_place() { give_back(); }
+    ~connection_place() {
+        settle();
+        give_back();
+    }
 
     // Without effect if it is taken already.
     void wait();
@@ -62,10 +77,11 @@ public:
 
     void give_back() noexcept;
 
+    void announce_task() noexcept; ///< that will handle the connection
     /// Names the calling task as the one that handles the connection, while the result exists.
     class counted_task {
     public:
-        explicit counted_task(connection_gate*);
+        explicit counted_task(connection_place&);
         ~counted_task();
         counted_task(counted_task const&) = delete;
         counted_task& operator=(counted_task const&) = delete;
@@ -74,11 +90,16 @@ public:
         connection_gate* gate_;
         std::uint64_t id_ = 0;
     };
-    [[nodiscard]] counted_task count_this_task() const { return counted_task(gate_); }
+    [[nodiscard]] counted_task count_this_task() { return counted_task(*this); }
 
 private:
+    void settle() noexcept {
+        if (std::exchange(is_announced_, false)) gate_->settle_task();
+    }
+
     connection_gate* gate_;
     bool taken_ = false;
+    bool is_announced_ = false;
 };
 
 } // namespace weft::detail
