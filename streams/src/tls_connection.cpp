@@ -352,6 +352,7 @@ void tls_connection::encrypt(bytes_view data) {
 
 void tls_connection::encrypt_at_once(bytes_view data) {
     std::unique_lock const turn(sending_);
+    check_cancellation("TLS send"); // as long as nothing has been encrypted
     for (;;) {
         std::uint64_t feeds = 0;
         auto const write = [this, data](tls_engine& engine) {

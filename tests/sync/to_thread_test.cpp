@@ -93,6 +93,23 @@ TEST_CASE("T1, T14: exceptions of any type come back") {
     });
 }
 
+TEST_CASE("T1: after a deadline that has passed while the task computed the function does not run") {
+    for (unsigned const workers : {1u, 2u})
+        weft::run({.workers = workers}, [] {
+            for (bool const abandon : {false, true}) {
+                std::atomic<bool> ran = false;
+                weft::cancel_scope scope({.deadline = weft::current_time() + std::chrono::milliseconds(1)});
+                scope.run([&] {
+                    while (weft::current_time() < scope.deadline()) {}
+                    weft::to_thread::run_sync(weft::to_thread::options{.abandon_on_cancel = abandon},
+                                              [&] { ran = true; });
+                });
+                CHECK(scope.cancelled_caught());
+                CHECK_FALSE(ran);
+            }
+        });
+}
+
 TEST_CASE("T1: in a cancelled scope the function does not run") {
     on_each_runtime([] {
         std::atomic<bool> ran = false;

@@ -34,10 +34,10 @@ struct tls_options {
 /// returns. Where sending fails, what the peer had said before can still be received.
 ///
 /// Threads       any task; close() wakes those that wait in another one
-/// Cancellation  receive_some(): nothing was taken. send(): nothing, if it waited for its turn; else
-///               in the middle of a record the stream is broken. unwrap(): in the middle of its
-///               good-bye the same; later progress: sending is over, and it can be called again.
-///               close(): it is closed
+/// Cancellation  receive_some(): nothing was taken. send(): nothing, if it waited for its turn; what was
+///               encrypted, but not begun to be sent, goes out with the next call; in the middle of a
+///               record the stream is broken. unwrap(): in the middle of its good-bye the same; later
+///               sending is over, and it can be called again. close(): it is closed
 /// Errors        as byte_stream; tls_error (what OpenSSL says; then the stream is broken);
 ///               broken_resource_error (also: the peer ended without close_notify);
 ///               std::logic_error (send_eof(): TLS has no such thing)
