@@ -329,10 +329,12 @@ void scope_access::arm_all(fiber& self) {
     for_each_unarmed([&self](cancel_scope& scope, flag now) {
         time_point const when = scope.deadline();
         if (when == time_point::max() || (now & (cancel_scope::timed | cancel_scope::called)) != 0) return;
-        if (when > self.runtime->now())
+        if (when > self.runtime->now()) {
             arm(scope, self, when);
-        else if (mark(scope, true, {})) // it has no children yet who would have to be told: open()
+        } else { // it has no children yet who would have to be told: open()
+            mark(scope, true, {}); // or somebody else was first, and it is marked all the same
             self.attention.fetch_or(attention::cancel, std::memory_order_relaxed); // ours to read
+        }
     });
     // Only now: where memory runs out on the way, the next call goes on with the scopes that are left.
     for_each_unarmed([](cancel_scope& scope, flag) {
@@ -375,7 +377,10 @@ static std::shared_ptr<std::string const> text_of(std::shared_ptr<cancel_cause c
     return cause == nullptr ? unknown : std::shared_ptr<std::string const>(cause, &cause->text);
 }
 
+// Who was cut once is cut again at each call, also where the walk was made for another reason and found what a
+// canceller has marked but not yet told of (delivery.cpp, between K1 and K2).
 cancelled scope_access::make_cancelled(fiber& self) {
+    self.attention.fetch_or(attention::cancel, std::memory_order_relaxed); // ours to read
     std::shared_ptr<cancel_cause const> cause;
     cancel_scope const* const scope = nearest_cancelled(self, &cause);
     return cancelled(note_cancellation_thrown(self, scope, text_of(cause)));
