@@ -76,7 +76,7 @@ void blocking_region::hand_over(detail::worker& here, detail::fiber& self) {
         here.run_of.hand_over(here);
     } catch (...) {
         detail::set_this_worker(&here);
-        here.current.store(&self, std::memory_order_relaxed); //  "
+        here.current.store(&self, std::memory_order_relaxed); // a hint for the monitor
         throw;
     }
 }

@@ -96,7 +96,7 @@ void monitor::look_after_workers() noexcept {
         // It looks at deadlines that are in no heap itself, at its next call (C24). One that has just been left
         // does so in vain.
         if (fiber* const busy = each->current.load(std::memory_order_relaxed)) // a hint; blocks stay blocks
-            busy->attention.fetch_or(attention::clock, std::memory_order_relaxed); //  "
+            busy->attention.fetch_or(attention::clock, std::memory_order_relaxed); // a hint
         runtime::visit const visiting(run_); // what is taken out here is in no queue for a moment
         each->timers.expire(now);
         if (!each->poll->is_used() || !each->poll_lock.try_lock()) continue;

@@ -47,8 +47,8 @@ void yield_if_due(fiber& self, char const* call) {
 
 // The monitor says that it has run for long: deadlines of which no timer knows are looked at now (C24).
 void look_at_clock_if_told(fiber& self) {
-    if ((self.attention.load(std::memory_order_relaxed) & attention::clock) == 0) return;          // a hint
-    self.attention.fetch_and(std::uint8_t(~attention::clock), std::memory_order_relaxed); //  "
+    if ((self.attention.load(std::memory_order_relaxed) & attention::clock) == 0) return; // a hint
+    self.attention.fetch_and(std::uint8_t(~attention::clock), std::memory_order_relaxed); // a hint
     scope_access::arm_deadlines(self);
 }
 

@@ -239,7 +239,7 @@ bool worker::bind_stack(fiber& unstarted) noexcept {
 void worker::give_up(fiber& unstarted) noexcept {
     // Destructors of the body run here, on whatever stack this is: not as the fiber that it belongs to.
     fiber* const here = current.load(std::memory_order_relaxed); // our own
-    current.store(nullptr, std::memory_order_relaxed);            //  "
+    current.store(nullptr, std::memory_order_relaxed);            // our own
     fail_unstarted(unstarted, error_or_bad_alloc([&] {
                        return std::system_error(
                            ENOMEM, std::system_category(),
