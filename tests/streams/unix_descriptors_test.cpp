@@ -5,10 +5,12 @@
 
 #include <weft/runtime/cancel_scope.hpp>
 #include <weft/runtime/inspect.hpp>
+#include <weft/runtime/time.hpp>
 
 #include <doctest/doctest.h>
 
 #include <array>
+#include <chrono>
 #include <cstdint>
 #include <cstdio>
 #include <optional>
@@ -23,6 +25,7 @@ TEST_SUITE_BEGIN("streams.unix_descriptors");
 
 namespace {
 
+using namespace std::chrono_literals;
 using weft::test::check;
 using weft::test::check_throws;
 using weft::test::connect_unix_pair;
@@ -65,9 +68,10 @@ private:
 };
 
 weft::test::child_program const without_room("no room for received descriptors", [] {
-    // UBSan needs descriptors to look at a kind of object for the first time: so only one worker, and
-    // an error like the one to come.
+    // UBSan needs descriptors to look at a kind of object for the first time: so only one worker, an error
+    // like the one to come, and a wait that makes the poller known before the monitor asks it.
     weft::run({.workers = 1}, [] {
+        weft::sleep(1ms);
         unix_connection pair = connect_unix_pair();
         send_some(pair, 4);
         pair.here.send("after");
