@@ -8,6 +8,7 @@
 #include <weft/runtime/detail/parking.hpp>
 #include <weft/runtime/detail/swallowed.hpp>
 
+#include <algorithm>
 #include <new>
 #include <optional>
 #include <stdexcept>
@@ -172,7 +173,8 @@ void cancel_scope::set_deadline(time_point when) {
         deadline_.store(when.time_since_epoch().count(), std::memory_order_relaxed); // by itself
         std::uint32_t const flags = scope_access::flags(*this);
         if (scope_access::owner(*this) != owner) return;
-        reached = when <= owner->runtime->now();
+        // One that had passed stays passed, whoever has noticed: cancel_called() may have said so (C5, C23).
+        reached = std::min(before, when) <= owner->runtime->now();
         if ((flags & called) != 0 && !reached) return;
         try {
             scope_access::set_timer(*this, *owner, reached ? time_point::max() : when);
@@ -394,6 +396,15 @@ std::exception_ptr scope_access::make_pending(fiber& of) {
 
 bool is_cancelled(fiber& self) noexcept {
     return nearest_cancelled(self) != nullptr;
+}
+
+// The timer may be in the heap of any worker, and that one may compute. What another thread has just taken out
+// is marked by it.
+void notice_deadlines(fiber& self) {
+    scope_access::arm_deadlines(self);
+    if (is_cancelled(self) || !has_pending_cancellation(self)) return;
+    for (auto const& each : self.runtime->workers)
+        each->timers.expire(self.runtime->now());
 }
 
 std::exception_ptr pending_cancellation(fiber& waiter) {

@@ -42,7 +42,8 @@ inline fiber& required(char const* call) {
 void yield_if_due(fiber& self, char const* call) {
     if (self.budget >= 0) return;
     scope_access::arm_deadlines(self);
-    if (self.suspension_bans == 0) yield_current(call);
+    if (self.suspension_bans == 0) return yield_current(call);
+    self.budget = -1; // still due, however many calls follow: it must not wrap
 }
 
 // The monitor says that it has run for long: deadlines of which no timer knows are looked at now (C24).

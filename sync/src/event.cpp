@@ -46,8 +46,15 @@ void event::set() {
 
 void event::wait() {
     detail::enter_blocking_call("event.wait");
-    if (word(queue_).load(std::memory_order_acquire) == is_settled) return; // pairs with settling
+    std::uint32_t const state = word(queue_).load(std::memory_order_acquire); // pairs with set() and settle()
+    if (state == is_settled) return;
+    if (state == is_set_now) return settle();
     wait_in_queue();
+}
+
+void event::settle() {
+    std::lock_guard const guard(queue_);
+    word(queue_).store(is_settled, std::memory_order_release); // pairs with wait()
 }
 
 void event::wait_in_queue() {

@@ -161,7 +161,7 @@ void detail::run_in_thread(std::shared_ptr<thread_call> const& call, capacity_li
     call->host = &self;
     if (call->abandon_on_cancel) call->tasks = current_system_tasks(name_of_call);
     token borrowed(*call);
-    arm_deadlines(self);
+    notice_deadlines(self);
     if (is_cancelled(self)) throw_cancelled(self); // a deadline may have passed while the task computed (T1)
     service_of_run<thread_pool>(name_of_call).submit(call);
     if (!wait_for_end(*call, self)) {

@@ -135,6 +135,25 @@ TEST_SUITE("runtime.cancel_scope") {
         });
     }
 
+    TEST_CASE("C5, C23: a deadline that has passed unnoticed cannot be moved any more") {
+        run_test({.workers = {1, 2}, .seeds = {}}, [] {
+            for (bool const has_timer : {false, true})
+                for (time_point const later : {time_point::max(), current_time() + 1h}) {
+                    cancel_scope scope({.deadline = current_time() + 1ms});
+                    scope.run([&] {
+                        if (has_timer) lowlevel::checkpoint();
+                        while (current_time() < scope.deadline()) {}
+                        scope.set_deadline(later);
+                        CHECK(scope.cancel_called());
+                        CHECK(checkpoint_throws());
+                        CHECK(scope.deadline() == later);
+                        lowlevel::checkpoint();
+                    });
+                    CHECK(scope.cancelled_caught());
+                }
+        });
+    }
+
     TEST_CASE("C6: a shield keeps out what is around it, but not the scope's own cancellation") {
         run_test([] {
             cancel_scope outer;

@@ -140,6 +140,26 @@ TEST_SUITE("runtime.this_task") {
         });
     }
 
+    TEST_CASE("TR81, LL5: however many calls no_suspend kept from yielding, the next one after it does") {
+        run({.workers = 1}, [] {
+            with_task_group([](task_group& group) {
+                auto const done = group.create_task([] { return 1; });
+                lowlevel::checkpoint();
+                for (int const calls : {1000, 40'000, 70'000}) {
+                    {
+                        no_suspend const ban;
+                        for (int time = 0; time < calls; ++time)
+                            done.wait();
+                    }
+                    bool turn = false;
+                    group.start_soon([&] { turn = true; });
+                    done.wait();
+                    CHECK(turn);
+                }
+            });
+        });
+    }
+
     TEST_CASE("TR81: after no_suspend the task suspends again") {
         run_test([] {
             { no_suspend const ban; }

@@ -8,6 +8,7 @@
 #include <weft/runtime/lowlevel.hpp>
 #include <weft/runtime/run.hpp>
 #include <weft/runtime/task_group.hpp>
+#include <weft/runtime/this_task.hpp>
 #include <weft/sync/semaphore.hpp>
 
 #include <atomic>
@@ -54,6 +55,17 @@ TEST_CASE("EV2: wait() on a set event returns at once, but not in a cancelled sc
         });
         CHECK_FALSE(came_through);
         CHECK(scope.cancelled_caught());
+    });
+}
+
+TEST_CASE("EV2, TR81: wait() on a set event is fine inside no_suspend, the first time and later") {
+    on_each_runtime([] {
+        weft::event gate;
+        gate.set();
+        weft::no_suspend const ban;
+        gate.wait();
+        gate.wait();
+        CHECK(gate.is_set());
     });
 }
 

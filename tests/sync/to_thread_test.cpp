@@ -110,6 +110,33 @@ TEST_CASE("T1: after a deadline that has passed while the task computed the func
         });
 }
 
+TEST_CASE("T1: a deadline that has a timer counts, too, although nobody has run the timers since") {
+    auto const call_late = [](weft::cancel_scope const& scope, int& ran) {
+        while (weft::current_time() < scope.deadline()) {}
+        weft::to_thread::run_sync([&] { ++ran; });
+    };
+    for (unsigned const workers : {1u, 2u})
+        weft::run({.workers = workers}, [&] {
+            int ran = 0;
+            for (int time = 0; time < 20; ++time) {
+                weft::cancel_scope yielded({.deadline = weft::current_time() + std::chrono::milliseconds(1)});
+                yielded.run([&] {
+                    weft::lowlevel::checkpoint();
+                    call_late(yielded, ran);
+                });
+                weft::cancel_scope of_parent({.deadline = weft::current_time() + std::chrono::milliseconds(1)});
+                of_parent.run([&] {
+                    weft::with_task_group([&](weft::task_group& group) {
+                        group.start_soon([&] { call_late(of_parent, ran); });
+                    });
+                });
+                CHECK(yielded.cancelled_caught());
+                CHECK(of_parent.cancelled_caught());
+            }
+            CHECK(ran == 0);
+        });
+}
+
 TEST_CASE("T1: in a cancelled scope the function does not run") {
     on_each_runtime([] {
         std::atomic<bool> ran = false;

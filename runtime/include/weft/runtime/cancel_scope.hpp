@@ -135,7 +135,8 @@ public:
     bool cancelled_caught() const noexcept; ///< the scope ended its own cancellation
     std::string cancel_reason() const;
     time_point deadline() const noexcept;
-    /// One that has passed cancels at once, if entered. Errors: bad_alloc (the one before stays).
+    /// One that has passed cancels at once, if entered; so does moving one that had passed: it comes too late.
+    /// Errors: bad_alloc (the one before stays).
     void set_deadline(time_point);
     bool shield() const noexcept;
     void set_shield(bool);                 ///< lifted: an outer cancellation arrives at once

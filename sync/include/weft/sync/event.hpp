@@ -31,6 +31,7 @@ public:
     event_statistics statistics() const;
 
 private:
+    void settle();
     void wait_in_queue();
 
     mutable detail::wait_queue queue_; // its word: one of the states of event.cpp

@@ -32,6 +32,10 @@ std::exception_ptr pending_cancellation(fiber& waiter);
 /// `cancelled`. For what must not leave between a beginning and its end. Errors: bad_alloc.
 void arm_deadlines(fiber& self);
 
+/// The same, and deadlines of the current fiber that have passed are noticed now, although nobody has run the
+/// timers since: is_cancelled() knows of them afterwards. Errors: bad_alloc.
+void notice_deadlines(fiber& self);
+
 enum class cancellable : bool { no, yes };
 
 /// One wait of the current fiber. Constructed, it is armed: wakers that know reference() may end it.
