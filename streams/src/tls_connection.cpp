@@ -409,9 +409,9 @@ std::pair<any_byte_stream, bytes> tls_connection::unwrap() {
     enter_blocking_call("TLS unwrap");
     unless_closed([this] { say_goodbye(); });
     std::lock_guard const guard(lock_);
-    if (closed_.exchange(true, std::memory_order_acq_rel)) // pairs with close() and check_open()
-        throw closed_resource_error("the TLS stream is closed");
+    check_open();
     bytes left = engine_.incoming.take(engine_.incoming.size()); // without memory close() is still to come
+    closed_.store(true, std::memory_order_release); // pairs with close() and check_open()
     is_unwrapped_ = true;
     return {std::move(transport_), std::move(left)};
 }
@@ -435,6 +435,21 @@ void tls_connection::close() {
     transport_.close();
 }
 
+void tls_connection::abandon() noexcept {
+    {
+        std::lock_guard const guard(lock_);
+        if (closed_.exchange(true, std::memory_order_acq_rel)) return; // unwrap(), check_open()
+    }
+    set_when_left const told{has_closed_};
+    try {
+        if (current_fiber() == nullptr) return transport_.close();
+        cancel_scope at_once({.shield = true});
+        cancel_because(at_once, "the TLS stream was destroyed");
+        at_once.run([this] { transport_.close(); });
+    } catch (...) { // a destructor has nobody to tell; it is closed all the same (R2)
+    }
+}
+
 // False: the stream is closed already. Somebody who sends has it in the middle of a record, and
 // somebody who receives would take the peer's good-bye: closing the transport wakes them.
 bool tls_connection::leave() {
@@ -454,7 +469,8 @@ bool tls_connection::leave() {
         wait_until_closed();
         return false;
     }
-    if (!standard_compatible_ || !no_writer) return true;
+    bool const may_wait = current_fiber() != nullptr; // outside of a run nobody hears a good-bye
+    if (!standard_compatible_ || !no_writer || !may_wait) return true;
     if (no_reader)
         say_goodbye();
     else

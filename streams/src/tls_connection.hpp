@@ -31,6 +31,8 @@ public:
     std::pair<any_byte_stream, bytes> unwrap();
     void update_keys();
     void close();
+    /// The stream is destroyed while others may be inside: they and the peer hear of it, without a good-bye.
+    void abandon() noexcept;
     attribute_map attributes() const;
     bool is_tls_1_3() const;
 

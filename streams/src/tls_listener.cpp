@@ -44,16 +44,15 @@ void report(std::exception_ptr const& failure, any_byte_stream& stream) {
 
 tls_listener::tls_listener(std::unique_ptr<detail::byte_listener> from, tls_context context,
                            bool standard_compatible, duration handshake_timeout, std::nullptr_t)
-    : listener_(std::move(from)), context_(std::move(context)),
-      standard_compatible_(standard_compatible), handshake_timeout_(handshake_timeout),
-      on_error_(report) {}
+    : listener_(std::move(from)),
+      settings_{std::move(context), standard_compatible, handshake_timeout, report} {}
 
 void tls_listener::handle_handshake_error(handshake_error_handler handler) {
-    on_error_ = handler ? std::move(handler) : report;
+    settings_.on_error = handler ? std::move(handler) : report;
 }
 
 attribute_map tls_listener::extra_attributes() const {
-    return {{tls_attribute::standard_compatible, [this] { return standard_compatible_; }}};
+    return {{tls_attribute::standard_compatible, [this] { return settings_.standard_compatible; }}};
 }
 
 void tls_listener::serve_connections(connection_handler<tls_stream> const& handler,
@@ -61,23 +60,24 @@ void tls_listener::serve_connections(connection_handler<tls_stream> const& handl
     if (!listener_) throw closed_resource_error(); // moved from
     listener_->serve(
         handler,
-        [this](any_byte_stream stream, connection_handler<tls_stream> const& next) {
-            secure(std::move(stream), next);
+        [how = std::make_shared<settings const>(settings_)](any_byte_stream stream,
+                                                            connection_handler<tls_stream> const& next) {
+            how->secure(std::move(stream), next);
         },
         group);
 }
 
 // In the connection's task.
-void tls_listener::secure(any_byte_stream stream,
-                          connection_handler<tls_stream> const& handler) const {
+void tls_listener::settings::secure(any_byte_stream stream,
+                                    connection_handler<tls_stream> const& handler) const {
     std::shared_ptr<detail::tls_connection> connection;
     std::exception_ptr failure;
     bool is_wanted = true;
     try {
-        connection = std::make_shared<detail::tls_connection>(std::move(stream), context_, true, "",
-                                                              standard_compatible_);
+        connection = std::make_shared<detail::tls_connection>(std::move(stream), context, true, "",
+                                                              standard_compatible);
         is_wanted = handler.until_drained([&] {
-            fail_after(handshake_timeout_, [&connection] { connection->handshake(); });
+            fail_after(handshake_timeout, [&connection] { connection->handshake(); });
         });
     } catch (cancelled const&) {
         any_byte_stream transport = connection->take_transport();
@@ -90,7 +90,7 @@ void tls_listener::secure(any_byte_stream stream,
     any_byte_stream transport = connection ? connection->take_transport() : std::move(stream);
     connection.reset();
     if (!is_wanted) return drop(transport);
-    on_error_(failure, transport);
+    on_error(failure, transport);
 }
 
 } // namespace weft

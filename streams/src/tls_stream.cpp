@@ -5,6 +5,7 @@
 #include <weft/streams/tls.hpp>
 
 #include <stdexcept>
+#include <utility>
 
 namespace weft {
 
@@ -34,8 +35,13 @@ tls_stream tls_stream::wrap(any_byte_stream transport, tls_options options) {
 tls_stream::tls_stream(std::shared_ptr<detail::tls_connection> connection)
     : connection_(std::move(connection)) {}
 tls_stream::tls_stream(tls_stream&&) noexcept = default;
-tls_stream& tls_stream::operator=(tls_stream&&) noexcept = default;
-tls_stream::~tls_stream() = default;
+tls_stream& tls_stream::operator=(tls_stream&& other) noexcept {
+    tls_stream const before(std::exchange(connection_, std::move(other.connection_)));
+    return *this;
+}
+tls_stream::~tls_stream() {
+    if (connection_.use_count() > 1) connection_->abandon(); // who is inside would keep it open
+}
 
 std::size_t tls_stream::receive_some(buffer target) {
     return open(connection_)->receive_some(target);

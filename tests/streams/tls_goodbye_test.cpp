@@ -17,6 +17,8 @@
 #include <string>
 #include <utility>
 
+#include <fcntl.h>
+
 // How TLS streams end: the good-byes of both sides, and their absence.
 
 TEST_SUITE_BEGIN("streams.tls_goodbye");
@@ -135,6 +137,43 @@ TEST_CASE("X1, R4: who receives while close() says good-bye hears of that, not o
             weft::wait_all_tasks_blocked();
             gate->set();
         });
+    });
+}
+
+TEST_CASE("R4, R5: who is inside a stream that is destroyed or assigned over hears of that, and so does the peer") {
+    for (bool const assigned : {false, true})
+        run_test([&] {
+            tls_pair pair = shake_hands();
+            std::optional<tls_stream> going = std::move(pair.client);
+            weft::with_task_group([&](weft::task_group& group) {
+                group.start_soon([&] {
+                    check_throws<weft::closed_resource_error>([&] { going->receive(); }, "who receives");
+                });
+                group.start_soon([&] {
+                    check_throws<weft::broken_resource_error>([&] { pair.server.receive(); }, "no good-bye");
+                });
+                weft::wait_all_tasks_blocked();
+                if (assigned)
+                    going = shake_hands().client;
+                else
+                    going.reset();
+            });
+        });
+}
+
+TEST_CASE("R2: close() outside of a run closes the stream underneath, as a socket's does") {
+    int descriptor = -1;
+    std::optional<tls_pair> pair;
+    weft::run([&] {
+        weft::test::connection ends = weft::test::connect_pair();
+        descriptor = ends.here.extra(weft::socket_attribute::raw_socket);
+        pair.emplace(shake_hands(std::move(ends.here), std::move(ends.there)));
+    });
+    pair->client.close();
+    CHECK(::fcntl(descriptor, F_GETFD) == -1);
+    weft::run([&] {
+        check_throws<weft::broken_resource_error>([&] { pair->server.receive(); }, "without a good-bye");
+        pair->client.close();
     });
 }
 

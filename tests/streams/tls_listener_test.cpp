@@ -11,6 +11,7 @@
 
 #include <atomic>
 #include <exception>
+#include <memory>
 #include <string>
 
 TEST_SUITE_BEGIN("streams.tls_listener");
@@ -216,6 +217,27 @@ TEST_CASE("TL17: cancelled while somebody shakes hands, the connection is closed
             weft::wait_all_tasks_blocked();
         });
         check(!called, "cancellation is no handshake error");
+    });
+}
+
+TEST_CASE("X10, TL15: a handshake that outlives its listener fails with the handler that the listener had") {
+    run_test([] {
+        memory_network network;
+        auto listener = std::make_unique<tls_listener>(network.listen(443), trusted_server());
+        std::atomic<std::size_t> told = 0;
+        listener->handle_handshake_error(
+            [&, mark = std::string(100, 'm')](std::exception_ptr, weft::any_byte_stream&) { told = mark.size(); });
+        weft::with_task_group([&](weft::task_group& connections) {
+            auto bad = network.connect(443);
+            weft::with_task_group([&](weft::task_group& accepting) {
+                accepting.start_soon([&] { listener->serve(echo, &connections); });
+                weft::wait_all_tasks_blocked();
+                accepting.cancel();
+            });
+            listener.reset();
+            bad.send("neither TLS nor anything");
+        });
+        check(told == 100, "the error was handled");
     });
 }
 

@@ -1,18 +1,12 @@
 #pragma once
 
-#include <atomic>
-#include <cstddef>
+#include "memory_requests.hpp"
+
 #include <cstdlib>
 #include <new>
 
-/// Replaces the program's operator new: it counts, and one request can be made to fail. To be included by one
-/// file of a program, and in none that is built with a sanitizer, which has an operator new of its own.
-namespace weft::test {
-
-inline std::atomic<std::size_t> allocations = 0;
-inline thread_local int requests_until_failure = 0; ///< of this thread: 1 is the next; 0: none fails
-
-} // namespace weft::test
+// Replaces the program's operator new: it counts, and one request can be made to fail. To be included by one
+// file of a program, and in none that is built with a sanitizer, which has an operator new of its own.
 
 // Out of line, since GCC warns of pairs of which it sees one half.
 [[gnu::noinline]] void* operator new(std::size_t size) {

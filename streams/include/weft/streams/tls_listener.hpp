@@ -112,13 +112,17 @@ private:
             return own(std::make_unique<Listener>(std::move(from)));
     }
 
-    void secure(any_byte_stream, connection_handler<tls_stream> const&) const;
+    struct settings { // connections have their own: they may outlive the listener
+        tls_context context;
+        bool standard_compatible;
+        duration handshake_timeout;
+        handshake_error_handler on_error;
+
+        void secure(any_byte_stream, connection_handler<tls_stream> const&) const;
+    };
 
     std::unique_ptr<detail::byte_listener> listener_;
-    tls_context context_;
-    bool standard_compatible_;
-    duration handshake_timeout_;
-    handshake_error_handler on_error_;
+    settings settings_;
 };
 
 } // namespace weft
