@@ -8,6 +8,7 @@
 #include <weft/runtime/lowlevel.hpp>
 #include <weft/sync/to_thread.hpp>
 
+#include <exception>
 #include <mutex>
 #include <optional>
 #include <stdexcept>
@@ -170,15 +171,21 @@ void file::flush() {
         flushed, [] {}, [&](wait how) { return flushed.flush(how); }, kind::changes);
 }
 
-// Whatever happens it is closed: what was reported as written must not be lost to a cancellation.
+// Whatever happens it is closed: what was reported as written must not be lost to a cancellation. Without a
+// thread that is done here: to hold up a worker is better than to leave the file open.
 void file::close() {
     if (!state_) return;
     detail::require_fiber("close");
     shielded([this] {
         std::lock_guard const turn(state_->turn);
         if (state_->closed) return;
-        to_thread::run_sync(to_thread::options{.limiter = state_->format.limiter},
-                            [this] { state_->close(); });
+        try {
+            to_thread::run_sync(to_thread::options{.limiter = state_->format.limiter},
+                                [this] { state_->close(); });
+        } catch (std::exception const&) { // of the close itself, or there is no thread for it
+            if (state_->closed) throw;
+            state_->close();
+        }
     });
     lowlevel::checkpoint_if_cancelled();
 }

@@ -1,6 +1,8 @@
 #include <weft/io/file.hpp>
 
 #include "io/scratch.hpp"
+#include "support/address_space.hpp"
+#include "support/child_process.hpp"
 #include "support/run_test.hpp"
 
 #include <weft/io/path.hpp>
@@ -16,6 +18,8 @@
 #include <atomic>
 #include <csignal>
 #include <cstdio>
+#include <fstream>
+#include <iterator>
 #include <optional>
 #include <stdexcept>
 #include <string>
@@ -79,6 +83,26 @@ int pipe_without_reader() {
     ::close(ends[0]);
     return ends[1];
 }
+
+weft::test::child_program const closes_without_threads("closes a file without threads", [] {
+    scratch const place;
+    std::string const name = (place / "written").as_posix();
+    weft::run({.workers = 1}, [&] {
+        int const fd = ::open(name.c_str(), O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
+        file open = wrap_file(fd);
+        open.write("all of it");
+        weft::test::allow_more_address_space(1 << 20); // no thread's stack fits in there
+        try {
+            open.close();
+            std::puts("no error");
+        } catch (std::system_error const& failure) {
+            std::puts(failure.what());
+        }
+        std::printf("closed: %d, descriptor gone: %d\n", open.closed(), ::fcntl(fd, F_GETFD) < 0);
+        std::ifstream written(name);
+        std::puts(std::string(std::istreambuf_iterator<char>(written), {}).c_str());
+    });
+});
 
 } // namespace
 
@@ -591,6 +615,16 @@ TEST_CASE(
         check(error_of([&] { full.write("x"); }) == std::errc::no_space_on_device, "write");
         full.close();
     });
+}
+
+TEST_CASE("R2, AF4: close() closes also where no thread can be had, and writes out what was gathered") {
+    if (weft::test::slowdown > 1) return; // the sanitizers need address space without bounds
+    auto const end = weft::test::run_child("closes a file without threads");
+    INFO(end.output);
+    CHECK(end.exit_code == 0);
+    CHECK(end.says("no error"));
+    CHECK(end.says("closed: 1, descriptor gone: 1"));
+    CHECK(end.says("all of it"));
 }
 
 TEST_CASE("AF8: tasks that read one file share it out without tearing a line") {
