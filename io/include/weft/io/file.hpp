@@ -90,8 +90,8 @@ public:
     std::uint64_t tell();
     void flush(); ///< hands to the system what is gathered; says nothing about the disk
 
-    /// Writes out, then closes in a thread. The file is closed whatever happens, also if the task
-    /// is cancelled, which is noticed afterwards. Idempotent.
+    /// Writes out, then closes in a thread, whatever happens; a cancellation is noticed afterwards. Idempotent. What
+    /// another task has under way is waited for, also by close_forcefully(): its thread cannot be interrupted.
     void close() override;
 
     /// These never wait. Errors: as above
