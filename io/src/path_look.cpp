@@ -2,6 +2,7 @@
 
 #include "path_call.hpp"
 
+#include <weft/io/detail/account_entry.hpp>
 #include <weft/sync/error.hpp>
 
 #include <cerrno>
@@ -39,6 +40,7 @@ char const* system_name(path const& name) {
 namespace {
 
 using detail::look_in_thread;
+using detail::look_up_account;
 using detail::system_name;
 using detail::throw_path_error;
 
@@ -84,31 +86,19 @@ bool is_mount_point(path const& name) {
     return above && (above->st_dev != here->st_dev || above->st_ino == here->st_ino);
 }
 
-// Entries of the user database. The look-up says when the buffer is too small for one.
-template <class Entry, class Look, class Take> auto look_up(Look look, Take take) {
-    std::vector<char> space(1024);
-    for (;;) {
-        Entry entry{};
-        Entry* found = nullptr;
-        int const error = look(&entry, space.data(), space.size(), &found);
-        if (error == EINTR) continue;
-        if (error != ERANGE) return found != nullptr ? std::optional(take(entry)) : std::nullopt;
-        space.resize(space.size() * 2);
-    }
-}
-
-template <class Look> std::optional<std::string> home_in_database(Look look) {
-    return look_up<::passwd>(look, [](::passwd const& e) { return std::string(e.pw_dir); });
+template <class Look> std::optional<std::string> home_in_database(std::string const& user, Look look) {
+    return look_up_account<::passwd>("the home directory of '~" + user + "'", look,
+                                     [](::passwd const& e) { return std::string(e.pw_dir); });
 }
 
 std::optional<std::string> home_of(std::string const& user) {
-    return home_in_database([&](auto... place) { return ::getpwnam_r(user.c_str(), place...); });
+    return home_in_database(user, [&](auto... place) { return ::getpwnam_r(user.c_str(), place...); });
 }
 
 // HOME first, as the shell does.
 std::optional<std::string> home_of_process() {
     if (char const* const home = std::getenv("HOME")) return home;
-    return home_in_database([](auto... place) { return ::getpwuid_r(::getuid(), place...); });
+    return home_in_database("", [](auto... place) { return ::getpwuid_r(::getuid(), place...); });
 }
 
 path expanded(path const& name) {
@@ -192,12 +182,11 @@ bool path::is_mount() const {
 std::string path::owner(follow_options const& how) const {
     return look_in_thread(limiter_, [name = *this, follow = how.follow_symlinks] {
         ::uid_t const id = status_of(name, follow).st_uid;
+        std::string const what = "the owner of '" + name.as_posix() + "', " + std::to_string(id);
         auto const found =
-            look_up<::passwd>([id](auto... place) { return ::getpwuid_r(id, place...); },
-                              [](::passwd const& entry) { return std::string(entry.pw_name); });
-        if (!found)
-            throw lookup_error("the owner of '" + name.as_posix() + "', " + std::to_string(id) +
-                               ", is no user that is known here");
+            look_up_account<::passwd>(what, [id](auto... place) { return ::getpwuid_r(id, place...); },
+                                      [](::passwd const& entry) { return std::string(entry.pw_name); });
+        if (!found) throw lookup_error(what + ", is no user that is known here");
         return *found;
     });
 }
@@ -205,12 +194,11 @@ std::string path::owner(follow_options const& how) const {
 std::string path::group(follow_options const& how) const {
     return look_in_thread(limiter_, [name = *this, follow = how.follow_symlinks] {
         ::gid_t const id = status_of(name, follow).st_gid;
+        std::string const what = "the group of '" + name.as_posix() + "', " + std::to_string(id);
         auto const found =
-            look_up<::group>([id](auto... place) { return ::getgrgid_r(id, place...); },
-                             [](::group const& entry) { return std::string(entry.gr_name); });
-        if (!found)
-            throw lookup_error("the group of '" + name.as_posix() + "', " + std::to_string(id) +
-                               ", is no group that is known here");
+            look_up_account<::group>(what, [id](auto... place) { return ::getgrgid_r(id, place...); },
+                                     [](::group const& entry) { return std::string(entry.gr_name); });
+        if (!found) throw lookup_error(what + ", is no group that is known here");
         return *found;
     });
 }

@@ -1,5 +1,7 @@
 #include "process_plan.hpp"
 
+#include <weft/io/detail/account_entry.hpp>
+
 #include <cerrno>
 #include <cstdlib>
 #include <limits>
@@ -17,7 +19,6 @@ namespace weft::detail {
 namespace {
 
 constexpr char const* default_search_path = "/bin:/usr/bin"; // confstr(_CS_PATH)
-constexpr std::size_t largest_account_entry = 1 << 20;
 constexpr int permission_bits = 0777;
 
 std::string const& without_nul(std::string const& text, char const* what) {
@@ -117,21 +118,6 @@ void connect(prepared_process& made, int number, standard_stream to) {
     }
 }
 
-template <class Entry, class Find> std::optional<Entry> look_up(Find find) {
-    std::vector<char> space(1024);
-    for (;;) {
-        Entry entry{};
-        Entry* found = nullptr;
-        int const error = find(&entry, space.data(), space.size(), &found);
-        if (error == ERANGE && space.size() < largest_account_entry) {
-            space.resize(space.size() * 2);
-        } else {
-            if (found == nullptr) return {};
-            return entry; // its numbers; the names point into what is gone now
-        }
-    }
-}
-
 unsigned resolve_number(long long id, char const* what) {
     if (id < 0 || id >= std::numeric_limits<unsigned>::max()) // the last one means "no change"
         throw std::invalid_argument("there is no " + std::string(what) + " " + std::to_string(id));
@@ -142,23 +128,22 @@ unsigned resolve_number(long long id, char const* what) {
     if (auto const* const id = std::get_if<long long>(&user.id()))
         return resolve_number(*id, "user");
     std::string const& name = std::get<std::string>(user.id());
-    auto const entry =
-        look_up<::passwd>([&](auto* place, char* space, std::size_t size, auto** to) {
-            return ::getpwnam_r(name.c_str(), place, space, size, to);
-        });
-    if (!entry) throw std::invalid_argument("there is no user '" + name + "'");
-    return entry->pw_uid;
+    auto const found = look_up_account<::passwd>(
+        "user '" + name + "'", [&](auto... place) { return ::getpwnam_r(name.c_str(), place...); },
+        [](::passwd const& entry) { return entry.pw_uid; });
+    if (!found) throw std::invalid_argument("there is no user '" + name + "'");
+    return *found;
 }
 
 ::gid_t resolve_group(account const& group) {
     if (auto const* const id = std::get_if<long long>(&group.id()))
         return resolve_number(*id, "group");
     std::string const& name = std::get<std::string>(group.id());
-    auto const entry = look_up<::group>([&](auto* place, char* space, std::size_t size, auto** to) {
-        return ::getgrnam_r(name.c_str(), place, space, size, to);
-    });
-    if (!entry) throw std::invalid_argument("there is no group '" + name + "'");
-    return entry->gr_gid;
+    auto const found = look_up_account<::group>(
+        "group '" + name + "'", [&](auto... place) { return ::getgrnam_r(name.c_str(), place...); },
+        [](::group const& entry) { return entry.gr_gid; });
+    if (!found) throw std::invalid_argument("there is no group '" + name + "'");
+    return *found;
 }
 
 } // namespace

@@ -17,7 +17,8 @@ struct prepared_process {
 /// Errors: std::invalid_argument, std::system_error (EMFILE)
 prepared_process prepare_process(command const&, process_options const&, standard_stream input);
 
-/// Looks the names of users and groups up. Blocks: for threads. Errors: std::invalid_argument
+/// Looks the names of users and groups up. Blocks: for threads. Errors: std::invalid_argument,
+/// std::system_error (it cannot be told)
 void resolve_accounts(child_plan&, process_options const&);
 
 } // namespace weft::detail

@@ -2,6 +2,7 @@
 
 #include "io/paths.hpp"
 #include "io/scratch.hpp"
+#include "support/child_process.hpp"
 
 #include <weft/io/file.hpp>
 #include <weft/runtime/cancel_scope.hpp>
@@ -13,7 +14,9 @@
 #include <doctest/doctest.h>
 
 #include <cerrno>
+#include <cstdio>
 #include <cstdlib>
+#include <exception>
 #include <filesystem>
 #include <fstream>
 #include <sstream>
@@ -22,6 +25,7 @@
 #include <system_error>
 #include <unordered_set>
 
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -32,6 +36,37 @@ namespace {
 
 using weft::path;
 using namespace weft::test;
+
+// What it throws; UBSan needs descriptors to look at a kind of object for the first time, so all of that
+// happens once before.
+void report_look_ups(char const* when) {
+    auto const tell = [when](char const* call, auto look) {
+        try {
+            look();
+            std::printf("%s, %s: found\n", when, call);
+        } catch (std::system_error const& failure) {
+            std::printf("%s, %s: %d %s\n", when, call, failure.code() == std::errc::too_many_files_open,
+                        failure.what());
+        } catch (std::exception const& other) {
+            std::printf("%s, %s: not known, %s\n", when, call, other.what());
+        }
+    };
+    tell("owner()", [] { path("/").owner(); });
+    tell("group()", [] { path("/").group(); });
+    tell("expanduser()", [] { path("~root/x").expanduser(); });
+}
+
+child_program const without_descriptors("looks accounts up without descriptors", [] {
+    weft::run({.workers = 1}, [] {
+        report_look_ups("before");
+        error_of([] { throw std::system_error(EMFILE, std::system_category(), "the first one"); });
+        ::rlimit none{};
+        ::getrlimit(RLIMIT_NOFILE, &none);
+        none.rlim_cur = 0;
+        ::setrlimit(RLIMIT_NOFILE, &none);
+        report_look_ups("without");
+    });
+});
 
 } // namespace
 
@@ -273,6 +308,16 @@ TEST_CASE("PH8, PH10: owner and group without an entry are a lookup_error") {
         check_throws<weft::lookup_error>([&] { (place / "file").owner(); }, "owner");
         check_throws<weft::lookup_error>([&] { (place / "file").group(); }, "group");
     });
+}
+
+TEST_CASE("PH10: that a user cannot be looked up is told with its errno, and not that there is none") {
+    auto const end = run_child("looks accounts up without descriptors");
+    INFO(end.output);
+    CHECK(end.exit_code == 0);
+    CHECK(end.says("before, expanduser(): found"));
+    CHECK(end.says("without, owner(): 1 cannot look up the owner of '/', 0: Too many open files"));
+    CHECK(end.says("without, group(): 1 cannot look up the group of '/', 0: Too many open files"));
+    CHECK(end.says("without, expanduser(): 1 cannot look up the home directory of '~root': Too many"));
 }
 
 TEST_CASE("PH8: touch() does not wait for a reader of a FIFO, samefile() takes any path") {

@@ -35,6 +35,7 @@
 
 #include <fcntl.h>
 #include <pthread.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 TEST_SUITE_BEGIN("streams.process_start");
@@ -87,6 +88,30 @@ child_program const opens_everything("opens everything", [] {
         weft::sleep(std::chrono::milliseconds(1));
     });
     std::puts("all opened");
+});
+
+// UBSan needs descriptors to look at a kind of object for the first time: so there is an error before, too. No name
+// that is not there, since glibc then has all its databases, some of which need no descriptor to say "not found".
+child_program const looks_up_without_descriptors("looks a user up without descriptors", [] {
+    weft::run({.workers = 1}, [] {
+        auto const start = [](char const* when, weft::process_options const& options) {
+            try {
+                weft::open_process({"/bin/true"}, options);
+            } catch (std::system_error const& failure) {
+                std::printf("%s: %s\n", when, failure.what());
+            } catch (std::invalid_argument const& refused) {
+                std::printf("%s: refused, %s\n", when, refused.what());
+            }
+        };
+        constexpr auto none = weft::stdio::inherit; // no pipes
+        start("before", {.stdin_ = none, .stdout_ = none, .stderr_ = none, .cwd = "/none", .user = "daemon"});
+        ::rlimit few{};
+        ::getrlimit(RLIMIT_NOFILE, &few);
+        few.rlim_cur = 0;
+        ::setrlimit(RLIMIT_NOFILE, &few);
+        start("user", {.stdin_ = none, .stdout_ = none, .stderr_ = none, .user = "daemon"});
+        start("group", {.stdin_ = none, .stdout_ = none, .stderr_ = none, .group = "daemon"});
+    });
 });
 
 std::string signals_ignored_here() { // the line of /proc/self/status
@@ -206,6 +231,15 @@ TEST_CASE("SP1: what makes no sense is refused before anything is started") {
             [] { weft::run_process({"cat"}, {.input = "x", .stdin_ = weft::stdio::inherit}); },
             "SP9: both");
     });
+}
+
+TEST_CASE("SP3: that a user cannot be looked up is told with its errno, and not that there is none") {
+    auto const end = run_child("looks a user up without descriptors");
+    INFO(end.output);
+    CHECK(end.exit_code == 0);
+    CHECK(end.says("before: cannot change to the directory '/none'"));
+    CHECK(end.says("user: cannot look up user 'daemon': Too many open files"));
+    CHECK(end.says("group: cannot look up group 'daemon': Too many open files"));
 }
 
 TEST_CASE("SP2: standard streams are pipes, nothing, descriptors, or one another") {
