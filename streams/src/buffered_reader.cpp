@@ -83,6 +83,7 @@ bytes buffered_reader::receive_until(byte_receive_stream& from, bytes_view delim
     std::size_t const length = find(from, delimiter, max_bytes);
     bytes result(queue_.view().text().substr(0, length));
     queue_.consume(length + delimiter.size());
+    queue_.shrink(kept);
     return result;
 }
 
@@ -92,6 +93,7 @@ void buffered_reader::receive_until(byte_receive_stream& from, bytes& into, byte
     std::size_t const length = find(from, delimiter, max_bytes);
     into.assign(queue_.view().text(), 0, length);
     queue_.consume(length + delimiter.size());
+    queue_.shrink(kept);
 }
 
 // Nothing is looked at twice, but for what could be the delimiter's beginning.

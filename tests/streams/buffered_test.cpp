@@ -13,11 +13,15 @@
 #include <doctest/doctest.h>
 
 #include <algorithm>
+#include <cstddef>
 #include <cstring>
 #include <exception>
+#include <fstream>
 #include <stdexcept>
 #include <string>
 #include <vector>
+
+#include <unistd.h>
 
 TEST_SUITE_BEGIN("streams.buffered");
 
@@ -49,6 +53,14 @@ public:
 private:
     std::string content_;
 };
+
+std::size_t resident_memory() {
+    std::ifstream statm("/proc/self/statm");
+    std::size_t all = 0;
+    std::size_t resident = 0;
+    statm >> all >> resident;
+    return resident * std::size_t(::sysconf(_SC_PAGESIZE));
+}
 
 bool is_caused_by_end(weft::incomplete_read const& failure) {
     try {
@@ -272,6 +284,41 @@ TEST_CASE("BF3: of a stream without an end no more is taken than the most, and a
                                                     "it never comes");
         check(source.given < 300'000, std::to_string(source.given) + " octets");
         check(reader.buffer().size() == source.given, "kept");
+    });
+}
+
+TEST_CASE("BF3: a long line's memory is given back once the buffer is empty") {
+    if (weft::test::slowdown > 1) return; // the sanitizers keep what is given back
+    class lines final : public weft::byte_receive_stream {
+    public:
+        std::size_t receive_some(weft::buffer target) override {
+            std::size_t const count = std::min(target.size(), longest + 1 - given);
+            std::fill_n(target.begin(), count, std::byte('x'));
+            given += count;
+            if (given > longest) target[count - 1] = std::byte('\n');
+            return count;
+        }
+        void close() override {}
+        std::size_t const longest = std::size_t(64) << 20;
+        std::size_t given = 0;
+    };
+    run_test({.workers = {1}, .seeds = {}}, [] {
+        for (bool const into_string : {false, true}) {
+            lines source;
+            weft::buffered_byte_receive_stream reader(source);
+            std::size_t const before = resident_memory();
+            std::size_t length = 0;
+            if (into_string) {
+                weft::bytes line;
+                reader.receive_until(line, "\n", source.longest + 1);
+                length = line.size();
+            } else {
+                length = reader.receive_until("\n", source.longest + 1).size();
+            }
+            check(length == source.longest && reader.buffer().empty(), "all of it");
+            std::size_t const more = resident_memory() - before;
+            check(std::ptrdiff_t(more) < std::ptrdiff_t(source.longest / 2), std::to_string(more) + " octets");
+        }
     });
 }
 
