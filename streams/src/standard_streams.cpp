@@ -39,7 +39,9 @@
 //   regular file           never blocks for long, and where it stands is shared: a thread
 //   all else               a terminal that we may not open, a device: wait until it is ready, if
 //                          that can be told, and let a thread read, which blocks only if somebody
-//                          else was faster (`patient`)
+//                          else was faster (`patient`). Where others have set O_NONBLOCK it says
+//                          EAGAIN then: until the next event, since "ready" may be said all the same
+//                          (an eventfd whose room is too small for the number)
 
 namespace weft {
 
@@ -230,17 +232,24 @@ public:
 private:
     static void read_more(patient_descriptor& own, descriptor_use& use, std::size_t most,
                           bool can_wait) {
-        if (own.under_way == nullptr && can_wait)
-            use.retry(receive_call, [](int fd) -> ssize_t {
-                if (is_ready(fd, POLLIN)) return 0;
-                errno = EAGAIN;
-                return -1;
-            });
-        auto const read =
-            own.in_thread.run([&] { return read_in_thread(own.under_way, use.fd(), most); });
-        if (read->error == EIO) return; // a terminal whose other side is gone
-        if (read->error != 0) detail::throw_broken("read", read->error);
-        own.rest = std::move(read->data);
+        for (;;) {
+            if (own.under_way == nullptr && can_wait)
+                use.retry(receive_call, [](int fd) -> ssize_t {
+                    if (is_ready(fd, POLLIN)) return 0;
+                    errno = EAGAIN;
+                    return -1;
+                });
+            auto const read =
+                own.in_thread.run([&] { return read_in_thread(own.under_way, use.fd(), most); });
+            if (read->error == EAGAIN && can_wait) {
+                use.wait(receive_call);
+                continue;
+            }
+            if (read->error == EIO) return; // a terminal whose other side is gone
+            if (read->error != 0) detail::throw_broken("read", read->error);
+            own.rest = std::move(read->data);
+            return;
+        }
     }
 
     static std::shared_ptr<thread_read> read_in_thread(std::shared_ptr<thread_read>& under_way,
@@ -283,8 +292,12 @@ public:
             });
             ssize_t const sent =
                 own->in_thread.run([fd = use.fd(), data] { return write_in_thread(fd, data); });
-            if (sent < 0 && sent != -EINTR) detail::throw_broken("write", int(-sent));
-            if (sent > 0) data = data.subview(std::size_t(sent));
+            if (sent == -EAGAIN)
+                use.wait(send_call);
+            else if (sent < 0 && sent != -EINTR)
+                detail::throw_broken("write", int(-sent));
+            else if (sent > 0)
+                data = data.subview(std::size_t(sent));
         }
     }
     void close() override { close_shared(own_); }

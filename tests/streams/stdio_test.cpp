@@ -16,6 +16,7 @@
 
 #include <doctest/doctest.h>
 
+#include <atomic>
 #include <cerrno>
 #include <chrono>
 #include <csignal>
@@ -23,11 +24,13 @@
 #include <functional>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <system_error>
 #include <thread>
 
 #include <fcntl.h>
 #include <pty.h>
+#include <sys/eventfd.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
@@ -292,6 +295,50 @@ TEST_CASE("KS8, SP12: close() tells who waits for a thread that writes") {
             end_threads([&] { exhaust(sides.reads, ::read); });
         }
     });
+}
+
+TEST_CASE("KS18: whom another reader was faster than waits again, also where the file does not block") {
+    run_with_descriptors(
+        [] {
+            weft::unique_fd const counter(::eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC));
+            std::atomic<int> received = 0;
+            weft::with_task_group([&](weft::task_group& group) {
+                for (int reader = 0; reader < 4; ++reader)
+                    group.start_soon([&] {
+                        auto input = weft::receive_from_shared(counter.get());
+                        check(input.receive(8).size() == 8, "a number");
+                        ++received; // they get it one after the other
+                    });
+                for (int number = 1; number <= 4; ++number) {
+                    weft::wait_all_tasks_blocked();
+                    check(::eventfd_write(counter.get(), 1) == 0, "written");
+                    while (received < number)
+                        weft::lowlevel::checkpoint();
+                }
+            });
+        },
+        20);
+}
+
+TEST_CASE("KS18: whose data do not fit yet waits until they do, also where the file does not block") {
+    auto const body = [] {
+        weft::unique_fd const counter(::eventfd(1, EFD_NONBLOCK | EFD_CLOEXEC));
+        std::atomic<bool> sent = false;
+        weft::with_task_group([&](weft::task_group& group) {
+            group.start_soon([&] {
+                ::eventfd_t const largest = ~::eventfd_t(1);
+                weft::send_to_shared(counter.get())
+                    .send(std::string_view(reinterpret_cast<char const*>(&largest), sizeof largest));
+                sent = true;
+            });
+            weft::wait_all_tasks_blocked();
+            check(!sent, "it is full, and poll(2) says that it is ready");
+            ::eventfd_t number = 0;
+            check(::eventfd_read(counter.get(), &number) == 0 && number == 1, "what was in there");
+        });
+        check(sent, "then it fits");
+    };
+    run_with_descriptors(body, 10); // the data may come too late for it
 }
 
 TEST_CASE("the end of a terminal is the end of the stream") {
