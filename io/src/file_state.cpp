@@ -114,7 +114,7 @@ file_state::filled file_state::fill(std::size_t wanted, wait how) {
 
 std::optional<bytes> file_state::read(std::size_t most, wait how) {
     read_at_once_ = 0;
-    if (most == no_limit && how == wait::yes) return read_all();
+    if (how == wait::yes && most > large && ahead_.size() < most) return read_large(most);
     while (ahead_.size() < most) {
         std::size_t const wanted = most == no_limit ? chunk : most - ahead_.size();
         filled const what = fill(wanted, how);
@@ -126,17 +126,18 @@ std::optional<bytes> file_state::read(std::size_t most, wait how) {
     return result;
 }
 
-// Into the string at once: it may be large.
-bytes file_state::read_all() {
+// Into the string at once: it may be large. What was asked for may be larger than anything there is, so that
+// costs memory only as far as it is filled, or the file says that it will be.
+bytes file_state::read_large(std::size_t most) {
     write_out();
     bytes result(ahead_.view());
     ahead_.clear();
     std::size_t count = result.size();
     std::size_t growth = std::max<std::size_t>(device->size_hint() + 1, chunk);
     try {
-        for (;;) {
+        while (count < most) {
             if (count == result.size()) {
-                result.resize(count + growth);
+                result.resize(count + std::min(growth, most - count));
                 growth = std::max(chunk, result.size());
             }
             std::size_t const got = device->read(as_buffer(result).subspan(count));
@@ -155,8 +156,10 @@ bytes file_state::read_all() {
 
 std::optional<bytes> file_state::read1(std::optional<std::size_t> most, wait how) {
     read_at_once_ = 0;
-    if (ahead_.size() == 0 && most != 0 && fill(most.value_or(chunk), how) == filled::would_wait)
-        return {};
+    std::size_t wanted = most.value_or(chunk);
+    if (how == wait::yes && wanted > large) // memory for what may be there
+        wanted = std::min(wanted, std::max<std::size_t>(large, device->size_hint()));
+    if (ahead_.size() == 0 && most != 0 && fill(wanted, how) == filled::would_wait) return {};
     bytes result(ahead_.view().substr(0, most.value_or(no_limit)));
     ahead_.take(result.size());
     return result;

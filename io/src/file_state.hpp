@@ -97,7 +97,7 @@ private:
     enum class filled : unsigned char { more, end, would_wait };
 
     filled fill(std::size_t wanted, wait);
-    bytes read_all();
+    bytes read_large(std::size_t most);
     void write_out();
     void note_written(std::size_t count);
     bool drop_ahead(wait);

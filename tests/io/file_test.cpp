@@ -20,6 +20,7 @@
 #include <cstdio>
 #include <fstream>
 #include <iterator>
+#include <limits>
 #include <optional>
 #include <stdexcept>
 #include <string>
@@ -340,6 +341,40 @@ TEST_CASE("AF3: lines, pieces and the rest of a file larger than any buffer are 
         }
         check(open_file(name, "r").readlines().size() == 20'000, "readlines");
         check(name.read_text() == text && name.read_bytes() == text, "at once");
+    });
+}
+
+TEST_CASE("AF3: a size far beyond the file's end costs no more memory than what there is") {
+    scratch const place;
+    run_test({.seeds = {0}}, [&] {
+        constexpr std::ptrdiff_t largest = std::numeric_limits<std::ptrdiff_t>::max();
+        path const name = place / "small";
+        std::string const content = many_lines(10'000);
+        name.write_bytes(content);
+        for (std::ptrdiff_t const size : {std::ptrdiff_t(1) << 40, std::ptrdiff_t(1) << 50, largest}) {
+            file octets = open_file(name, "rb");
+            check(octets.read(10) == content.substr(0, 10), "a part of it");
+            check(octets.read(size) == content.substr(10) && octets.read(size).empty(), "the rest");
+            octets.seek(0);
+            std::string gathered;
+            while (gathered.size() < content.size())
+                gathered += octets.read1(size);
+            check(gathered == content && octets.read1(size).empty(), "piece by piece");
+            file pieces = wrap_file(::dup(octets.fileno()), true); // where the other one stands
+            pieces.seek(0);
+            check(pieces.read(size) == content && pieces.tell() == content.size(), "all of it");
+            file text = open_file(name, "r");
+            check(text.read(size) == content, "text");
+        }
+        int ends[2];
+        check(::pipe2(ends, O_CLOEXEC) == 0, "a pipe");
+        file from = wrap_file(ends[0]);
+        file to = wrap_file(ends[1]);
+        to.write("some of it");
+        check(from.read1(largest) == "some of it", "what is in the pipe");
+        to.write("the rest");
+        to.close();
+        check(from.read(largest) == "the rest", "to the end of the pipe");
     });
 }
 
