@@ -14,6 +14,7 @@
 #include <csignal>
 #include <cstdio>
 #include <cstring>
+#include <exception>
 #include <stdexcept>
 #include <system_error>
 
@@ -213,9 +214,15 @@ bool child_process::group_lives() noexcept {
 
 // Nothing tells the end of a group, so it is looked for.
 void child_process::wait_for_group() {
+    auto const is_alive = [this] {
+        try {
+            return to_thread::run_sync([this] { return group_is_alive(pid_); });
+        } catch (std::exception const&) { // no thread to look in: it cannot be told
+            return true;
+        }
+    };
     wait();
-    for (auto pause = first_look_at_group;
-         group_lives() && to_thread::run_sync([this] { return group_is_alive(pid_); });
+    for (auto pause = first_look_at_group; group_lives() && is_alive();
          pause = std::min(2 * pause, longest_between_looks))
         sleep(pause);
 }
@@ -225,7 +232,10 @@ void child_process::end(duration grace) {
         if (grace > duration::zero()) {
             signal_group(SIGTERM);
             signal_group(SIGCONT); // one that is stopped would not hear it
-            if (move_on_after(grace, [this] { wait_for_group(); })) return;
+            try {
+                if (move_on_after(grace, [this] { wait_for_group(); })) return;
+            } catch (std::exception const&) { // no memory to wait: then there is no grace
+            }
         }
         signal_group(SIGKILL);
         wait();

@@ -1,6 +1,7 @@
 #include <weft/streams/process.hpp>
 
 #include "processes.hpp"
+#include "support/address_space.hpp"
 #include "support/child_process.hpp"
 
 #include <weft/io/error.hpp>
@@ -9,6 +10,7 @@
 #include <weft/runtime/inspect.hpp>
 #include <weft/runtime/task_group.hpp>
 #include <weft/sync/event.hpp>
+#include <weft/sync/to_thread.hpp>
 
 #include <doctest/doctest.h>
 
@@ -17,10 +19,12 @@
 #include <csignal>
 #include <cstdio>
 #include <filesystem>
+#include <latch>
 #include <memory>
 #include <optional>
 #include <stdexcept>
 #include <string>
+#include <system_error>
 #include <thread>
 
 #include <sys/ptrace.h>
@@ -80,6 +84,33 @@ child_program const leaves_and_is_deaf("leaves its group and is deaf", [] {
 weft::command itself(char const* name) {
     return {std::filesystem::read_symlink("/proc/self/exe").string(), "--child", name};
 }
+
+// The only thread of the pool is busy, and there is no room for another one to look for the group in.
+child_program const ends_a_group_without_threads("ends a group without threads", [] {
+    weft::run({.workers = 1}, [] {
+        weft::process child = weft::open_process("(trap '' TERM; exec >/dev/null 2>&1; sleep 1000) & echo $!; wait",
+                                                 {.grace_period = 50ms});
+        int const grandchild = std::stoi(read_line(*child.stdout_stream()));
+        std::latch over(1);
+        weft::with_task_group([&](weft::task_group& group) {
+            group.start_soon([&] { weft::to_thread::run_sync([&] { over.wait(); }); });
+            weft::wait_all_tasks_blocked();
+            allow_more_address_space(1 << 20);
+            try {
+                weft::close_forcefully(child);
+                std::puts("no error");
+            } catch (std::system_error const& failure) {
+                std::puts(failure.what());
+            }
+            over.count_down();
+        });
+        for (int look = 0; look < 1000 && is_running(grandchild); ++look)
+            weft::sleep(1ms);
+        bool const lives = is_running(grandchild);
+        std::printf("the shell: %d, the other one lives: %d\n", child.returncode().value_or(1), lives);
+        if (lives) ::kill(grandchild, SIGKILL);
+    });
+});
 
 weft::process start_holder() { return weft::open_process(itself("holds another")); }
 
@@ -266,6 +297,15 @@ TEST_CASE("SP8: the whole group ends, also what ignores SIGTERM and closed its o
             weft::sleep(1ms);
         check(!is_running(grandchild), "the other one was not asked twice");
     });
+}
+
+TEST_CASE("SP8: the whole group ends also where no thread can be had to look for it") {
+    if (slowdown > 1) return; // the sanitizers need address space without bounds
+    auto const end = run_child("ends a group without threads");
+    INFO(end.output);
+    CHECK(end.exit_code == 0);
+    CHECK(end.says("no error"));
+    CHECK(end.says("the shell: -15, the other one lives: 0"));
 }
 
 TEST_CASE("SP7, SP8, SP17: who has left its group ends as well, and what it left there") {
