@@ -53,9 +53,11 @@ public:
 
     std::size_t write(bytes_view data) override {
         auto const write = [&] { return ::write(fd_, data.data(), data.size()); };
-        return std::size_t(insist("write to", POLLOUT, [&] {
+        ssize_t const count = insist("write to", POLLOUT, [&] {
             return regular_ ? write() : without_pipe_signal(data.size(), write);
-        }));
+        });
+        if (count == 0 && !data.empty()) fail(EIO, "write to", label_); // some drivers do: trying again would not end
+        return std::size_t(count);
     }
 
     std::uint64_t seek(std::int64_t offset, int whence) override {

@@ -4,6 +4,7 @@
 #include "support/address_space.hpp"
 #include "support/child_process.hpp"
 #include "support/run_test.hpp"
+#include "support/traced_child.hpp"
 
 #include <weft/io/path.hpp>
 #include <weft/runtime/cancel_scope.hpp>
@@ -102,6 +103,15 @@ weft::test::child_program const closes_without_threads("closes a file without th
         std::printf("closed: %d, descriptor gone: %d\n", open.closed(), ::fcntl(fd, F_GETFD) < 0);
         std::ifstream written(name);
         std::puts(std::string(std::istreambuf_iterator<char>(written), {}).c_str());
+    });
+});
+
+weft::test::child_program const writes_in_vain("writes to a device that takes nothing", [] {
+    weft::run({.workers = 1}, [] {
+        file device = open_file("/dev/null", "wb", {.buffering = 0});
+        check(error_of([&] { device.write("x"); }) == std::errc::io_error, "told");
+        device.close();
+        std::puts("told");
     });
 });
 
@@ -376,6 +386,18 @@ TEST_CASE("AF3: a size far beyond the file's end costs no more memory than what 
         to.close();
         check(from.read(largest) == "the rest", "to the end of the pipe");
     });
+}
+
+TEST_CASE("AF3: a device of which write(2) says that it took nothing is an error, not tried for ever") {
+    auto const traced = weft::test::trace_child("writes to a device that takes nothing",
+                                                "-P /dev/null -e trace=write -e inject=write:retval=0");
+    if (!traced.was_traced) {
+        MESSAGE("not tried: no strace here");
+        return;
+    }
+    INFO(traced.output);
+    CHECK(traced.exit_code == 0);
+    CHECK(weft::test::has(traced.output, "told"));
 }
 
 TEST_CASE("AF3: readinto() fills the buffer, read1() and readinto1() are one read") {
