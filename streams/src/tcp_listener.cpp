@@ -4,6 +4,7 @@
 #include <weft/streams/tcp.hpp>
 
 #include <algorithm>
+#include <cerrno>
 #include <exception>
 #include <memory>
 #include <system_error>
@@ -48,11 +49,17 @@ unique_fd bind_socket(socket_address const& to, stack kind, tcp_listener_options
     return fd;
 }
 
+// What says nothing about IPv6, as a want of descriptors, is thrown.
 bool has_dual_stack() {
+    socket_address const anywhere(ip_address::any_v6(), 0);
+    raw_address const address(anywhere);
     unique_fd const fd(::socket(AF_INET6, SOCK_STREAM | SOCK_CLOEXEC, 0));
-    if (!fd || !set(fd.get(), IPPROTO_IPV6, IPV6_V6ONLY, 0)) return false;
-    raw_address const anywhere(socket_address(ip_address::any_v6(), 0));
-    return ::bind(fd.get(), anywhere.get(), anywhere.length) == 0;
+    if (fd && set(fd.get(), IPPROTO_IPV6, IPV6_V6ONLY, 0) &&
+        ::bind(fd.get(), address.get(), address.length) == 0)
+        return true;
+    int const error = errno;
+    if (error == EAFNOSUPPORT || error == EADDRNOTAVAIL || error == ENOPROTOOPT) return false;
+    fail(error, "socket for", anywhere);
 }
 
 // Without doublets, which glibc gives for names with several entries; IPv4 before IPv6.

@@ -1,12 +1,15 @@
 #include <weft/streams/tcp.hpp>
 
 #include "sockets.hpp"
+#include "support/child_process.hpp"
+#include "support/traced_child.hpp"
 
 #include <weft/io/resolver.hpp>
 #include <weft/runtime/cancel_scope.hpp>
 #include <weft/runtime/error.hpp>
 #include <weft/runtime/inspect.hpp>
 #include <weft/runtime/lowlevel.hpp>
+#include <weft/runtime/run.hpp>
 #include <weft/streams/connectable.hpp>
 #include <weft/streams/udp.hpp>
 #include <weft/sync/event.hpp>
@@ -14,7 +17,9 @@
 #include <doctest/doctest.h>
 
 #include <atomic>
+#include <cstdio>
 #include <stdexcept>
+#include <string>
 #include <system_error>
 #include <vector>
 
@@ -51,6 +56,18 @@ bool has_ipv6_loopback() {
         return false;
     }
 }
+
+// strace lets its first socket(2) fail.
+weft::test::child_program const listens_anywhere("listens anywhere", [] {
+    weft::run({.workers = 1}, [] {
+        try {
+            auto const listener = weft::create_tcp_listener();
+            std::printf("%zu listeners\n", listener.listeners().size());
+        } catch (std::system_error const& failure) {
+            std::puts(failure.what());
+        }
+    });
+});
 
 } // namespace
 
@@ -224,6 +241,22 @@ TEST_CASE("KL1, KL5: without host and family one socket listens for IPv4 and IPv
             group.cancel();
         });
     });
+}
+
+TEST_CASE("KL1: a want of descriptors is told, and not taken for a host without IPv6") {
+    auto const listen = [](std::string const& error) {
+        return weft::test::trace_child("listens anywhere", "-e trace=socket -e inject=socket:when=1:error=" + error);
+    };
+    auto const without_descriptors = listen("EMFILE");
+    if (!without_descriptors.was_traced) {
+        MESSAGE("not tried: no strace here");
+        return;
+    }
+    INFO(without_descriptors.output);
+    CHECK(weft::test::has(without_descriptors.output, "socket for [::]:0: Too many open files"));
+    auto const without_ipv6 = listen("EAFNOSUPPORT");
+    INFO(without_ipv6.output);
+    CHECK(weft::test::has(without_ipv6.output, " listeners"));
 }
 
 TEST_CASE("KL1, KL4: several addresses share the port that the kernel chose for the first") {
