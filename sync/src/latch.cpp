@@ -12,19 +12,27 @@ latch::latch(std::ptrdiff_t expected) : left_(expected) {
 }
 
 void latch::count_down(std::ptrdiff_t update) {
+    arrive(update);
+}
+
+// Whom it wakes may destroy the latch at once: the last one touches nothing afterwards (M15).
+bool latch::arrive(std::ptrdiff_t update) {
     if (update < 0) throw std::invalid_argument("a latch cannot be counted up");
     detail::claimed_waiters woken;
     bool too_far = false;
+    bool is_last = false;
     {
         std::lock_guard const guard(queue_);
         too_far = update > left_;
         if (!too_far) {
             left_ -= update;
-            if (left_ == 0) woken.claim_all(queue_);
+            is_last = left_ == 0;
+            if (is_last) woken.claim_all(queue_);
         }
     }
     woken.deliver_all();
     if (too_far) throw std::logic_error("a latch was counted down below zero");
+    return is_last;
 }
 
 // With the lock: who sees zero may destroy the latch, so the one who brought it there must be out.
@@ -40,8 +48,7 @@ void latch::wait() {
 
 void latch::arrive_and_wait(std::ptrdiff_t update) {
     detail::enter_blocking_call("latch.arrive_and_wait");
-    count_down(update);
-    wait_until_open("latch.arrive_and_wait");
+    if (!arrive(update)) wait_until_open("latch.arrive_and_wait");
 }
 
 void latch::wait_until_open(char const* call) {

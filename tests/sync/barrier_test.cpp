@@ -8,7 +8,9 @@
 #include <weft/runtime/task_group.hpp>
 
 #include <atomic>
+#include <optional>
 #include <stdexcept>
+#include <utility>
 
 TEST_SUITE_BEGIN("sync.barrier");
 
@@ -59,6 +61,30 @@ TEST_CASE("one that is cancelled while it waits has arrived") {
         });
         CHECK(scope.cancelled_caught());
         meeting.arrive_and_wait();
+    });
+}
+
+TEST_CASE("M15: those whom the last to arrive has woken may destroy it before that one goes on") {
+    weft::test::run_test({.seeds = {}, .times = 10}, [] {
+        constexpr int others = 1000; // the first is out while the rest are still woken
+        std::optional<weft::barrier<>> meeting(std::in_place, others + 1);
+        std::atomic<bool> destroyed = false;
+        std::atomic<bool> came_back = false;
+        weft::with_task_group([&](weft::task_group& group) {
+            for (int task = 0; task < others; ++task)
+                group.start_soon([&] {
+                    meeting->arrive_and_wait();
+                    if (!destroyed.exchange(true)) meeting.emplace(1);
+                });
+            weft::wait_all_tasks_blocked();
+            group.start_soon([&, &shared = *meeting] {
+                shared.arrive_and_wait();
+                came_back = true;
+            });
+            weft::wait_all_tasks_blocked();
+            CHECK(came_back);
+            (void)meeting->arrive(); // at the second one, for who waits there by mistake
+        });
     });
 }
 

@@ -8,6 +8,7 @@
 
 #include <atomic>
 #include <memory>
+#include <optional>
 #include <stdexcept>
 
 TEST_SUITE_BEGIN("sync.latch");
@@ -62,6 +63,29 @@ TEST_CASE("M15: who came through may destroy it") {
             group.start_soon([&] { named.count_down(); });
             named.wait();
             latch.reset();
+        });
+    });
+}
+
+TEST_CASE("M15: those whom the last to arrive has woken may destroy it before that one goes on") {
+    weft::test::run_test({.seeds = {}, .times = 10}, [] {
+        std::optional<weft::latch> latch(1);
+        std::atomic<bool> destroyed = false;
+        std::atomic<bool> came_back = false;
+        weft::with_task_group([&](weft::task_group& group) {
+            for (int waiter = 0; waiter < 1000; ++waiter) // the first is out while the others are still woken
+                group.start_soon([&] {
+                    latch->wait();
+                    if (!destroyed.exchange(true)) latch.emplace(1);
+                });
+            weft::wait_all_tasks_blocked();
+            group.start_soon([&, &shared = *latch] {
+                shared.arrive_and_wait();
+                came_back = true;
+            });
+            weft::wait_all_tasks_blocked();
+            CHECK(came_back);
+            latch->count_down(); // of the second one, for who waits there by mistake
         });
     });
 }

@@ -49,7 +49,7 @@ public:
     barrier& operator=(barrier const&) = delete;
 
     arrival_token arrive(std::ptrdiff_t update = 1) {
-        return arrival_token(arrive_and_complete(update, false));
+        return arrival_token(arrive_and_complete(update, false).phase);
     }
     void wait(arrival_token&& token) const {
         detail::enter_blocking_call("barrier.wait");
@@ -57,18 +57,19 @@ public:
     }
     void arrive_and_wait() {
         detail::enter_blocking_call("barrier.arrive_and_wait");
-        core_.wait(arrive_and_complete(1, false), "barrier.arrive_and_wait");
+        if (auto const mine = arrive_and_complete(1, false); !mine.last)
+            core_.wait(mine.phase, "barrier.arrive_and_wait");
     }
     void arrive_and_drop() { arrive_and_complete(1, true); }
 
 private:
-    std::uint64_t arrive_and_complete(std::ptrdiff_t update, bool and_drop) {
+    detail::barrier_core::arrival arrive_and_complete(std::ptrdiff_t update, bool and_drop) {
         detail::barrier_core::arrival const mine = core_.arrive(update, and_drop);
         if (mine.last) {
             completion_();
             core_.complete();
         }
-        return mine.phase;
+        return mine;
     }
 
     mutable detail::barrier_core core_;

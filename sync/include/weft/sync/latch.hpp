@@ -29,8 +29,8 @@ public:
     void arrive_and_wait(std::ptrdiff_t update = 1);
 
 private:
+    bool arrive(std::ptrdiff_t update); // true: the last one, and the latch may be gone
     void wait_until_open(char const* call);
-
     mutable detail::wait_queue queue_;
     std::ptrdiff_t left_; // under the lock
 };

@@ -21,7 +21,7 @@ public:
     };
     /// Errors: std::logic_error (more than are expected)
     arrival arrive(std::ptrdiff_t update, bool and_drop);
-    /// Begins the next phase and wakes those who wait for the end of this one.
+    /// Begins the next phase and wakes those who wait for the end of this one; they may destroy the barrier.
     void complete() noexcept;
     /// Errors: those of a blocking-style call
     void wait(std::uint64_t phase, char const* call);
