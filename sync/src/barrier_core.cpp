@@ -12,9 +12,10 @@ barrier_core::barrier_core(std::ptrdiff_t expected) : expected_(expected), left_
 }
 
 barrier_core::arrival barrier_core::arrive(std::ptrdiff_t update, bool and_drop) {
+    if (update <= 0) throw std::invalid_argument("the number that arrives at a barrier must be positive");
     {
         std::lock_guard const guard(queue_);
-        if (update > 0 && update <= left_) {
+        if (update <= left_) {
             if (and_drop) --expected_;
             left_ -= update;
             return {phase_, left_ == 0};

@@ -50,6 +50,14 @@ TEST_CASE("who drops out is not expected any more") {
     });
 }
 
+TEST_CASE("a number of arrivals that is none, or negative, is no valid argument") {
+    weft::barrier meeting(2);
+    CHECK(throws<std::invalid_argument>([&] { (void)meeting.arrive(-1); }));
+    CHECK(throws<std::invalid_argument>([&] { (void)meeting.arrive(0); }));
+    CHECK(throws<std::invalid_argument>([] { weft::barrier(-1); }));
+    (void)meeting.arrive(2); // nothing was counted
+}
+
 TEST_CASE("one that is cancelled while it waits has arrived") {
     on_each_runtime([] {
         weft::barrier meeting(2);

@@ -24,7 +24,7 @@ struct no_completion {
 /// Cancellation  wait() and arrive_and_wait() are cancellation points. wait() leaves nothing behind;
 ///               arrive_and_wait() has arrived if it was waiting (progress)
 /// Errors        std::logic_error (more arrive than are expected); std::invalid_argument (a negative
-///               number); no_event_loop_error
+///               number; none to arrive); no_event_loop_error
 /// Source        std::barrier
 template <class Completion = detail::no_completion> class barrier {
 public:

@@ -19,7 +19,7 @@ public:
         std::uint64_t phase;
         bool last; ///< runs the completion function, and then calls complete()
     };
-    /// Errors: std::logic_error (more than are expected)
+    /// Errors: std::logic_error (more than are expected); std::invalid_argument (none, or negative)
     arrival arrive(std::ptrdiff_t update, bool and_drop);
     /// Begins the next phase and wakes those who wait for the end of this one; they may destroy the barrier.
     void complete() noexcept;
