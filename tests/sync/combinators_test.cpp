@@ -1,6 +1,7 @@
 #include <weft/sync/combinators.hpp>
 
 #include "each_runtime.hpp"
+#include "support/mistakes.hpp"
 #include "support/old_cancellation.hpp"
 
 #include <weft/runtime/cancel_scope.hpp>
@@ -125,6 +126,43 @@ TEST_CASE("a cancelled race is cancelled") {
         CHECK_FALSE(weft::move_on_after(1ms, [] {
             weft::race([] { weft::sleep_forever(); }, [] { weft::sleep_forever(); });
         }));
+    });
+}
+
+TEST_CASE("M3: a race that was decided before it is cancelled keeps its outcome, value or error") {
+    on_each_runtime([] {
+        weft::test::mistakes_heard mistakes;
+        weft::cancel_scope of_value;
+        weft::cancel_scope of_error;
+        auto const loser_that_cancels = [](weft::cancel_scope& outer) {
+            return [&outer] {
+                try {
+                    weft::sleep_forever();
+                } catch (weft::cancelled const&) { // the race is decided, and its losers are being joined
+                    outer.cancel();
+                    throw;
+                }
+            };
+        };
+        int value = 0;
+        bool ran_on = false;
+        of_value.run([&] {
+            auto const five = [] { return std::make_unique<int>(5); };
+            value = *std::get<0>(weft::race(five, loser_that_cancels(of_value)));
+            weft::lowlevel::checkpoint(); // here it comes
+            ran_on = true;
+        });
+        CHECK(value == 5);
+        CHECK(of_value.cancelled_caught());
+        CHECK_FALSE(ran_on);
+        of_error.run([&] {
+            CHECK(throws<std::domain_error>([&] {
+                weft::race([] { throw std::domain_error("no"); }, loser_that_cancels(of_error));
+            }));
+            ran_on = true;
+        });
+        CHECK(ran_on);
+        CHECK(mistakes.get().empty());
     });
 }
 

@@ -118,6 +118,7 @@ public:
                 note_cancellation_handled(*current_fiber()); // its own may have led to this
         }
     }
+    bool has_come() const { return error_ != nullptr || winner_; } // at the group's end
     value take() {
         if (error_ != nullptr) std::rethrow_exception(error_);
         if (!winner_) throw_cut_short("the callables of race() were cancelled");
@@ -190,7 +191,8 @@ auto gather(F&&... f) -> std::tuple<detail::gathered<F>...> {
 /// Runs the callables side by side; the first to finish decides, with its value or its error. The rest
 /// are cancelled and joined, and what they throw is dropped.
 ///
-/// Cancellation  a cancellation point; the callables are cancelled and joined
+/// Cancellation  a cancellation point; the callables are cancelled and joined. Once one has decided, the outcome
+///               is given all the same, and the cancellation comes at the next call
 /// Errors        what the first threw; task_cancelled (one let a cancellation of its own escape before
 ///               any had finished)
 /// Source        Trio's idiom of a nursery that is cancelled by the first result
@@ -199,15 +201,20 @@ template <class... F>
 auto race(F&&... f) -> std::variant<detail::gathered<F>...> {
     detail::enter_blocking_call("race");
     detail::race_outcome<F...> outcome;
-    [&]<std::size_t... Index>(std::index_sequence<Index...>) {
-        with_task_group([&](task_group& group) {
-            (group.start_soon(
-                 [&outcome, &group, call = std::decay_t<F>(std::forward<F>(f))]() mutable {
-                     outcome.template run<Index>(group, call);
-                 }),
-             ...);
-        });
-    }(std::index_sequence_for<F...>());
+    try {
+        [&]<std::size_t... Index>(std::index_sequence<Index...>) {
+            with_task_group([&](task_group& group) {
+                (group.start_soon(
+                     [&outcome, &group, call = std::decay_t<F>(std::forward<F>(f))]() mutable {
+                         outcome.template run<Index>(group, call);
+                     }),
+                 ...);
+            });
+        }(std::index_sequence_for<F...>());
+    } catch (cancelled const&) { // if it came too late, the next call sees it (M3)
+        if (!outcome.has_come()) throw;
+        detail::note_cancellation_handled(*detail::current_fiber());
+    }
     return outcome.take();
 }
 
