@@ -2,13 +2,17 @@
 
 #include "claimed_waiters.hpp"
 
+#include <limits>
 #include <mutex>
 #include <stdexcept>
 
 namespace weft {
 
+// More readers than it can count wait until some have left, as std has it.
 bool shared_mutex::fits(access how) const {
-    return writer_ == detail::task_identity{} && (how == access::shared || queue_.state == 0);
+    constexpr std::uint32_t most_readers = std::numeric_limits<std::uint32_t>::max();
+    return writer_ == detail::task_identity{} &&
+           (how == access::shared ? queue_.state < most_readers : queue_.state == 0);
 }
 
 void shared_mutex::enter(access how, detail::fiber const& who) {

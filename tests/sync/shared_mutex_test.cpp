@@ -12,9 +12,22 @@
 #include <weft/sync/event.hpp>
 
 #include <atomic>
+#include <cstdint>
+#include <limits>
 #include <mutex>
 #include <shared_mutex>
 #include <stdexcept>
+
+namespace {
+
+// Its private word: an explicit instantiation may name it.
+template <auto Queue> struct word_of_shared_mutex {
+    friend std::uint32_t& readers_inside(weft::shared_mutex& of) { return (of.*Queue).state; }
+};
+template struct word_of_shared_mutex<&weft::shared_mutex::queue_>;
+std::uint32_t& readers_inside(weft::shared_mutex&);
+
+} // namespace
 
 TEST_SUITE_BEGIN("sync.shared_mutex");
 
@@ -111,6 +124,28 @@ TEST_CASE("unlock() against cancel(): nobody is left waiting") {
         CHECK(served == 6);
         CHECK(mutex.try_lock());
         mutex.unlock();
+    });
+}
+
+TEST_CASE("with as many readers as it can count the next one waits until one has left") {
+    on_each_runtime([] {
+        weft::shared_mutex mutex;
+        readers_inside(mutex) = std::numeric_limits<std::uint32_t>::max() - 1;
+        mutex.lock_shared();
+        weft::test::check(!mutex.try_lock_shared(), "no more than it can count");
+        weft::test::check(!mutex.try_lock(), "and no writer beside them");
+        std::atomic<bool> entered = false;
+        weft::with_task_group([&](weft::task_group& group) {
+            group.start_soon([&] {
+                mutex.lock_shared();
+                entered = true;
+            });
+            weft::wait_all_tasks_blocked();
+            CHECK_FALSE(entered);
+            mutex.unlock_shared();
+        });
+        CHECK(entered);
+        weft::test::check(!mutex.try_lock_shared(), "as many as before");
     });
 }
 
