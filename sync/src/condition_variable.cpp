@@ -21,21 +21,23 @@ detail::fiber& condition_variable::enter_wait() const {
 }
 
 // The waiter is in the queue before it lets the mutex go, so that no notification passes in between.
+// Once notified it touches the mutex only: whoever notified everybody may have destroyed the rest (M15).
 // Rejected: moving notified waiters to the mutex's queue. They would have to be armed anew there, since a
 // cancellation no longer counts (CD4). Each passes through once, with or without that: notifications go
 // to those who have waited longest, but of those that one call has woken any may have the mutex first (M11).
 void condition_variable::wait() {
     detail::fiber& self = enter_wait();
+    mutex& shared = *mutex_;
     detail::parking wait("condition_variable.wait");
     detail::wait_node node(wait);
     {
         std::lock_guard const guard(queue_);
         queue_.waiters.push_back(node);
     }
-    mutex_->unlock();
+    shared.unlock();
     detail::wake_reason const why = wait.suspend();
     if (why == detail::wake_reason::cancelled) queue_.leave(node);
-    mutex_->lock_uncancellably();
+    shared.lock_uncancellably();
     if (why == detail::wake_reason::cancelled) detail::throw_cancelled(self);
 }
 

@@ -13,7 +13,9 @@
 #include <atomic>
 #include <deque>
 #include <mutex>
+#include <optional>
 #include <stdexcept>
+#include <utility>
 #include <vector>
 
 TEST_SUITE_BEGIN("sync.condition_variable");
@@ -227,6 +229,28 @@ TEST_CASE("CD6: statistics count the waiters, and tell of the mutex") {
             changed.notify_all();
         });
         CHECK(changed.statistics().tasks_waiting == 0);
+    });
+}
+
+TEST_CASE("M15: whoever has notified everybody may destroy it before they have the mutex again") {
+    on_each_runtime([] {
+        weft::mutex shared;
+        weft::mutex another;
+        std::optional<weft::condition_variable> bell(std::in_place, shared);
+        std::atomic<int> woken = 0;
+        weft::with_task_group([&](weft::task_group& group) {
+            for (int waiter = 0; waiter < 3; ++waiter)
+                group.start_soon([&] {
+                    std::unique_lock const lock(shared);
+                    bell->wait();
+                    ++woken;
+                });
+            weft::wait_all_tasks_blocked();
+            std::unique_lock const lock(shared);
+            bell->notify_all();
+            bell.emplace(another);
+        });
+        CHECK(woken == 3);
     });
 }
 
