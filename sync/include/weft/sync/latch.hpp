@@ -31,6 +31,7 @@ public:
 private:
     bool arrive(std::ptrdiff_t update); // true: the last one, and the latch may be gone
     void wait_until_open(char const* call);
+
     mutable detail::wait_queue queue_;
     std::ptrdiff_t left_; // under the lock
 };
