@@ -2,6 +2,7 @@
 
 #include "support/run_test.hpp"
 
+#include <weft/runtime/lowlevel.hpp>
 #include <weft/runtime/task_group.hpp>
 #include <weft/streams/memory.hpp>
 #include <weft/streams/memory_network.hpp>
@@ -252,6 +253,28 @@ TEST_CASE("ST3, R4: a multi_listener that was moved from is closed, and does not
         check_throws<weft::exception_group>([&] { empty.serve(handler); }, "closed");
         weft::with_task_group([&](weft::task_group& group) {
             check_throws<weft::closed_resource_error>([&] { empty.serve(handler, &group); }, "too");
+        });
+    });
+}
+
+TEST_CASE("M15, ST3: a multi_listener may be destroyed when it is closed, although none of its tasks has begun") {
+    run_test({.workers = {1}}, [] { // so that they have not
+        weft::memory_network network;
+        std::vector<std::unique_ptr<weft::listener<weft::memory_network_stream>>> listeners;
+        for (int port : {1, 2})
+            listeners.push_back(std::make_unique<weft::memory_network_listener>(network.listen(port)));
+        auto all = std::make_unique<weft::multi_listener<weft::memory_network_stream>>(std::move(listeners));
+        weft::with_task_group([&](weft::task_group& group) {
+            bool serves = false;
+            group.start_soon([&, &served = *all] {
+                serves = true;
+                check_throws<weft::exception_group>(
+                    [&] { served.serve([](weft::memory_network_stream) {}, &group); }, "closed");
+            });
+            while (!serves)
+                weft::lowlevel::checkpoint();
+            all->close();
+            all.reset();
         });
     });
 }

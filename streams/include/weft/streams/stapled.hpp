@@ -170,9 +170,10 @@ public:
 
 protected:
     void serve_connections(connection_handler<Stream> const& handler, task_group& group) override {
-        if (!listeners_) throw closed_resource_error(); // moved from
+        auto const alive = listeners_; // who closes may destroy this object before the tasks begin
+        if (!alive) throw closed_resource_error(); // moved from
         with_task_group([&](task_group& accepting) {
-            for (std::unique_ptr<listener<Stream>> const& each : listeners())
+            for (std::unique_ptr<listener<Stream>> const& each : *alive)
                 accepting.start_soon(
                     [&handler, &group, &each] { each->serve_with(handler, &group); });
         });
