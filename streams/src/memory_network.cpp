@@ -52,25 +52,29 @@ resource_guard::entry enter(resource_guard& guard, std::mutex& mutex, bool const
 
 } // namespace
 
-// A condition that is looked at under a std::mutex, and fibers that wait for it to change.
+// A condition that is looked at under a std::mutex, and fibers that wait for it to change. Who waits makes what
+// is waited for: announce() needs no memory, so that close() does not.
 class network_change {
 public:
     // Under the lock, which is let go meanwhile. Throws `cancelled` without the lock.
     void wait(std::unique_lock<std::mutex>& lock, time_point until = time_point::max()) {
+        if (!next_) next_ = std::make_shared<event>();
         std::shared_ptr<event> const next = next_;
         lock.unlock();
         move_on_at(until, [&next] { next->wait(); });
         lock.lock();
     }
     // Under the lock.
-    void announce() { std::exchange(next_, std::make_shared<event>())->set(); }
+    void announce() {
+        if (auto const waited_for = std::exchange(next_, nullptr)) waited_for->set();
+    }
 
 private:
-    std::shared_ptr<event> next_ = std::make_shared<event>();
+    std::shared_ptr<event> next_; // none: nobody waits
 };
 
 struct network_piece {
-    bytes data; // none: the end
+    bytes data;
     time_point arrives;
 };
 
@@ -78,8 +82,8 @@ struct network_direction {
     std::deque<network_piece> pieces;
     std::size_t octets = 0;    // in them
     std::size_t taken = 0;     // of the first one
-    time_point last_arrival{}; // nothing overtakes
-    bool is_ended = false;     // by the sender
+    time_point last_arrival{}; // nothing overtakes, the end neither
+    bool is_ended = false;     // by the sender; last_arrival is the end's
     resource_guard reading{"reading from"};
     resource_guard writing{"writing to"};
 };
@@ -140,16 +144,18 @@ std::size_t network_link::receive_some(int side, buffer target) {
     std::unique_lock lock(mutex);
     for (;;) {
         check_usable(side);
-        if (on.pieces.empty()) {
+        bool const is_last = on.pieces.empty();
+        if (is_last && !on.is_ended) {
             changed.wait(lock);
             continue;
         }
-        network_piece& next = on.pieces.front();
-        if (next.arrives > current_time()) {
-            changed.wait(lock, next.arrives);
+        time_point const arrives = is_last ? on.last_arrival : on.pieces.front().arrives;
+        if (arrives > current_time()) {
+            changed.wait(lock, arrives);
             continue;
         }
-        if (next.data.empty()) return 0; // and stays
+        if (is_last) return 0;
+        network_piece& next = on.pieces.front();
         std::size_t const count = std::min(target.size(), next.data.size() - on.taken);
         std::memcpy(target.data(), next.data.data() + on.taken, count);
         on.taken += count;
@@ -182,8 +188,9 @@ void network_link::send(int side, bytes_view data) {
             is_broken = true;
         } else {
             bytes piece = cut(data, options.capacity - on.octets);
-            on.octets += piece.size();
+            std::size_t const size = piece.size();
             on.pieces.push_back({std::move(piece), arrival(on)});
+            on.octets += size;
         }
         changed.announce();
     }
@@ -192,7 +199,7 @@ void network_link::send(int side, bytes_view data) {
 void network_link::end(int side) {
     network_direction& on = from[side];
     if (std::exchange(on.is_ended, true)) return;
-    on.pieces.push_back({{}, arrival(on)});
+    arrival(on); // the end's
     changed.announce();
 }
 
@@ -231,14 +238,14 @@ struct network_port {
 };
 
 void network_port::close() {
-    std::deque<memory_network_stream> left; // nobody will take them: destroyed outside of the lock
     for_a_place.close();
-    std::lock_guard const lock(mutex);
+    std::unique_lock lock(mutex);
     if (std::exchange(closed, true)) return;
-    left.swap(waiting);
-    for (memory_network_stream& each : left)
+    for (memory_network_stream& each : waiting)
         each.reset();
     changed.announce();
+    lock.unlock();
+    waiting.clear(); // nobody else looks at them any more: destroyed outside of the lock
 }
 
 struct network_state {

@@ -1,7 +1,9 @@
 #include "sockets.hpp"
 #include "support/failing_memory.hpp"
 
+#include <weft/runtime/inspect.hpp>
 #include <weft/streams/memory.hpp>
+#include <weft/streams/memory_network.hpp>
 
 #include <doctest/doctest.h>
 
@@ -9,6 +11,7 @@
 #include <atomic>
 #include <cstddef>
 #include <new>
+#include <optional>
 #include <string>
 #include <utility>
 
@@ -23,6 +26,7 @@ using weft::test::requests_until_failure;
 namespace {
 
 using weft::test::check;
+using weft::test::check_throws;
 using weft::test::connect_pair;
 using weft::test::connection;
 using weft::test::run_test;
@@ -45,6 +49,13 @@ template <class There, class Back> std::size_t count_allocations(There there, Ba
         count = allocations - count;
     });
     return count;
+}
+
+// For calls that must not fail: whether it asked for memory, of which there was none.
+template <class Call> bool asks_for_memory(Call call) {
+    requests_until_failure = 1;
+    call();
+    return std::exchange(requests_until_failure, 0) == 0;
 }
 
 } // namespace
@@ -96,6 +107,57 @@ TEST_CASE("an object for which a stream has no memory stays with its sender, in 
     requests_until_failure = 0;
     CHECK(refusals == 2); // the box, the buffer
     CHECK(receiver.receive_nowait().text == "kept");
+}
+
+TEST_CASE("R2, KS8: a connection in memory is closed without memory, and both sides hear of it") {
+    run_test({.workers = {1}}, [] {
+        weft::memory_network network;
+        auto [here, there] = network.make_pair();
+        weft::with_task_group([&, &one = here, &other = there](weft::task_group& group) {
+            group.start_soon([&] {
+                check_throws<weft::closed_resource_error>([&] { one.receive(); }, "one who waits here");
+            });
+            group.start_soon([&] {
+                check_throws<weft::end_of_stream>([&] { other.receive(); }, "one who waits there");
+            });
+            weft::wait_all_tasks_blocked();
+            check(!asks_for_memory([&] { one.close(); }), "closed");
+        });
+        check_throws<weft::end_of_stream>([&, &other = there] { other.receive(); }, "again");
+        check(!asks_for_memory([&, &other = there] { other.close(); }), "closed, too");
+    });
+}
+
+TEST_CASE("R2, R4: a listener in memory is closed without memory, and all who wait hear of it") {
+    run_test({.workers = {1}}, [] {
+        weft::memory_network network;
+        auto accepting = network.listen(80);
+        auto listener = network.listen(81);
+        auto client = network.connect(81);
+        weft::with_task_group([&](weft::task_group& group) {
+            group.start_soon([&] {
+                check_throws<weft::closed_resource_error>([&] { accepting.accept(); }, "one who accepts");
+            });
+            group.start_soon([&] {
+                check_throws<weft::broken_resource_error>([&] { client.receive(); }, "one not accepted");
+            });
+            weft::wait_all_tasks_blocked();
+            check(!asks_for_memory([&] { accepting.close(); }), "one");
+            check(!asks_for_memory([&] { listener.close(); }), "the other");
+        });
+    });
+}
+
+TEST_CASE("R5: destroyed, connections and listeners in memory are closed without memory") {
+    run_test({.workers = {1}}, [] {
+        weft::memory_network network;
+        std::optional ends = network.make_pair();
+        std::optional listener = network.listen(80);
+        auto client = network.connect(80);
+        check(!asks_for_memory([&] { ends.reset(); }), "both ends");
+        check(!asks_for_memory([&] { listener.reset(); }), "a listener");
+        check_throws<weft::broken_resource_error>([&] { client.receive(); }, "nobody accepts");
+    });
 }
 
 TEST_SUITE_END();
