@@ -2,9 +2,12 @@
 
 #include <weft/streams/error.hpp>
 
+#include <atomic>
 #include <cmath>
 #include <limits>
 #include <stdexcept>
+
+#include <sched.h>
 
 namespace weft::detail {
 
@@ -19,10 +22,31 @@ std::size_t capacity_from(double size) {
     return std::size_t(size);
 }
 
+std::atomic_ref<std::uint64_t> number_in(wait_node& node) {
+    return std::atomic_ref(node.detail);
+}
+
+// Called by a cancelled waiter before it looks at the channel, and by who has unlinked its node, as the last
+// look at that (I5).
+bool is_first_to_let_go(wait_node& node) {
+    return number_in(node).exchange(0, std::memory_order_acq_rel) != 0; // pairs with the other's
+}
+
 } // namespace
 
 memory_channel_state::memory_channel_state(double max_buffer_size)
     : capacity_(capacity_from(max_buffer_size)) {}
+
+// Every end is closed, so in the queues is nobody but who is on the way out of them.
+memory_channel_state::~memory_channel_state() {
+    for (;; ::sched_yield()) {
+        lock_.lock();
+        bool const is_left = senders_.list.empty() && senders_.leaving == 0 &&
+                             receivers_.list.empty() && receivers_.leaving == 0;
+        lock_.unlock();
+        if (is_left) return;
+    }
+}
 
 memory_object_stream_statistics memory_channel_state::statistics() const noexcept {
     memory_object_stream_statistics now;
@@ -79,11 +103,25 @@ void memory_channel_state::close_receiver(channel_end& end) noexcept {
     lock_.unlock();
 }
 
+void memory_channel_state::leave(waiters& queue, wait_node& node) noexcept {
+    if (!is_first_to_let_go(node)) return;
+    lock_.lock();
+    if (node.next != nullptr)
+        queue.remove(node);
+    else
+        --queue.leaving;
+    lock_.unlock();
+}
+
+void memory_channel_state::waiters::pass_over(wait_node& node) noexcept {
+    if (!is_first_to_let_go(node)) ++leaving;
+}
+
 void memory_channel_state::waiters::wake_all(wake_reason reason) noexcept {
     while (wait_node* const node = list.pop_front()) {
         fiber& waiter = *node->waiter;
         std::uint64_t const epoch = node->epoch; // the node may be gone once the wait is won
-        wake(waiter, epoch, reason);
+        if (!wake(waiter, epoch, reason)) pass_over(*node);
     }
     count.store(0, std::memory_order_relaxed); // under the lock
 }
@@ -93,11 +131,11 @@ void memory_channel_state::waiters::wake_through(channel_end const& end,
     wait_node* node = list.front();
     for (std::size_t left = get(count); left != 0; --left) {
         wait_node* const following = node->next;
-        if (node->detail == end.number) {
+        if (number_in(*node).load(std::memory_order_relaxed) == end.number) { // under the lock; or 0 (I5)
             remove(*node);
             fiber& waiter = *node->waiter;
             std::uint64_t const epoch = node->epoch; // the node may be gone once the wait is won
-            wake(waiter, epoch, reason);
+            if (!wake(waiter, epoch, reason)) pass_over(*node);
         }
         node = following;
     }

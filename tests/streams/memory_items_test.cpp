@@ -3,6 +3,7 @@
 #include "support/run_test.hpp"
 
 #include <weft/runtime/cancel_scope.hpp>
+#include <weft/runtime/inspect.hpp>
 #include <weft/runtime/lowlevel.hpp>
 #include <weft/runtime/task_group.hpp>
 
@@ -10,6 +11,7 @@
 
 #include <atomic>
 #include <memory>
+#include <optional>
 #include <string>
 #include <thread>
 #include <utility>
@@ -277,6 +279,65 @@ TEST_CASE("MS25: items that nobody receives are destroyed with the stream or wit
         check(item.use_count() == 2, "the sender's is gone");
     });
     CHECK(item.use_count() == 1);
+}
+
+namespace {
+
+// Three channels with those who wait at them, and their ends in the hands of somebody else.
+struct awaited_streams {
+    using item = std::shared_ptr<int>;
+    std::optional<weft::memory_object_stream<item>> idle = create_memory_object_stream<item>(1);
+    std::optional<weft::memory_object_stream<item>> taken = create_memory_object_stream<item>(0);
+    std::optional<weft::memory_object_stream<item>> full = create_memory_object_stream<item>(1);
+    std::optional<weft::memory_object_receive_stream<item>> other_end = idle->receive.clone();
+
+    void wait_at_all(weft::task_group& group, item const& what) {
+        full->send.send_nowait(what);
+        group.start_soon([&from = idle->receive] { from.receive(); });
+        group.start_soon([&from = *other_end] { from.receive(); });
+        group.start_soon([&from = taken->receive] { from.receive(); });
+        group.start_soon([&to = full->send, what] { to.send(what); });
+        weft::wait_all_tasks_blocked();
+    }
+    void destroy_all() {
+        other_end.reset();
+        idle.reset();
+        taken.reset();
+        full.reset();
+    }
+};
+
+} // namespace
+
+TEST_CASE("M15, MS14: those whose waits were cancelled leave alone a stream that was destroyed since") {
+    auto const item = std::make_shared<int>(1);
+    weft::test::run_test({.times = 10}, [&] {
+        weft::with_task_group([&](weft::task_group& group) {
+            awaited_streams streams;
+            streams.wait_at_all(group, item);
+            group.cancel();
+            streams.destroy_all();
+        });
+        check(item.use_count() == 1, "what was sent is gone");
+    });
+}
+
+TEST_CASE("M15, MS3: those who were passed over leave alone a stream that was destroyed since") {
+    auto const item = std::make_shared<int>(1);
+    weft::test::run_test({.times = 10}, [&] {
+        weft::with_task_group([&](weft::task_group& group) {
+            awaited_streams streams;
+            streams.wait_at_all(group, item);
+            group.cancel();
+            streams.idle->send.send_nowait(item);
+            check_throws<weft::would_block>([&] { streams.taken->send.send_nowait(item); }, "nobody takes it");
+            check(streams.full->receive.receive_nowait() == item, "it was there");
+            check_throws<weft::would_block>([&] { streams.full->receive.receive_nowait(); }, "the next is gone");
+            streams.destroy_all();
+            check(item.use_count() <= 3, "the buffers are gone"); // ours, and where it was sent from
+        });
+        check(item.use_count() == 1, "what was sent is gone");
+    });
 }
 
 TEST_CASE("MS4: cancelled at every suspension point, an item is sent once or not at all") {

@@ -58,14 +58,17 @@ struct channel_end {
 //    H2  pop nodes until claim_to_fill() wins one    W2  lock; look again; link the node; unlock
 //    H3  unlock (buffered items: move first)         W3  suspend
 //    H4  move the item from or into that frame       W4  event: the item has gone or come, the
-//    H5  deliver; the node may be gone                   node is unlinked. Cancelled: unlink it
+//    H5  deliver; the node may be gone                   node is unlinked. Cancelled: leave()
 //
-//  I1  A node is unlinked by its waker, except after a cancellation: then by the waiter.
+//  I1  A node is unlinked by its waker; after a cancellation by the waiter, or by who finds it before.
 //  I2  Whoever lost its wait to a cancellation is skipped in H2: its item stays with it, and no
 //      item is given to it (MS3).
 //  I3  Receivers wait only while nothing is buffered, senders only while the buffer is full;
 //      storage for all that it may hold then exists, so refilling it in take() needs no memory.
 //  I4  Between H2 and H5 the frame of the waiter cannot go away: the claim owns the wait.
+//  I5  After a cancellation both the waiter and who unlinks its node take the end's number out of it.
+//      A waiter that comes second leaves the channel alone: it may be gone. One that comes first still
+//      takes the lock, and what destroys the channel waits for that: some instructions.
 //
 //  Moves into and out of the buffer happen under the lock. They cannot throw, since what could is
 //  boxed; and they are short, since a move constructor that waits or uses the stream itself would
@@ -77,6 +80,7 @@ public:
     explicit memory_channel_state(double max_buffer_size); // Errors: std::invalid_argument
     memory_channel_state(memory_channel_state const&) = delete;
     memory_channel_state& operator=(memory_channel_state const&) = delete;
+    ~memory_channel_state(); // I5
 
     memory_object_stream_statistics statistics() const noexcept;
 
@@ -91,6 +95,7 @@ protected:
     struct waiters {
         wait_list list;
         counter count = 0;
+        std::size_t leaving = 0; // I5: came first, and then their nodes were unlinked by others
 
         wait_node* claim_front() noexcept { // H2
             while (wait_node* const node = list.pop_front()) {
@@ -98,6 +103,7 @@ protected:
                 if (node->waiter->wait.claim_to_fill(node->epoch, wake_reason::event) !=
                     wait_word<>::claim_result::lost)
                     return node;
+                pass_over(*node);
             }
             return nullptr;
         }
@@ -106,10 +112,10 @@ protected:
             add(count, 1);
         }
         void remove(wait_node& node) noexcept {
-            if (node.next == nullptr) return;
             list.remove(node);
             add(count, std::size_t(-1));
         }
+        void pass_over(wait_node&) noexcept; // its wait was lost, it is unlinked
         void wake_all(wake_reason) noexcept;
         void wake_through(channel_end const&, wake_reason) noexcept;
     };
@@ -121,11 +127,7 @@ protected:
         return from.load(std::memory_order_relaxed); // under the lock, or a guess
     }
 
-    void leave(waiters& queue, wait_node& node) noexcept { // W4
-        lock_.lock();
-        queue.remove(node);
-        lock_.unlock();
-    }
+    void leave(waiters&, wait_node&) noexcept; // W4
 
     mutable spinlock<lock_rank::queue> lock_;
     std::size_t open_senders_ = 0;
