@@ -61,15 +61,18 @@ void tell_mutex_waiters(fiber& owner) noexcept {
         known->owner_ended(owner);
 }
 
-std::exception_ptr mutex_left_locked([[maybe_unused]] fiber const& ended) {
 #ifdef WEFT_CHECKED
-    if (ended.owned_mutexes != 0)
-        return error_or_bad_alloc([&ended] {
-            return std::logic_error(describe_origin(ended) + ", ended without unlocking a mutex");
-        });
-#endif
-    return nullptr;
+std::exception_ptr mutex_left_locked(fiber const& ended) noexcept {
+    if (ended.owned_mutexes == 0) return nullptr;
+    return error_or_bad_alloc([&ended] {
+        return std::logic_error(describe_origin(ended) + ", ended without unlocking a mutex");
+    });
 }
+
+std::exception_ptr mutex_left_locked() noexcept {
+    return mutex_left_locked(*current_fiber());
+}
+#endif
 
 std::string describe_holder(fiber const& waiter) {
     auto const* const known = operations.load(std::memory_order_acquire); // set_mutex_operations()

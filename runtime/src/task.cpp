@@ -91,7 +91,7 @@ group_state* end_task(fiber& of, outcome how, std::exception_ptr error,
     if (of.owned_mutexes != 0) [[unlikely]]
         tell_mutex_waiters(of);
     if (error == nullptr && !cancellation_escaped) return group;
-    if (error != nullptr) group->child_failed(of, std::move(error));
+    if (error != nullptr && of.operations->fail_body == nullptr) group->child_failed(of, std::move(error));
     fiber* const ended = &of;
     group->children_ended(&ended, 1, cancellation_escaped);
     // Nobody finds the block here while it goes to the next task; the monitor's look does no harm.
@@ -171,6 +171,7 @@ void ended_batch::flush() noexcept {
 
 void fail_unstarted(fiber& of, std::exception_ptr error) noexcept {
     std::shared_ptr<start_record> const keep = record_of(of);
+    if (of.operations->fail_body != nullptr) of.operations->fail_body(of.body, error);
     of.operations->destroy_body(of.body);
     end_task(of, outcome::failed, std::move(error), false);
 }

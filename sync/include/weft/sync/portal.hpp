@@ -3,9 +3,11 @@
 #include <weft/runtime/cancel_scope.hpp>
 #include <weft/runtime/detail/fiber.hpp>
 #include <weft/runtime/detail/fork.hpp>
+#include <weft/runtime/detail/mutex_wait.hpp>
 #include <weft/runtime/detail/outside_work.hpp>
 #include <weft/runtime/detail/parking.hpp>
 #include <weft/runtime/detail/swallowed.hpp>
+#include <weft/runtime/detail/task_body.hpp>
 #include <weft/runtime/run.hpp>
 #include <weft/runtime/task_group.hpp>
 #include <weft/sync/event.hpp>
@@ -34,9 +36,10 @@ public:
     explicit portal_task(runtime const* of) noexcept { this->is_completed_in(of); }
     ~portal_task() override = default;
 
-    /// The task's whole life. Nothing of what the function throws leaves, but for the cancellation of a
-    /// scope around: another one would end the portal with it (G13).
+    /// The task's work. Nothing of what the function throws leaves, but for the cancellation of a scope
+    /// around: another one would end the portal with it (G13).
     template <class Call> void run(Call&& call) {
+        has_begun_ = true;
         cancel_scope own;
         own.run([&] {
             attached const in_reach(*this, own);
@@ -44,16 +47,24 @@ public:
             try {
                 perform(call);
             } catch (cancelled const&) {
-                end_unset();
                 if (is_cancelled(*current_fiber())) throw;
                 note_cancellation_handled(*current_fiber());
             } catch (...) { // goes to the future
-                if (this->begin_setting()) this->fail(std::current_exception());
+                failure_ = std::current_exception();
             }
         });
     }
-    void end_unset() noexcept {
-        if (this->begin_setting()) this->finish(future_state::state::cancelled);
+    void cannot_begin(std::exception_ptr why) noexcept { failure_ = std::move(why); }
+
+    /// The future is done. By the task, of which nothing is left; without value and failure it was cancelled.
+    void end() noexcept {
+        std::exception_ptr failure = std::move(failure_);
+        if (has_begun_ && failure == nullptr) failure = mutex_left_locked();
+        bool const pending = this->begin_setting();
+        if (failure != nullptr || !pending) this->value.reset();
+        if (!pending) return;
+        if (failure != nullptr) return this->fail(std::move(failure));
+        this->finish(this->value ? future_state::state::value : future_state::state::cancelled);
     }
 
 private:
@@ -70,16 +81,12 @@ private:
         }
     };
 
-    template <class Call> void perform(Call& call) {
+    template <class Call> void perform(Call& call) { // nobody looks before end()
         if constexpr (std::is_void_v<R>) {
             call();
-            if (this->begin_setting()) this->finish(future_state::state::value);
+            this->value.emplace();
         } else {
-            this->value.emplace(call()); // nobody looks before finish(). A failed move is the call's failure
-            if (this->begin_setting())
-                this->finish(future_state::state::value);
-            else
-                this->value.reset();
+            this->value.emplace(call()); // a failed move is the call's failure
         }
     }
     void on_cancel() override {
@@ -90,22 +97,47 @@ private:
 
     std::mutex lock_;
     bool cancel_requested_ = false;
+    bool has_begun_ = false;        // by the task
+    std::exception_ptr failure_;    //  "
     cancel_scope* scope_ = nullptr; // while the task runs
 };
 
-/// Held by the body of a portal's task: a task that ends without having run has no value.
+/// Held by the body of a portal's task: when that is gone the future is done, whether it ran or not.
 template <class R> class portal_task_reference {
 public:
     explicit portal_task_reference(std::shared_ptr<portal_task<R>> of) : task_(std::move(of)) {}
     portal_task_reference(portal_task_reference&&) noexcept = default;
     portal_task_reference& operator=(portal_task_reference&&) = delete;
     ~portal_task_reference() {
-        if (task_ != nullptr) task_->end_unset();
+        if (task_ != nullptr) task_->end();
     }
     portal_task<R>* operator->() const { return task_.get(); }
 
 private:
     std::shared_ptr<portal_task<R>> task_;
+};
+
+/// The body of a portal's task: the call, and who hears of it when the call is destroyed (T13).
+template <class R, class F, class... Args> class portal_body : public tells_of_failure {
+public:
+    template <class G, class... Given>
+    explicit portal_body(std::shared_ptr<portal_task<R>> of, G&& f, Given&&... given)
+        : task_(std::move(of)), call_(std::forward<G>(f), std::forward<Given>(given)...) {}
+
+    template <class... Status> void operator()(Status&... status) {
+        task_->run([&]() -> R {
+            return std::apply(
+                [&](Args&... args) -> R {
+                    return std::invoke(std::move(call_.function), status..., std::move(args)...);
+                },
+                call_.arguments);
+        });
+    }
+    void fail(std::exception_ptr why) noexcept { task_->cannot_begin(std::move(why)); }
+
+private:
+    portal_task_reference<R> task_; // outlives the call
+    bound_call<F, Args...> call_;
 };
 
 } // namespace detail
@@ -147,13 +179,9 @@ public:
         requires std::invocable<std::decay_t<F>, std::decay_t<Args>...>
     auto start_task_soon(task_options const& options, F&& f, Args&&... args) {
         using result = std::decay_t<std::invoke_result_t<std::decay_t<F>, std::decay_t<Args>...>>;
-        using bound = detail::bound_call<std::decay_t<F>, std::decay_t<Args>...>;
+        using body = detail::portal_body<result, std::decay_t<F>, std::decay_t<Args>...>;
         auto const task = std::make_shared<detail::portal_task<result>>(run_);
-        auto body = [reference = detail::portal_task_reference<result>(task),
-                     call = bound(std::forward<F>(f), std::forward<Args>(args)...)]() mutable {
-            reference->run([&]() -> result { return call.invoke(); });
-        };
-        spawn(options, std::move(body));
+        spawn(options, body(task, std::forward<F>(f), std::forward<Args>(args)...));
         return future<result>(task);
     }
 
@@ -164,22 +192,12 @@ public:
     auto start_task(F&& f, Args&&... args) {
         using result = std::decay_t<
             std::invoke_result_t<std::decay_t<F>, task_status<T>&, std::decay_t<Args>...>>;
-        using bound = detail::bound_call<std::decay_t<F>, std::decay_t<Args>...>;
+        using body = detail::portal_body<result, std::decay_t<F>, std::decay_t<Args>...>;
         auto const task = std::make_shared<detail::portal_task<result>>(run_);
         future<result> const outcome(task);
-        auto body = [reference = detail::portal_task_reference<result>(task),
-                     call = bound(std::forward<F>(f), std::forward<Args>(args)...)](
-                        task_status<T>& status) mutable {
-            reference->run([&]() -> result {
-                return std::apply(
-                    [&](auto&... given) -> result {
-                        return std::invoke(std::move(call.function), status, std::move(given)...);
-                    },
-                    call.arguments);
-            });
-        };
         // A helper task stands where group.start() must be called; it ends with it.
-        auto start = [this, outcome, given = std::move(body)]() mutable -> T {
+        auto start = [this, outcome,
+                      given = body(task, std::forward<F>(f), std::forward<Args>(args)...)]() mutable -> T {
             try {
                 return group_.start<T>(std::move(given));
             } catch (std::logic_error const&) { // it ended without started(): by its own error?

@@ -38,6 +38,9 @@ struct body_operations {
     void (*destroy_body)(void* body);      ///< the callable was not run, or failed
     void (*destroy_result)(void* body);    ///< null: nothing to destroy
     std::type_info const& type;             ///< of the callable, for the task's name
+    /// Null: its group is told of its failure. Else the body tells of it, and nobody else; this hands it
+    /// the failure of a task that cannot be begun, before it is destroyed.
+    void (*fail_body)(void* body, std::exception_ptr) noexcept = nullptr;
 };
 
 /// A moment for reports, in units of 2^20 ns (about a millisecond); comes round after 52 days.

@@ -5,6 +5,7 @@
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
+#include <exception>
 
 namespace weft::detail {
 
@@ -75,6 +76,15 @@ struct mutex_operations {
     fiber* (*owner_of)(void* mutex) noexcept;
 };
 void set_mutex_operations(mutex_operations const&) noexcept;
+
+/// What a task whose body has ended normally fails with in checked builds, or null: it owns mutexes (LK8).
+#ifdef WEFT_CHECKED
+std::exception_ptr mutex_left_locked(fiber const&) noexcept;
+std::exception_ptr mutex_left_locked() noexcept; ///< of the current one
+#else
+inline std::exception_ptr mutex_left_locked(fiber const&) noexcept { return nullptr; }
+inline std::exception_ptr mutex_left_locked() noexcept { return nullptr; }
+#endif
 
 /// Calls visit(fiber&, void* mutex) for each fiber of the process that waits for a mutex.
 void for_each_mutex_waiter(void (*visit)(fiber& waiter, void* mutex, void* argument), void* argument);

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <exception>
 #include <functional>
 #include <memory>
 #include <new>
@@ -47,6 +48,20 @@ template <class F> void const* address_if_function(F const& function) {
         return nullptr;
 }
 
+/// The base of a callable that tells of its task's failure itself: the group does not hear of it. One that cannot
+/// be begun is given it by fail(std::exception_ptr) noexcept, before it is destroyed.
+struct tells_of_failure {};
+
+/// How a body that stands in a Call is told, or null.
+template <class Call> constexpr auto fail_body_of() -> void (*)(void*, std::exception_ptr) noexcept {
+    if constexpr (std::is_base_of_v<tells_of_failure, decltype(Call::function)>)
+        return [](void* place, std::exception_ptr error) noexcept {
+            static_cast<Call*>(place)->function.fail(std::move(error));
+        };
+    else
+        return nullptr;
+}
+
 /// The body of a task in the fiber's storage: first the call, then, in the same place, its value.
 template <class R, class F, class... Args> struct task_body {
     using call = bound_call<F, Args...>;
@@ -78,7 +93,7 @@ template <class R, class F, class... Args> struct task_body {
     static void destroy_value(void* place) { static_cast<value*>(place)->~value(); }
 
     static constexpr body_operations operations{
-        run, destroy_call, std::is_void_v<R> ? nullptr : destroy_value, typeid(F)};
+        run, destroy_call, std::is_void_v<R> ? nullptr : destroy_value, typeid(F), fail_body_of<call>()};
 };
 
 /// The body of a child of start(): a call that is handed the user's function and arguments.
@@ -103,7 +118,7 @@ template <class Starter, class F, class... Args> struct start_body {
         void operator()(call* work) const { work->~call(); }
     };
     static void destroy_call(void* place) { static_cast<call*>(place)->~call(); }
-    static constexpr body_operations operations{run, destroy_call, nullptr, typeid(F)};
+    static constexpr body_operations operations{run, destroy_call, nullptr, typeid(F), fail_body_of<call>()};
 };
 
 /// A body that somebody else owns and that outlives the task: run()'s own frame.
