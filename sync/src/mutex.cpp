@@ -180,6 +180,7 @@ void mutex::lock_uncancellably() {
 
 void mutex::take_or_wait(detail::fiber& self, char const* call, detail::cancellable how) {
     if (is_owned_by(self)) refuse_owner();
+    if (self.suspension_bans != 0 && is_orphaned()) refuse_broken(); // which waits for nothing
     detail::mutex_wait::announcement const announced(self, this);
     detail::parking wait(call, how);
     detail::wait_node node(wait);

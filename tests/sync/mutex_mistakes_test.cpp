@@ -7,6 +7,7 @@
 #include <weft/runtime/inspect.hpp>
 #include <weft/runtime/lowlevel.hpp>
 #include <weft/runtime/task_group.hpp>
+#include <weft/runtime/this_task.hpp>
 #include <weft/runtime/time.hpp>
 #include <weft/sync/condition_variable.hpp>
 #include <weft/sync/event.hpp>
@@ -108,6 +109,16 @@ TEST_CASE("LK8: the end of the owner against waiters that come and go: nobody wa
         check(!locks[1].locked(), "what was unlocked goes on working");
         for (std::size_t broken : {0u, 2u})
             check(refused([&] { locks[broken].lock(); }), "what was not is broken");
+    });
+}
+
+TEST_CASE("LK8, TR81: what is left locked is refused inside no_suspend, too: nobody would wait for it") {
+    on_each_runtime([] {
+        mutex lock;
+        (void)reported_by_its_owner([&](task_group& group) { group.start_soon([&] { lock.lock(); }); });
+        no_suspend const ban;
+        check(refused([&] { lock.try_lock(); }), "try_lock()");
+        check(refused([&] { lock.lock(); }), "lock()");
     });
 }
 
