@@ -87,16 +87,29 @@ void write(frame_writer& to, char const* type, std::string const& text, std::err
     to.write_number(std::uint64_t(std::int64_t(code.value())));
 }
 
+// What it says may be too long, or there is no memory for it: then that is said.
+template <class Text>
+void write_if_it_fits(frame_writer& to, char const* type, Text const& text, std::error_code code = {},
+                      char const* category = "") {
+    try {
+        write(to, type, text(), code, category);
+    } catch (std::exception const& obstacle) {
+        to.clear();
+        write(to, type, std::string("its text could not be sent: ") + obstacle.what(), code, category);
+    }
+}
+
 } // namespace
 
 void write_current_exception(frame_writer& to) {
     try {
         throw;
     } catch (std::system_error const& failure) {
-        write(to, typeid(failure).name(), without_code(failure.what(), failure.code()),
-              failure.code(), failure.code().category().name());
+        write_if_it_fits(
+            to, typeid(failure).name(), [&] { return without_code(failure.what(), failure.code()); },
+            failure.code(), failure.code().category().name());
     } catch (std::exception const& failure) {
-        write(to, typeid(failure).name(), failure.what());
+        write_if_it_fits(to, typeid(failure).name(), [&] { return std::string(failure.what()); });
     } catch (...) { // nothing is known but its type
         std::type_info const* const type = abi::__cxa_current_exception_type();
         write(to, type != nullptr ? type->name() : "?", "");

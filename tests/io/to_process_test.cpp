@@ -236,6 +236,23 @@ TEST_CASE("P2: a result that is too large is an error, and the worker stays") {
     });
 }
 
+TEST_CASE("P2: an exception whose text cannot be sent comes without it, and the worker stays") {
+    if (under_sanitizer) return; // whose shadow is beyond any limit
+    run_with_processes([] {
+        pid_t const before = worker();
+        try {
+            to_process::run_sync([] {
+                static little_memory const limit(std::size_t(160) << 20); // for two of them
+                throw std::domain_error(std::string(std::size_t(64) << 20, 'x'));
+            });
+            check(false, "thrown");
+        } catch (std::domain_error const& failure) {
+            check(failure.what() == "its text could not be sent: std::bad_alloc"s, failure.what());
+        }
+        check(worker() == before, "the worker is as good as before");
+    });
+}
+
 TEST_CASE(
     "P2, P4: a result that this process has no memory for is bad_alloc, and the next call works") {
     if (under_sanitizer) return; // whose shadow is beyond any limit
