@@ -5,6 +5,7 @@
 #include <weft/runtime/cancel_scope.hpp>
 #include <weft/runtime/inspect.hpp>
 #include <weft/runtime/task_group.hpp>
+#include <weft/runtime/this_task.hpp>
 
 #include <doctest/doctest.h>
 
@@ -84,6 +85,24 @@ TEST_CASE("MS1, MS11, MS17: sizes that are none, and calls on closed ends, are n
     run_test([&] {
         names("every receiving end of the memory object stream is closed", [&] { other.send(1); });
     });
+}
+
+TEST_CASE("MS5, MS16, TR81: what fails at once, or completes, is fine inside no_suspend") {
+    for (double const size : {0., 1.})
+        run_test([size] {
+            auto ended = create_memory_object_stream<int>(size);
+            ended.send.close();
+            auto broken = create_memory_object_stream<int>(size);
+            broken.receive.close();
+            auto good = create_memory_object_stream<int>(1);
+            weft::no_suspend const ban;
+            check_throws<weft::end_of_stream>([&] { ended.receive.receive(); }, "no sender");
+            check_throws<weft::broken_resource_error>([&] { broken.send.send(1); }, "no receiver");
+            check_throws<weft::closed_resource_error>([&] { broken.receive.receive(); }, "closed");
+            check_throws<weft::closed_resource_error>([&] { ended.send.send(1); }, "closed, too");
+            good.send.send(5);
+            check(good.receive.receive() == 5, "it waits for nothing");
+        });
 }
 
 TEST_CASE("MS2, MS7: receivers that wait are served in order") {

@@ -241,8 +241,9 @@ public:
 
     void send(channel_end const& end, item& given) {
         static constexpr char const* call = "memory_object_send_stream.send";
-        enter_blocking_call(call);
-        if (get(receivers_.count) != 0 || get(buffered_) < capacity_) {
+        fiber const& self = enter_blocking_call(call);
+        // Inside no_suspend an error must not have to wait.
+        if (get(receivers_.count) != 0 || get(buffered_) < capacity_ || self.suspension_bans != 0) {
             channel_answer const answer = put_here(end, given, nullptr);
             if (answer != channel_answer::would_block) return sent(answer);
         }
@@ -259,8 +260,8 @@ public:
 
     void receive(channel_end const& end, std::optional<item>& into) {
         static constexpr char const* call = "memory_object_receive_stream.receive";
-        enter_blocking_call(call);
-        if (get(buffered_) != 0 || get(senders_.count) != 0) {
+        fiber const& self = enter_blocking_call(call);
+        if (get(buffered_) != 0 || get(senders_.count) != 0 || self.suspension_bans != 0) { // as in send()
             channel_answer const answer = take(end, into, nullptr);
             if (answer != channel_answer::would_block) return received(answer);
         }
