@@ -41,7 +41,7 @@ void leave(io_state& state, access how) noexcept {
 
 } // namespace
 
-open_descriptor::open_descriptor(unique_fd fd, bool stops_only_when_empty)
+open_descriptor::open_descriptor(unique_fd&& fd, bool stops_only_when_empty)
     : state_(take_io_state(fd.get())) {
     if (state_ == nullptr)
         throw std::system_error(ENOMEM, std::system_category(),

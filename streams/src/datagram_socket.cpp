@@ -100,11 +100,11 @@ struct free_scratch {
     return scratch;
 }
 
-datagram_socket::datagram_socket(unique_fd fd) : family_(family_of(fd.get())) {
+datagram_socket::datagram_socket(unique_fd&& fd) : family_(family_of(fd.get())) {
     descriptor_ = open_descriptor(std::move(fd));
 }
 
-datagram_socket::datagram_socket(unique_fd fd, socket_address remote)
+datagram_socket::datagram_socket(unique_fd&& fd, socket_address remote)
     : family_(family_of(fd.get())), remote_(std::move(remote)) {
     descriptor_ = open_descriptor(std::move(fd));
 }

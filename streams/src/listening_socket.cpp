@@ -58,7 +58,7 @@ bool is_shortage(int error) {
 } // namespace
 
 struct listening_socket::shared {
-    shared(unique_fd fd, int of, bool delays)
+    shared(unique_fd&& fd, int of, bool delays)
         : tcp(is_tcp(fd.get())), descriptor(std::move(fd)), family(of), may_delay(delays) {}
 
     int try_accept(accepted_socket&, connection_place&); // 0, or the errno; EAGAIN: no place
@@ -138,7 +138,7 @@ int listening_socket::shared::try_accept(accepted_socket& into, connection_place
     if (may_delay) set_no_delay(fd.get());
     try {
         into.descriptor = open_descriptor(std::move(fd), tcp);
-    } catch (std::system_error const&) { // and it is closed
+    } catch (std::system_error const&) {
         return ENOMEM;
     }
     into.family = family;

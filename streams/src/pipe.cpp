@@ -18,12 +18,11 @@ namespace weft {
 
 namespace {
 
-unique_fd adopt(unique_fd&& fd) {
+void prepare(unique_fd const& fd) {
     if (!detail::can_be_polled(fd.get()))
         throw std::invalid_argument("file descriptor " + std::to_string(fd.get()) +
                                     " is not that of a pipe, a terminal or a socket");
     detail::make_non_blocking(fd.get());
-    return std::move(fd);
 }
 
 } // namespace
@@ -39,7 +38,8 @@ bool detail::can_be_polled(int fd) noexcept {
 }
 
 pipe_receive_stream pipe_receive_stream::from_descriptor(unique_fd&& fd) {
-    return detail::pipe_maker::receiving(adopt(std::move(fd)));
+    prepare(fd);
+    return detail::pipe_maker::receiving(std::move(fd));
 }
 
 std::size_t pipe_receive_stream::receive_some(buffer target) {
@@ -55,7 +55,8 @@ std::size_t pipe_receive_stream::receive_some(buffer target) {
 }
 
 pipe_send_stream pipe_send_stream::from_descriptor(unique_fd&& fd) {
-    return detail::pipe_maker::sending(adopt(std::move(fd)));
+    prepare(fd);
+    return detail::pipe_maker::sending(std::move(fd));
 }
 
 void pipe_send_stream::send(bytes_view data) {

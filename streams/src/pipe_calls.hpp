@@ -17,10 +17,10 @@ bool can_be_polled(int fd) noexcept;
 
 /// Streams over descriptors that are known to be of pipes and not to block.
 struct pipe_maker {
-    static pipe_receive_stream receiving(unique_fd fd) {
+    static pipe_receive_stream receiving(unique_fd&& fd) {
         return pipe_receive_stream(std::move(fd));
     }
-    static pipe_send_stream sending(unique_fd fd) { return pipe_send_stream(std::move(fd)); }
+    static pipe_send_stream sending(unique_fd&& fd) { return pipe_send_stream(std::move(fd)); }
 };
 
 } // namespace weft::detail

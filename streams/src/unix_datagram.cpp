@@ -15,11 +15,10 @@ namespace {
 
 constexpr std::array families{AF_UNIX};
 
-unique_fd adopt(unique_fd&& fd, detail::expected_socket::state must_be) {
+void prepare(unique_fd const& fd, detail::expected_socket::state must_be) {
     detail::check_socket(fd.get(),
                          {.families = families, .type = SOCK_DGRAM, .must_be = must_be});
     detail::make_non_blocking(fd.get());
-    return std::move(fd);
 }
 
 void bind(unique_fd const& fd, unix_datagram_options const& options) {
@@ -31,8 +30,8 @@ void bind(unique_fd const& fd, unix_datagram_options const& options) {
 } // namespace
 
 unix_datagram_socket unix_datagram_socket::from_socket(unique_fd&& fd) {
-    return unix_datagram_socket(
-        detail::datagram_socket(adopt(std::move(fd), detail::expected_socket::state::any)));
+    prepare(fd, detail::expected_socket::state::any);
+    return unix_datagram_socket(detail::datagram_socket(std::move(fd)));
 }
 
 void unix_datagram_socket::send(datagram item) {
@@ -48,10 +47,9 @@ void unix_datagram_socket::sendto(bytes_view data, path const& name) {
 }
 
 connected_unix_datagram_socket connected_unix_datagram_socket::from_socket(unique_fd&& fd) {
-    unique_fd own = adopt(std::move(fd), detail::expected_socket::state::connected);
-    socket_address remote = detail::remote_address_of(own.get());
-    return connected_unix_datagram_socket(
-        detail::datagram_socket(std::move(own), std::move(remote)));
+    prepare(fd, detail::expected_socket::state::connected);
+    socket_address remote = detail::remote_address_of(fd.get());
+    return connected_unix_datagram_socket(detail::datagram_socket(std::move(fd), std::move(remote)));
 }
 
 unix_datagram_socket create_unix_datagram_socket(unix_datagram_options options) {

@@ -1,24 +1,35 @@
 #include <weft/streams/socket.hpp>
 
 #include "sockets.hpp"
+#include "support/address_space.hpp"
+#include "support/child_process.hpp"
 #include "support/receive_all.hpp"
 
 #include <weft/runtime/cancel_scope.hpp>
 #include <weft/runtime/inspect.hpp>
 #include <weft/runtime/lowlevel.hpp>
+#include <weft/runtime/run.hpp>
+#include <weft/streams/pipe.hpp>
+#include <weft/streams/udp.hpp>
+#include <weft/streams/unix_socket.hpp>
 #include <weft/sync/event.hpp>
 
 #include <doctest/doctest.h>
 
+#include <algorithm>
 #include <atomic>
+#include <cerrno>
+#include <cstdio>
 #include <exception>
 #include <stdexcept>
 #include <string>
 #include <system_error>
+#include <vector>
 
 #include <netinet/in.h>
 #include <fcntl.h>
 #include <netinet/tcp.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -33,6 +44,7 @@ using weft::test::connect_pair;
 using weft::test::connect_to;
 using weft::test::connection;
 using weft::test::listen;
+using weft::test::port_of;
 using weft::test::receive_all;
 using weft::test::run_with_sockets;
 
@@ -44,6 +56,62 @@ int nested_code(std::exception const& failure) {
     }
     return 0;
 }
+
+// Adopts until there is no memory for a descriptor's state.
+weft::test::child_program const adopts_without_memory("adopts without memory", [] {
+    ::rlimit descriptors{};
+    ::getrlimit(RLIMIT_NOFILE, &descriptors);
+    descriptors.rlim_cur = std::min<::rlim_t>(descriptors.rlim_max, 5000);
+    ::setrlimit(RLIMIT_NOFILE, &descriptors);
+    weft::run({.workers = 1}, [] {
+        auto const listener = weft::test::listen();
+        connection const pair = connect_pair();
+        auto const bound = weft::create_udp_socket({.local_host = "127.0.0.1"});
+        auto const connected = weft::create_connected_udp_socket("127.0.0.1", port_of(bound));
+        int streams[2];
+        int datagrams[2];
+        int pipe[2];
+        check(::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, streams) == 0, "streams");
+        check(::socketpair(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0, datagrams) == 0, "datagrams");
+        check(::pipe2(pipe, O_CLOEXEC) == 0, "a pipe");
+        std::vector<weft::pipe_send_stream> all;
+        all.reserve(5000);
+        std::puts("the beginning");
+        weft::test::allow_more_address_space(64 << 10); // less than the states are made of
+        auto const adopt = [&](char const* what, int fd, auto call) {
+            weft::unique_fd own(::dup(fd));
+            int const number = own.get();
+            int error = 0;
+            try {
+                call(own);
+            } catch (std::system_error const& failure) {
+                error = failure.code().value();
+            }
+            bool const is_left_alone = own.get() == number && ::fcntl(number, F_GETFD) >= 0;
+            if (error != 0) std::printf("%s: %d %d\n", what, error == ENOMEM, is_left_alone);
+            return error == 0;
+        };
+        auto const raw = [](auto const& socket) { return socket.extra(weft::socket_attribute::raw_socket); };
+        while (adopt("a pipe's end", pipe[1], [&](weft::unique_fd& fd) {
+            all.push_back(weft::pipe_send_stream::from_descriptor(std::move(fd)));
+        })) {}
+        using weft::unique_fd;
+        adopt("its other end", pipe[0],
+              [](unique_fd& fd) { weft::pipe_receive_stream::from_descriptor(std::move(fd)); });
+        adopt("TCP", raw(pair.here), [](unique_fd& fd) { weft::socket_stream::from_socket(fd); });
+        adopt("a listener", raw(listener),
+              [](unique_fd& fd) { weft::socket_listener<weft::socket_stream>::from_socket(fd); });
+        adopt("UNIX", streams[0], [](unique_fd& fd) { weft::unix_socket_stream::from_socket(fd); });
+        adopt("UDP", raw(bound), [](unique_fd& fd) { weft::udp_socket::from_socket(fd); });
+        adopt("connected UDP", raw(connected),
+              [](unique_fd& fd) { weft::connected_udp_socket::from_socket(fd); });
+        adopt("UNIX datagrams", datagrams[0],
+              [](unique_fd& fd) { weft::unix_datagram_socket::from_socket(fd); });
+        adopt("connected UNIX datagrams", datagrams[0],
+              [](unique_fd& fd) { weft::connected_unix_datagram_socket::from_socket(fd); });
+        std::puts("the end");
+    });
+});
 
 } // namespace
 
@@ -340,6 +408,17 @@ TEST_CASE("KS15: from_socket() takes what is a connected TCP socket, and leaves 
         adopted.send("by the twin");
         check(pair.there.receive() == "by the twin", "the same socket");
     });
+}
+
+TEST_CASE("KS15: what there is no memory to adopt is left alone as well") {
+    if (weft::test::slowdown > 1) return; // the sanitizers need address space without bounds
+    auto const end = weft::test::run_child("adopts without memory");
+    INFO(end.output);
+    CHECK(end.exit_code == 0);
+    for (char const* const what : {"a pipe's end", "its other end", "TCP", "a listener", "UNIX", "UDP", "connected UDP",
+                                   "UNIX datagrams", "connected UNIX datagrams"})
+        CHECK(end.says(("\n" + std::string(what) + ": 1 1\n").c_str()));
+    CHECK(end.says("the end"));
 }
 
 TEST_CASE("KS12: a TCP socket that is adopted does not delay what is sent, whoever made it") {

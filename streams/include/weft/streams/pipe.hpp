@@ -31,7 +31,7 @@ public:
 
 private:
     friend struct detail::pipe_maker;
-    explicit pipe_receive_stream(unique_fd fd) : descriptor_(std::move(fd)) {}
+    explicit pipe_receive_stream(unique_fd&& fd) : descriptor_(std::move(fd)) {}
 
     detail::open_descriptor descriptor_;
 };
@@ -57,7 +57,7 @@ public:
 
 private:
     friend struct detail::pipe_maker;
-    explicit pipe_send_stream(unique_fd fd) : descriptor_(std::move(fd)) {}
+    explicit pipe_send_stream(unique_fd&& fd) : descriptor_(std::move(fd)) {}
 
     detail::open_descriptor descriptor_;
 };

@@ -22,12 +22,12 @@ enum class access : std::uint8_t { look = 0, read = 2, write = 4, both = 6 };
 /// new owner. Once closed it stays so, and says so.
 ///
 /// Threads  any; moved and destroyed by its owner, also while operations are on their way out
-/// Errors   std::system_error (ENOMEM: no memory; the descriptor is then closed)
+/// Errors   std::system_error (ENOMEM: no memory; the descriptor is left alone)
 class open_descriptor {
 public:
     open_descriptor() noexcept = default;
     /// `stops_only_when_empty`: a read that gives less than asked for has taken everything (TCP).
-    explicit open_descriptor(unique_fd, bool stops_only_when_empty = false);
+    explicit open_descriptor(unique_fd&&, bool stops_only_when_empty = false);
     open_descriptor(open_descriptor&& other) noexcept
         : state_(std::exchange(other.state_, nullptr)) {}
     open_descriptor& operator=(open_descriptor&& other) noexcept {

@@ -17,8 +17,8 @@ namespace weft::detail {
 /// A socket for datagrams, what UDP and UNIX have in common. Empty datagrams are datagrams.
 class datagram_socket {
 public:
-    explicit datagram_socket(unique_fd);                  // not connected
-    datagram_socket(unique_fd, socket_address remote);    // connected
+    explicit datagram_socket(unique_fd&&);                // not connected
+    datagram_socket(unique_fd&&, socket_address remote);  // connected
 
     datagram receive();
     void send(bytes_view, socket_address const* to); // null: to the peer
