@@ -415,8 +415,8 @@ TEST_CASE("KS15: what there is no memory to adopt is left alone as well") {
     auto const end = weft::test::run_child("adopts without memory");
     INFO(end.output);
     CHECK(end.exit_code == 0);
-    for (char const* const what : {"a pipe's end", "its other end", "TCP", "a listener", "UNIX", "UDP", "connected UDP",
-                                   "UNIX datagrams", "connected UNIX datagrams"})
+    for (char const* const what : {"a pipe's end", "its other end", "TCP", "a listener", "UNIX", "UDP",
+                                   "connected UDP", "UNIX datagrams", "connected UNIX datagrams"})
         CHECK(end.says(("\n" + std::string(what) + ": 1 1\n").c_str()));
     CHECK(end.says("the end"));
 }
