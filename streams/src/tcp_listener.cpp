@@ -49,7 +49,8 @@ unique_fd bind_socket(socket_address const& to, stack kind, tcp_listener_options
     return fd;
 }
 
-// What says nothing about IPv6, as a want of descriptors, is thrown.
+// A want of descriptors or memory says nothing about IPv6 and is thrown. All else does: there is none, or it is
+// forbidden here.
 bool has_dual_stack() {
     socket_address const anywhere(ip_address::any_v6(), 0);
     raw_address const address(anywhere);
@@ -58,8 +59,9 @@ bool has_dual_stack() {
         ::bind(fd.get(), address.get(), address.length) == 0)
         return true;
     int const error = errno;
-    if (error == EAFNOSUPPORT || error == EADDRNOTAVAIL || error == ENOPROTOOPT) return false;
-    fail(error, "socket for", anywhere);
+    if (error == EMFILE || error == ENFILE || error == ENOMEM || error == ENOBUFS)
+        fail(error, "socket for", anywhere);
+    return false;
 }
 
 // Without doublets, which glibc gives for names with several entries; IPv4 before IPv6.

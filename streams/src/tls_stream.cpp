@@ -36,6 +36,7 @@ tls_stream::tls_stream(std::shared_ptr<detail::tls_connection> connection)
     : connection_(std::move(connection)) {}
 tls_stream::tls_stream(tls_stream&&) noexcept = default;
 tls_stream& tls_stream::operator=(tls_stream&& other) noexcept {
+    if (this == &other) return *this;
     tls_stream const before(std::exchange(connection_, std::move(other.connection_)));
     return *this;
 }

@@ -161,6 +161,17 @@ TEST_CASE("R4, R5: who is inside a stream that is destroyed or assigned over hea
         });
 }
 
+TEST_CASE("a stream that is moved onto itself stays what it is") {
+    run_test([] {
+        tls_pair pair = shake_hands();
+        tls_stream& same = pair.client;
+        pair.client = std::move(same);
+        pair.client.send("still here");
+        check(pair.server.receive() == "still here", "it is");
+        close_both(pair);
+    });
+}
+
 TEST_CASE("R2: close() outside of a run closes the stream underneath, as a socket's does") {
     int descriptor = -1;
     std::optional<tls_pair> pair;

@@ -6,6 +6,7 @@
 
 #include <weft/runtime/cancel_scope.hpp>
 #include <weft/runtime/exception_group.hpp>
+#include <weft/runtime/inspect.hpp>
 #include <weft/runtime/lowlevel.hpp>
 #include <weft/runtime/time.hpp>
 #include <weft/sync/event.hpp>
@@ -162,6 +163,42 @@ TEST_CASE("M3: a race that was decided before it is cancelled keeps its outcome,
             ran_on = true;
         });
         CHECK(ran_on);
+        CHECK(mistakes.get().empty());
+    });
+}
+
+TEST_CASE("M3: what a cancelled race makes of that: a value counts, an error does not") {
+    on_each_runtime([] {
+        weft::test::mistakes_heard mistakes;
+        weft::cancel_scope of_error;
+        weft::cancel_scope of_value;
+        auto const until_cancelled = [](auto then) {
+            return [then] {
+                try {
+                    weft::sleep_forever();
+                } catch (weft::cancelled const&) {
+                    return then();
+                }
+            };
+        };
+        bool given = false;
+        auto const race_until = [&](weft::cancel_scope& scope, auto then) {
+            scope.run([&] {
+                weft::with_task_group([&](weft::task_group& group) {
+                    group.start_soon([&] {
+                        weft::wait_all_tasks_blocked();
+                        scope.cancel();
+                    });
+                    weft::race(until_cancelled(then), [] { weft::sleep_forever(); });
+                    given = true;
+                });
+            });
+        };
+        race_until(of_error, [] { throw std::domain_error("the cleanup failed"); });
+        CHECK_FALSE(given);
+        CHECK(of_error.cancelled_caught());
+        race_until(of_value, [] { return 7; });
+        CHECK(given);
         CHECK(mistakes.get().empty());
     });
 }

@@ -112,13 +112,17 @@ public:
         } catch (cancelled const&) {
             throw;
         } catch (...) { // what losers throw is dropped. A failed move is the winner's failure
-            if (decides || decide(racers))
+            bool const was_cancelled = !decides && is_cancelled(*current_fiber()); // the race, or by the winner
+            if (decides || decide(racers)) {
                 error_ = std::current_exception();
-            else
+                error_yields_ = was_cancelled;
+            } else {
                 note_cancellation_handled(*current_fiber()); // its own may have led to this
+            }
         }
     }
-    bool has_come() const { return error_ != nullptr || winner_; } // at the group's end
+    /// At the group's end: it counts more than a cancellation, which led to an error, or came after it.
+    bool has_come() const { return winner_ || (error_ != nullptr && !error_yields_); }
     value take() {
         if (error_ != nullptr) std::rethrow_exception(error_);
         if (!winner_) throw_cut_short("the callables of race() were cancelled");
@@ -135,6 +139,7 @@ private:
     std::atomic<bool> decided_ = false;
     std::optional<value> winner_;
     std::exception_ptr error_;
+    bool error_yields_ = false; // it came of a cancellation from outside
 };
 
 /// The order in which tasks have ended. Room for all is made first: announcing does not allocate.
@@ -191,8 +196,8 @@ auto gather(F&&... f) -> std::tuple<detail::gathered<F>...> {
 /// Runs the callables side by side; the first to finish decides, with its value or its error. The rest
 /// are cancelled and joined, and what they throw is dropped.
 ///
-/// Cancellation  a cancellation point; the callables are cancelled and joined. Once one has decided, the outcome
-///               is given all the same, and the cancellation comes at the next call
+/// Cancellation  a cancellation point; the callables are cancelled and joined. A value that has come, or an
+///               error that came first, is given all the same; the cancellation comes at the next call
 /// Errors        what the first threw; task_cancelled (one let a cancellation of its own escape before
 ///               any had finished)
 /// Source        Trio's idiom of a nursery that is cancelled by the first result
