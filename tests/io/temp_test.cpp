@@ -1,5 +1,6 @@
 #include <weft/io/temp.hpp>
 
+#include "io/file_support.hpp"
 #include "io/scratch.hpp"
 #include "support/child_process.hpp"
 #include "support/run_test.hpp"
@@ -40,15 +41,6 @@ using weft::test::run_test;
 std::size_t entries(scratch const& place) {
     std::filesystem::directory_iterator const all(place.where());
     return std::size_t(std::distance(begin(all), end(all)));
-}
-
-template <class Call> std::errc error_of(Call call) {
-    try {
-        call();
-    } catch (std::system_error const& failure) {
-        return std::errc(failure.code().value());
-    }
-    return {};
 }
 
 void expect(bool fact, char const* what) {
