@@ -35,16 +35,16 @@ std::shared_mutex registrations;
 // were opening or closing at that moment.
 void before_fork() {
     registrations.lock();
-    slab_lock.lock();
+    slab_lock.lock_for_fork();
 }
 
 void after_fork_here() {
-    slab_lock.unlock();
+    slab_lock.unlock_after_fork();
     registrations.unlock();
 }
 
 void after_fork_there() {
-    slab_lock.unlock();
+    slab_lock.unlock_after_fork();
 #if defined(__SANITIZE_THREAD__) // which sees no unlocking in a constructor
     __tsan_mutex_pre_unlock(&registrations, 0);
     __tsan_mutex_post_unlock(&registrations, 0);

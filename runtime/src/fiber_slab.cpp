@@ -6,6 +6,7 @@
 #include <new>
 #include <utility>
 
+#include <pthread.h>
 #include <sys/mman.h>
 
 namespace weft::detail {
@@ -62,6 +63,12 @@ fiber* make_one() noexcept { // under the lock; null: no memory
     made->index = number * fiber_slabs::fibers_per_slab + place;
     return made;
 }
+
+// A child of fork() that was made while there was no run may begin one, also if other threads of its parent
+// were dropping the last handles of tasks at that moment.
+void before_fork() { pool_lock.lock_for_fork(); }
+void after_fork() { pool_lock.unlock_after_fork(); }
+[[maybe_unused]] int const watches_for_forks = ::pthread_atfork(before_fork, after_fork, after_fork);
 
 static_assert(sizeof(fiber_magazine) <= fiber::inline_bytes);
 

@@ -53,6 +53,12 @@ public:
         state_.store(0, Atomics::release); // pairs with lock(): the last access to the owner
     }
 
+    /// Around fork(), where all are held, in no order.
+    void lock_for_fork() noexcept {
+        if (state_.exchange(1, Atomics::acquire) != 0) wait_for_spinlock(state_); // pairs with unlock()
+    }
+    void unlock_after_fork() noexcept { state_.store(0, Atomics::release); } // pairs with lock()
+
 private:
     typename Atomics::template atomic<std::uint8_t> state_{0};
 };
