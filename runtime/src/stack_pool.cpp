@@ -68,13 +68,15 @@ guard_method current_guard_method() noexcept {
 class stack_slab {
 public:
     stack_slab(char* memory, unsigned size_class) noexcept
-        : memory_(memory), size_class_(size_class),
-          slots_(std::uint32_t(std::max(slab_bytes, stride_of(size_class)) / stride_of(size_class))) {}
+        : memory_(memory), size_class_(size_class), slots_(slots_of(size_class)) {}
 
     // The guard comes on top of a power of two: at a distance of 64 pages all stacks would compete for
     // a few sets of the second-level TLB, at 65 they use all of them.
     static std::size_t stride_of(unsigned size_class) noexcept {
         return stack_classes::bytes_of(size_class) + stack_classes::guard_size;
+    }
+    static std::uint32_t slots_of(unsigned size_class) noexcept {
+        return std::uint32_t(std::max(slab_bytes, stride_of(size_class)) / stride_of(size_class));
     }
     std::size_t stride() const noexcept { return stride_of(size_class_); }
     std::size_t bytes() const noexcept { return stride() * slots_; }
@@ -187,7 +189,7 @@ std::atomic<std::uint32_t> all_slab_count = 0;
 stack_slab* add_slab(unsigned size_class) noexcept {
     std::uint32_t const number = all_slab_count.load(std::memory_order_relaxed); // under the lock
     if (number == most_slabs) return nullptr;
-    std::size_t const bytes = std::max(slab_bytes, stack_slab::stride_of(size_class));
+    std::size_t const bytes = stack_slab::slots_of(size_class) * stack_slab::stride_of(size_class);
     void* const memory =
         ::mmap(nullptr, bytes, PROT_READ | PROT_WRITE,
                MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_STACK, -1, 0);
@@ -318,7 +320,8 @@ bool stack_depot::is_guard(void const* address, std::size_t& stack_size) noexcep
 }
 
 bool stack_cache::refill(bin& own, unsigned size_class) noexcept {
-    own.first = stack_depot::take(size_class, batch, own.count);
+    std::size_t const wanted = std::min<std::size_t>(batch, stack_slab::slots_of(size_class)); // of no more than a slab
+    own.first = stack_depot::take(size_class, unsigned(wanted), own.count);
     return own.first != nullptr;
 }
 

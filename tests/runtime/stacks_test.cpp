@@ -132,6 +132,26 @@ child_program const previous_handler("previous_handler", [] {
 });
 
 // Not for the stack of the first task.
+// In MiB.
+long address_space() {
+    long pages = 0;
+    std::FILE* const statm = std::fopen("/proc/self/statm", "r");
+    if (statm == nullptr || std::fscanf(statm, "%ld", &pages) != 1) std::abort();
+    std::fclose(statm);
+    return pages * 4 / 1024;
+}
+
+child_program const one_large_stack("one_large_stack", [] {
+    run({.workers = 1}, [] {
+        long const before = address_space();
+        with_task_group([&](task_group& group) {
+            group.start_soon({.stack_size = std::size_t(32) << 20}, [&] {
+                std::puts(address_space() - before < 100 ? "one" : "many");
+            });
+        });
+    });
+});
+
 child_program const no_first_stack("no_first_stack", [] {
     allow_more_address_space(50 << 20);
     for (char const* const backend : {"epoll", "sim"})
@@ -285,6 +305,11 @@ TEST_SUITE("runtime.stacks") {
         CHECK(end.exit_code == 0);
         CHECK(end.says("cancelled"));
         CHECK(end.says("the failure"));
+    }
+
+    TEST_CASE("M5: one task with a large stack takes address space for one") {
+        if (slowdown > 1) return; // the sanitizers map for themselves
+        CHECK(run_child("one_large_stack").says("one"));
     }
 
     TEST_CASE("TR85: every stack has a guard below it, and nothing else is one") {
