@@ -113,21 +113,27 @@ void injection_queue::push_aside(fiber& item) noexcept {
     item.next = nullptr;
     (aside_last_ != nullptr ? aside_last_->next : aside_) = &item;
     aside_last_ = &item;
+    has_aside_.store(true, std::memory_order_relaxed); // a hint: count_ says that there is something
     aside_lock_.unlock();
+}
+
+std::size_t injection_queue::take_aside(fiber** out, std::size_t most) noexcept {
+    std::size_t count = 0;
+    aside_lock_.lock();
+    while (count < most && aside_ != nullptr) {
+        out[count++] = aside_;
+        aside_ = aside_->next;
+    }
+    if (aside_ == nullptr) has_aside_.store(false, std::memory_order_relaxed); // under the lock
+    aside_lock_.unlock();
+    return count;
 }
 
 std::size_t injection_queue::take(fiber** out, std::size_t most) noexcept {
     if (empty()) return 0;
-    std::size_t count = queue_->items.try_dequeue_bulk(out, most);
-    if (count == 0) {
-        aside_lock_.lock();
-        while (count < most && aside_ != nullptr) {
-            out[count++] = aside_;
-            aside_ = aside_->next;
-        }
-        if (aside_ == nullptr) aside_last_ = nullptr;
-        aside_lock_.unlock();
-    }
+    std::size_t count = 0;
+    if (has_aside_.load(std::memory_order_relaxed)) count = take_aside(out, most); // a hint; first: they were before
+    count += queue_->items.try_dequeue_bulk(out + count, most - count);
     for (std::size_t step = 0; step < count; ++step) {
         take_over(out[step]);
         if (queue_->shared.size() > 1) prefetch(*out[step]); // else they are our own, and many

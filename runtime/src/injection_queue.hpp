@@ -34,9 +34,11 @@ private:
     struct queue;
 
     void push_aside(fiber&) noexcept;
+    std::size_t take_aside(fiber** out, std::size_t most) noexcept;
 
     alignas(64) std::atomic<std::size_t> count_ = 0; // raised before, lowered after
     spinlock<lock_rank::run_queue> aside_lock_;
+    std::atomic<bool> has_aside_ = false;
     fiber* aside_ = nullptr; // when the queue could get no memory
     fiber* aside_last_ = nullptr;
     std::unique_ptr<queue> queue_;

@@ -1,6 +1,8 @@
 #include "sim_schedule.hpp"
 
 #include <algorithm>
+#include <new>
+#include <utility>
 
 namespace weft::detail {
 
@@ -19,6 +21,17 @@ std::uint64_t sim_schedule::draw(std::uint64_t below) {
     word = (word ^ (word >> 30)) * 0xbf58476d1ce4e5b9u;
     word = (word ^ (word >> 27)) * 0x94d049bb133111ebu;
     return (word ^ (word >> 31)) % below;
+}
+
+void sim_schedule::push(fiber& runnable) noexcept {
+    ++ready_;
+    try {
+        queues_[here_].push_back(&runnable);
+    } catch (std::bad_alloc const&) { // it must run all the same
+        runnable.next = nullptr;
+        (aside_ != nullptr ? aside_last_->next : aside_) = &runnable;
+        aside_last_ = &runnable;
+    }
 }
 
 fiber* sim_schedule::take(queue& from, std::size_t place) {
@@ -41,6 +54,10 @@ fiber* sim_schedule::steal() {
 // than these, any other. What a fiber then makes runnable stays with the worker that runs it.
 fiber* sim_schedule::pop() {
     if (empty()) return nullptr;
+    if (aside_ != nullptr) {
+        --ready_;
+        return std::exchange(aside_, aside_->next);
+    }
     if (fifo_) return take(queues_.front(), 0);
     here_ = draw(queues_.size());
     queue& own = queues_[here_];

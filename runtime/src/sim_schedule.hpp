@@ -22,10 +22,7 @@ class sim_schedule {
 public:
     sim_schedule(std::uint64_t seed, unsigned workers);
 
-    void push(fiber& runnable) { // to the worker that runs now
-        queues_[here_].push_back(&runnable);
-        ++ready_;
-    }
+    void push(fiber& runnable) noexcept; // to the worker that runs now
     bool empty() const { return ready_ == 0; }
     fiber* pop();
 
@@ -61,7 +58,9 @@ private:
     bool const fifo_;
     std::vector<queue> queues_; // one a worker
     std::size_t here_ = 0;      // the worker that runs
-    std::size_t ready_ = 0;     // in all queues
+    std::size_t ready_ = 0;     // in all queues, and aside
+    fiber* aside_ = nullptr;    // found no memory; through `next`
+    fiber* aside_last_ = nullptr;
     std::uint64_t timers_ = 0;
     std::atomic<duration::rep> now_ = 0;
 };

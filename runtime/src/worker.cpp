@@ -382,7 +382,7 @@ fiber* worker::take_from(injection_queue& queue, std::size_t most) noexcept {
 // While the ring still has some: what it fetches ahead must not end with each batch.
 void worker::refill_ring() noexcept {
     std::array<fiber*, injected_at_once> batch;
-    std::size_t const count = overflow.take(batch.data(), batch.size());
+    std::size_t const count = overflow.take(batch.data(), injected_at_once);
     for (std::size_t step = 0; step < count; ++step)
         if (!ready.push(*batch[step])) push_ready(*batch[step]); // a thief that was stopped holds its slots
     if (count != 0 && run_of.workers.size() > 1) run_of.notify();
@@ -499,7 +499,7 @@ fiber* worker::steal_for(worker& thief, bool desperate) noexcept {
 // The newest of the oldest; the others go to the own list, in their order.
 fiber* worker::take_spawns_of(worker& victim) noexcept {
     std::array<fiber*, spawns_stolen_at_once> batch;
-    std::uint32_t const count = victim.spawned.take_oldest(batch.data(), batch.size());
+    std::uint32_t const count = victim.spawned.take_oldest(batch.data(), spawns_stolen_at_once);
     if (count == 0) return nullptr;
     for (std::uint32_t step = 0; step + 1 < count; ++step)
         if (!spawned.push(*batch[step])) push_ready(*batch[step]); // no memory

@@ -5,6 +5,8 @@
 #include "support/mistakes.hpp"
 #include "support/old_cancellation.hpp"
 
+#include "runtime/src/injection_queue.hpp"
+
 #include <weft/runtime/cancel_scope.hpp>
 #include <weft/runtime/error.hpp>
 #include <weft/runtime/exception_group.hpp>
@@ -35,6 +37,7 @@
 #include <system_error>
 #include <thread>
 #include <utility>
+#include <vector>
 
 #include <sys/wait.h>
 #include <unistd.h>
@@ -354,6 +357,51 @@ TEST_CASE("TI2: a look at the tasks for which there is no memory keeps none of t
             std::ostringstream out;
             dump_tasks(out);
         });
+}
+
+TEST_CASE("M8: under sim a task that is ready runs, also without memory to queue it") {
+    for (std::uint64_t const seed : {0, 5}) {
+        int started = 0;
+        std::atomic<int> ran = 0;
+        run({.backend = "sim", .workers = 2, .seed = seed}, [&] {
+            with_task_group([&](task_group& group) {
+                for (int task = 0; task < 1000; ++task) {
+                    requests_until_failure = 1;
+                    try {
+                        group.start_soon([&] { ++ran; });
+                        ++started;
+                    } catch (std::bad_alloc const&) { // not started, and told
+                    }
+                    requests_until_failure = 0;
+                }
+            });
+        });
+        CHECK(started > 500);
+        CHECK(ran == started);
+    }
+}
+
+TEST_CASE("M11: what the queue had no memory for does not wait until that is empty") {
+    std::vector<detail::fiber> fibers(1000);
+    detail::injection_queue queue(detail::injection_queue::producers::many);
+    std::size_t pushed = 0;
+    for (bool failed = false; !failed && pushed < 900; ++pushed) {
+        requests_until_failure = 1;
+        queue.push(fibers[pushed]);
+        failed = requests_until_failure == 0;
+        requests_until_failure = 0;
+    }
+    detail::fiber* const aside = &fibers[pushed - 1];
+    REQUIRE(pushed < 900);
+    queue.push(fibers[pushed++]);
+    detail::fiber* out[8];
+    CHECK(queue.take(out, 8) == 8);
+    CHECK(out[0] == aside);
+    std::size_t taken = 8;
+    while (std::size_t const more = queue.take(out, 8))
+        taken += more;
+    CHECK(taken == pushed);
+    CHECK(queue.empty());
 }
 
 TEST_CASE("C24: deadlines for which there was no memory at first count from the next call on") {
