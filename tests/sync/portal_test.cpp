@@ -574,4 +574,27 @@ TEST_CASE("F12, B15: calls against stop(): each is done or refused") {
     });
 }
 
+TEST_CASE("TI4: a portal's task is named after the function that was passed in") {
+    struct named_callable {
+        std::string operator()() const { return weft::get_current_task().name; }
+    };
+    struct named_start {
+        void operator()(weft::task_status<std::string>& status) const {
+            status.started(weft::get_current_task().name);
+        }
+    };
+    auto const is_after = [](std::string const& name, char const* function) {
+        bool const is_wrapped = name.find("portal_body") != std::string::npos;
+        weft::test::check(name.find(function) != std::string::npos && !is_wrapped, name.c_str());
+    };
+    with_portal_in_thread([&](weft::blocking_portal& portal) {
+        is_after(portal.call(named_callable()), "named_callable");
+        is_after(portal.start_task<std::string>(named_start()).second, "named_start");
+        auto const current = static_cast<weft::task_info (*)()>(weft::get_current_task);
+        is_after(portal.call(current).name, "get_current_task");
+        auto const given = portal.start_task_soon({.name = "given"}, named_callable());
+        weft::test::check(given.get() == "given", "its own name");
+    });
+}
+
 TEST_SUITE_END();

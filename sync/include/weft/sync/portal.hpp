@@ -134,10 +134,16 @@ public:
         });
     }
     void fail(std::exception_ptr why) noexcept { task_->cannot_begin(std::move(why)); }
+    F const& function() const noexcept { return call_.function; }
 
 private:
     portal_task_reference<R> task_; // outlives the call
     bound_call<F, Args...> call_;
+};
+
+template <class R, class F, class... Args> struct named_function<portal_body<R, F, Args...>> {
+    using type = F;
+    static F const& of(portal_body<R, F, Args...> const& body) noexcept { return body.function(); }
 };
 
 } // namespace detail

@@ -41,9 +41,16 @@ template <class R> struct task_value {
     std::atomic<bool> taken = false;
 };
 
-template <class F> void const* address_if_function(F const& function) {
-    if constexpr (std::is_pointer_v<F> && std::is_function_v<std::remove_pointer_t<F>>)
-        return reinterpret_cast<void const*>(function);
+/// The function a task is named after: its callable, or the user's function in it where this is specialised.
+template <class F> struct named_function {
+    using type = F;
+    static F const& of(F const& callable) noexcept { return callable; }
+};
+
+template <class F> void const* address_if_function(F const& callable) {
+    using type = named_function<F>::type;
+    if constexpr (std::is_pointer_v<type> && std::is_function_v<std::remove_pointer_t<type>>)
+        return reinterpret_cast<void const*>(named_function<F>::of(callable));
     else
         return nullptr;
 }
@@ -93,7 +100,8 @@ template <class R, class F, class... Args> struct task_body {
     static void destroy_value(void* place) { static_cast<value*>(place)->~value(); }
 
     static constexpr body_operations operations{
-        run, destroy_call, std::is_void_v<R> ? nullptr : destroy_value, typeid(F), fail_body_of<call>()};
+        run, destroy_call, std::is_void_v<R> ? nullptr : destroy_value, typeid(typename named_function<F>::type),
+        fail_body_of<call>()};
 };
 
 /// The body of a child of start(): a call that is handed the user's function and arguments.
@@ -118,7 +126,8 @@ template <class Starter, class F, class... Args> struct start_body {
         void operator()(call* work) const { work->~call(); }
     };
     static void destroy_call(void* place) { static_cast<call*>(place)->~call(); }
-    static constexpr body_operations operations{run, destroy_call, nullptr, typeid(F), fail_body_of<call>()};
+    static constexpr body_operations operations{run, destroy_call, nullptr, typeid(typename named_function<F>::type),
+                                                fail_body_of<call>()};
 };
 
 /// A body that somebody else owns and that outlives the task: run()'s own frame.
