@@ -323,7 +323,7 @@ void start_record::start(new_task& task, group_state& destination) {
     auto const keep = shared_from_this();
     try {
         child_ = &task.block(); // before it runs: it may say started() before launch() returns
-        add_reference(*child_); // it may end before it can be named
+        add_owner(*child_); // it may end before it can be named
         task.launch(group, this);
     } catch (...) {
         group.try_close(caller);

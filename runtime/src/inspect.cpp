@@ -66,14 +66,9 @@ frames stack_of(detail::fiber& of) {
     return frames(found.begin(), found.begin() + std::ptrdiff_t(count));
 }
 
-struct held_task {
-    detail::fiber* task;
-    detail::task_reference reference;
-};
-
-// Every unfinished task of a run, or of all. Each is held by a reference while it is looked at.
+// Every unfinished task of a run, or of all. Each block is kept while it is looked at.
 std::vector<seen_task> look_at_tasks(detail::runtime const* of, tree_detail detail_wanted) {
-    std::vector<held_task> held;
+    std::vector<detail::task_look> held;
     detail::fiber_slabs::for_each([&](detail::fiber& each) {
         if (each.state.load(std::memory_order_relaxed) == task_state::finished) return; // a hint
         if (held.size() == held.capacity()) held.reserve(2 * held.size() + 64); // not under the lock
@@ -81,13 +76,12 @@ std::vector<seen_task> look_at_tasks(detail::runtime const* of, tree_detail deta
         // Pairs with launch(): the block may have been given to another task since the first look.
         if (each.state.load(std::memory_order_acquire) == task_state::finished) return; // launch()
         if (of != nullptr && each.runtime != of) return;
-        detail::add_reference(each);
-        held.push_back({&each, detail::task_reference(each)});
+        if (detail::task_look look(each); look) held.push_back(std::move(look));
     });
     std::vector<seen_task> seen;
-    for (held_task& next : held) {
-        detail::task_reference const until_seen = std::move(next.reference);
-        detail::fiber& each = *next.task;
+    for (detail::task_look& next : held) {
+        detail::task_look const until_seen = std::move(next);
+        detail::fiber& each = *until_seen;
         seen_task task{each.runtime, detail::describe(each), detail::describe_origin(each), {}, {}};
         if (task.info.state == task_state::waiting) task.holder = detail::describe_holder(each);
         if (detail_wanted == tree_detail::waits_and_stacks) task.stack = stack_of(each);

@@ -7,6 +7,7 @@
 
 #include <weft/runtime/detail/group_state.hpp>
 
+#include <optional>
 #include <stdexcept>
 
 namespace weft::detail {
@@ -80,13 +81,14 @@ std::string describe_holder(fiber const& waiter) {
     if (at.mutex() == nullptr || known == nullptr) return {};
     fiber* const owner = known->owner_of(at.mutex());
     if (owner == nullptr) return {};
+    std::optional<task_look> look;
     {
         std::lock_guard const guard(owner->scopes);
         if (owner->state.load(std::memory_order_relaxed) == task_state::finished) // under its lock
             return "held by a task that has ended";
-        add_reference(*owner);
+        look.emplace(*owner);
     }
-    task_reference const reference(*owner);
+    if (!*look) return {};
     return "held by task '" + task_name(*owner) + "' (" + std::to_string(owner->id) + ")";
 }
 

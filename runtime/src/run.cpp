@@ -1,5 +1,6 @@
 #include <weft/runtime/run.hpp>
 
+#include "context_values.hpp"
 #include "demangle.hpp"
 #include "error_pointer.hpp"
 #include "mutex_wait.hpp"
@@ -14,6 +15,7 @@
 #include <string>
 #include <system_error>
 #include <typeinfo>
+#include <utility>
 
 namespace weft {
 
@@ -42,6 +44,7 @@ struct first_body {
             failure = std::current_exception();
         }
         if (failure == nullptr) failure = mutex_left_locked(*current_fiber());
+        release_context(std::exchange(current_fiber()->context_variables, nullptr)); // RV4: may wait, so before the end
         run.system->close();
         run.stop();
     }

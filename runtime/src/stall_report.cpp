@@ -12,6 +12,7 @@
 #include <csignal>
 #include <cstring>
 #include <mutex>
+#include <optional>
 #include <thread>
 
 #include <execinfo.h>
@@ -78,8 +79,7 @@ void on_signal(int number, siginfo_t* info, void* context) noexcept {
         // block to others; and its stack can be walked.
         if (task != nullptr && task->state.load(std::memory_order_relaxed) == task_state::running && // our own
             here->tick.load(std::memory_order_relaxed) == the_question.tick) {                      //  "
-            the_question.task = task;
-            add_reference(*task);
+            the_question.task = begin_look(*task) ? task : nullptr;
             the_question.count =
                 ::backtrace(the_question.frames.data(), int(the_question.frames.size()));
         }
@@ -174,7 +174,8 @@ void stall_detector::report(worker& stalled, std::uint32_t tick, duration since)
     if (answered && the_question.task == nullptr) return; // it went on meanwhile
     // Threads that end do not answer. They end only then, so the question comes before this look.
     if (!answered && stalled.run_of.stopping.load(std::memory_order_relaxed)) return; // a hint
-    task_reference const held = answered ? task_reference(*the_question.task) : task_reference();
+    std::optional<task_look> held;
+    if (answered) held.emplace(*the_question.task, task_look::begun());
     auto const ms = std::chrono::duration_cast<std::chrono::milliseconds>(since).count();
     std::string text = answered ? describe_origin(*the_question.task) + ", has kept"
                                 : std::string("a task that blocks signals has kept");

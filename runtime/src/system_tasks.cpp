@@ -1,5 +1,6 @@
 #include <weft/runtime/detail/system_tasks.hpp>
 
+#include "context_values.hpp"
 #include "runtime.hpp"
 #include "task.hpp"
 
@@ -62,6 +63,7 @@ struct system_tasks::body {
             std::exchange(job, nullptr)->run();
             note_cancellation_handled(*current_fiber()); // it went on to who asked
         });
+        release_context(std::exchange(current_fiber()->context_variables, nullptr)); // may wait: before leave()
     }
 };
 

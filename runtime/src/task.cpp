@@ -46,18 +46,40 @@ std::exception_ptr& stored_error(fiber& of) noexcept {
     return *std::launder(reinterpret_cast<std::exception_ptr*>(of.storage));
 }
 
-void destroy_outcome(fiber& of) noexcept {
-    switch (of.result.load(std::memory_order_relaxed)) { // the last reference: nobody writes
-    case outcome::value:
-        if (of.operations->destroy_result != nullptr) of.operations->destroy_result(of.body);
-        break;
-    case outcome::failed:
+// Who refers to a block. Owners: the run until the value is in its place, or else the end was told, and each handle;
+// with the last of them goes the value, so that it is destroyed by the task itself or by who had a handle, and is
+// waited for in neither case. Lookers keep the block alone: reports, and the run until the end was told.
+constexpr std::uint32_t looker = 1;
+constexpr std::uint32_t owner = 256;
+constexpr std::uint32_t most_lookers = 200;
+constexpr std::uint32_t most_owners = (~std::uint32_t(0) / owner) - 1000; // leaves room for those who are about to die
+
+constexpr std::uint32_t owners_in(std::uint32_t references) { return references / owner; }
+
+bool has_result_to_destroy(fiber const& of) noexcept {
+    if (of.operations->destroy_result == nullptr) return false;
+    outcome const how = of.result.load(std::memory_order_relaxed); // the last owner: ordered by the references
+    return how == outcome::value || how == outcome::pending; // the run owns it no longer, but has not told yet
+}
+
+void free_block(fiber& of) noexcept {
+    if (of.result.load(std::memory_order_relaxed) == outcome::failed) // the last reference: nobody writes
         stored_error(of).~exception_ptr();
-        break;
-    case outcome::pending:
-    case outcome::cancelled:
-        break;
-    }
+    recycle(of);
+}
+
+// By the task, whose value is in its place: it goes on as a looker. What nobody has a handle to goes at once.
+void leave_value_to_handles(fiber& of) noexcept {
+    std::uint32_t const before =
+        of.references.fetch_sub(owner - looker, std::memory_order_acq_rel); // pairs with release_owner()
+    if (owners_in(before) == 1) of.operations->destroy_result(of.body);
+}
+
+// The run's own, at the end.
+void release_by_run(fiber& of) noexcept {
+    bool const was_left = of.operations->destroy_result != nullptr &&
+                          of.result.load(std::memory_order_relaxed) == outcome::value; // written by the run
+    was_left ? end_look(of) : release_owner(of);
 }
 
 void wake_joiners(fiber& of) noexcept { // under its lock
@@ -96,7 +118,7 @@ group_state* end_task(fiber& of, outcome how, std::exception_ptr error,
     group->children_ended(&ended, 1, cancellation_escaped);
     // Nobody finds the block here while it goes to the next task; the monitor's look does no harm.
     this_worker()->current.store(nullptr, std::memory_order_relaxed); // ours
-    release_reference(of);
+    release_by_run(of);
     return nullptr;
 }
 
@@ -159,6 +181,7 @@ group_state* run_task(fiber& self) noexcept {
             self.operations->destroy_result(self.body);
         how = outcome::failed;
     }
+    if (how == outcome::value && self.operations->destroy_result != nullptr) leave_value_to_handles(self);
     return end_task(self, how, std::move(error), escaped);
 }
 
@@ -166,7 +189,7 @@ void ended_batch::flush() noexcept {
     if (count_ == 0) return;
     group_->children_ended(ended_, count_, false);
     while (count_ > 0)
-        release_reference(*ended_[--count_]);
+        release_by_run(*ended_[--count_]);
 }
 
 void fail_unstarted(fiber& of, std::exception_ptr error) noexcept {
@@ -176,16 +199,38 @@ void fail_unstarted(fiber& of, std::exception_ptr error) noexcept {
     end_task(of, outcome::failed, std::move(error), false);
 }
 
-void add_reference(fiber& of) noexcept {
-    of.references.fetch_add(1, std::memory_order_relaxed); // the caller holds one
+void add_owner(fiber& of) noexcept {
+    std::uint32_t const before = of.references.fetch_add(owner, std::memory_order_relaxed); // the caller has one
+    if (owners_in(before) > most_owners) die("a task has too many handles");
 }
 
-void release_reference(fiber& of) noexcept {
-    if (of.references.load(std::memory_order_acquire) != 1 && // pairs with the decrement below
-        of.references.fetch_sub(1, std::memory_order_acq_rel) != 1) // what others did to it is visible
-        return;
-    destroy_outcome(of);
-    recycle(of);
+void release_owner(fiber& of) noexcept {
+    std::uint32_t seen = of.references.load(std::memory_order_acquire); // pairs with the releases below
+    while (seen != owner) { // else nobody else has one, and nobody can come
+        bool const is_last = owners_in(seen) == 1;
+        std::uint32_t const left = seen - owner + (is_last ? looker : 0); // looks on until the value is gone
+        if (!of.references.compare_exchange_weak(seen, left, std::memory_order_acq_rel, // what others did to it
+                                                 std::memory_order_acquire))            //  is visible
+            continue;
+        if (!is_last) return;
+        if (has_result_to_destroy(of)) of.operations->destroy_result(of.body);
+        return end_look(of);
+    }
+    if (has_result_to_destroy(of)) of.operations->destroy_result(of.body);
+    free_block(of);
+}
+
+bool begin_look(fiber& of) noexcept {
+    std::uint32_t seen = of.references.load(std::memory_order_relaxed); // the caller keeps it
+    do
+        if (seen % owner >= most_lookers) return false;
+    while (!of.references.compare_exchange_weak(seen, seen + looker, std::memory_order_relaxed)); //  "
+    return true;
+}
+
+void end_look(fiber& of) noexcept {
+    if (of.references.fetch_sub(looker, std::memory_order_acq_rel) == looker) // what others did to it is visible
+        free_block(of);
 }
 
 std::string describe_address(void const* address) {
@@ -276,7 +321,7 @@ new_task::new_task(task_options const& options, std::size_t body_size, std::size
     }
     fiber_->pinned_to.store(options.pinned ? fiber::first_worker : fiber::any_worker,
                             std::memory_order_relaxed); // not published yet
-    fiber_->references.store(1, std::memory_order_relaxed); //  "
+    fiber_->references.store(owner, std::memory_order_relaxed); //  "
 }
 
 new_task::~new_task() {
@@ -300,7 +345,7 @@ void new_task::set_body(body_operations const& operations, void const* function,
 }
 
 void new_task::keep_for_handle() {
-    fiber_->references.store(2, std::memory_order_relaxed); // not published yet
+    fiber_->references.store(2 * owner, std::memory_order_relaxed); // not published yet
     fiber_->flags |= fiber::has_own_scope;
 }
 
@@ -350,12 +395,22 @@ fiber& new_task::launch(group_state& group, cancel_scope* base) {
     return made;
 }
 
+task_look::task_look(fiber& at) noexcept : fiber_(begin_look(at) ? &at : nullptr) {}
+
+task_look::~task_look() {
+    if (fiber_ != nullptr) end_look(*fiber_);
+}
+
+task_info task_look::info() const {
+    return describe(*fiber_);
+}
+
 task_reference::task_reference(task_reference const& other) noexcept : fiber_(other.fiber_) {
-    if (fiber_ != nullptr) add_reference(*fiber_);
+    if (fiber_ != nullptr) add_owner(*fiber_);
 }
 
 task_reference::~task_reference() {
-    if (fiber_ != nullptr) release_reference(*fiber_);
+    if (fiber_ != nullptr) release_owner(*fiber_);
 }
 
 bool task_reference::done() const noexcept {

@@ -38,8 +38,13 @@ void check_may_suspend(fiber const&, char const* call) noexcept;
 /// The end of a task that could not be begun, as if its body had thrown this.
 void fail_unstarted(fiber&, std::exception_ptr) noexcept;
 
-void release_reference(fiber&) noexcept;
-void add_reference(fiber&) noexcept;
+/// One more handle. By whoever has one, or the task's maker.
+void add_owner(fiber&) noexcept;
+void release_owner(fiber&) noexcept;
+/// Keeps the block, but not the task's value. Under the task's lock while it has not ended, or by the task itself.
+/// False: too many look already. Never waits.
+bool begin_look(fiber&) noexcept;
+void end_look(fiber&) noexcept;
 
 /// For people. Of a live task, or one that is held by a reference.
 std::string task_name(fiber const&);

@@ -5,6 +5,7 @@
 #include <weft/runtime/detail/report.hpp>
 
 #include <mutex>
+#include <optional>
 #include <stdexcept>
 #include <string>
 #include <vector>
@@ -63,8 +64,8 @@ struct detail::mutex_access {
         return owner_in(static_cast<mutex*>(of)->word_.look());
     }
     static std::string name_of(fiber& task) { // of one that waits and is known to go on waiting
-        task.references.fetch_add(1, std::memory_order_relaxed); // it has one of its own
-        return task_reference(task).info().name;
+        task_look const at(task);
+        return at ? at.info().name : std::string("?");
     }
     static void owner_ended(fiber& owner) noexcept {
         for_each_mutex_waiter(
@@ -242,24 +243,19 @@ void mutex::unlock() {
 lock_statistics mutex::statistics() const {
     for (;;) {
         lock_statistics seen;
-        detail::fiber* owner = nullptr;
-        bool lives = false;
+        std::optional<detail::task_look> look; // empty: it has ended
         bool is_still_owner = false;
         {
             std::lock_guard const guard(queue_);
             seen.tasks_waiting = queue_.waiters.size();
-            owner = owner_in(word_.look());
+            detail::fiber* const owner = owner_in(word_.look());
             seen.locked = owner != nullptr;
             if (owner == nullptr) return seen;
             std::lock_guard const own(owner->scopes);
-            lives = owner->state.load(std::memory_order_relaxed) != task_state::finished; // its lock
-            if (lives) owner->references.fetch_add(1, std::memory_order_relaxed); // it has one of its own
+            if (owner->state.load(std::memory_order_relaxed) != task_state::finished) look.emplace(*owner); // its lock
             is_still_owner = owner_in(word_.peek()) == owner;
         }
-        if (lives) {
-            detail::task_reference const reference(*owner);
-            if (is_still_owner) seen.owner = reference.info();
-        }
+        if (look && *look && is_still_owner) seen.owner = look->info();
         if (is_still_owner) return seen; // if it has ended, as owner
     }
 }

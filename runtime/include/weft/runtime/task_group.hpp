@@ -33,17 +33,17 @@ public:
     void started(T value) {
         if (record_ == nullptr) return; // S14
         record_->check_not_started();
-        record_->value.emplace(std::move(value));
+        value_->emplace(std::move(value));
         record_->started();
     }
 
 private:
     friend class task_group;
-    struct record : detail::start_record {
-        std::optional<T> value;
-    };
-    explicit task_status(std::shared_ptr<record> of) : record_(std::move(of)) {}
-    std::shared_ptr<record> record_;
+    using place = std::optional<T>;
+    task_status(std::shared_ptr<detail::start_record> of, std::shared_ptr<place> value)
+        : record_(std::move(of)), value_(std::move(value)) {}
+    std::shared_ptr<detail::start_record> record_;
+    std::shared_ptr<place> value_; // not in the record, whose end is that of the task: this one's may wait
 };
 
 template <> class task_status<void> {
@@ -55,9 +55,9 @@ public:
 
 private:
     friend class task_group;
-    using record = detail::start_record;
-    explicit task_status(std::shared_ptr<record> of) : record_(std::move(of)) {}
-    std::shared_ptr<record> record_;
+    struct place {};
+    task_status(std::shared_ptr<detail::start_record> of, std::shared_ptr<place>) : record_(std::move(of)) {}
+    std::shared_ptr<detail::start_record> record_;
 };
 
 /// A reference to a child of a task group. Copies name the same child; dropping one changes nothing.
@@ -228,9 +228,11 @@ private:
     template <class T, class F, class... Args>
     T start_as(task_options const& options, void const* site, F&& f, Args&&... args) {
         using status = task_status<T>;
-        auto const record = std::make_shared<typename status::record>();
-        auto call = [record](std::decay_t<F>& function, std::decay_t<Args>&... given) {
-            status ready(record);
+        auto const record = std::make_shared<detail::start_record>();
+        std::shared_ptr<typename status::place> value;
+        if constexpr (!std::is_void_v<T>) value = std::make_shared<typename status::place>();
+        auto call = [record, value](std::decay_t<F>& function, std::decay_t<Args>&... given) {
+            status ready(record, value);
             std::invoke(std::move(function), ready, std::move(given)...);
         };
         using body = detail::start_body<decltype(call), std::decay_t<F>, std::decay_t<Args>...>;
@@ -239,7 +241,7 @@ private:
             typename body::call(std::move(call), std::forward<F>(f), std::forward<Args>(args)...);
         task.set_body(body::operations, detail::address_if_function(place->function), site);
         record->start(task, state_);
-        if constexpr (!std::is_void_v<T>) return *std::move(record->value);
+        if constexpr (!std::is_void_v<T>) return *std::move(*value);
     }
 
     template <detail::body_of<task_group> Body>

@@ -116,7 +116,7 @@ struct alignas(64) fiber {
     body_operations const* operations = nullptr;
     void* body = nullptr; // in `storage`, or on the heap
     value_store const* context_variables = nullptr;
-    std::atomic<std::uint32_t> references = 0; // the run and each handle
+    std::atomic<std::uint32_t> references = 0; // owners and lookers, see task.cpp
     std::uint32_t timer_slot = 0; // position in a timer heap + 1, or 0; under that heap's lock
 
     // line 3

@@ -114,7 +114,7 @@ public:
 
     void* place() const;
     fiber& block() const { return *fiber_; } // until launch(), and what launch() gives
-    void keep_for_handle(); // one reference more, and a scope of its own
+    void keep_for_handle(); // one owner more, and a scope of its own
     /// The body stands in its place: from here on it is destroyed with the task.
     void set_body(body_operations const&, void const* function, void const* spawn_site);
 
@@ -127,7 +127,26 @@ private:
     fiber* fiber_;
 };
 
-/// What handles know of a child: its control block, kept by a reference count.
+/// A look at a task by somebody who has no handle: it keeps the control block, but not the task's value. Empty where too
+/// many look at once.
+class task_look {
+public:
+    explicit task_look(fiber& at) noexcept; // under its lock while it has not ended, or by the task itself
+    struct begun {}; // the look has begun already
+    task_look(fiber& at, begun) noexcept : fiber_(&at) {}
+    task_look(task_look&& other) noexcept : fiber_(std::exchange(other.fiber_, nullptr)) {}
+    task_look& operator=(task_look&&) = delete;
+    ~task_look();
+
+    explicit operator bool() const noexcept { return fiber_ != nullptr; }
+    fiber& operator*() const noexcept { return *fiber_; }
+    task_info info() const;
+
+private:
+    fiber* fiber_;
+};
+
+/// What handles know of a child: its control block, kept by a reference count, and its value.
 class task_reference {
 public:
     task_reference() = default;
