@@ -129,12 +129,8 @@ template <class Room> buffer connected_socket::receive_into(Room const& room) {
         return target.first(std::size_t(count));
     }
     use.note_read(target.size(), 0);
-    int const before = use.broken();
-    if (count == 0 && before == 0) return {};
-    int const error =
-        count == 0 ? before : int(-count); // the kernel tells a reset once, we each time
-    if (error != ENOBUFS && error != ENOMEM) use.set_broken(error);
-    throw_socket_error("receive", error);
+    if (int const error = read_error(use, count)) throw_socket_error("receive", error);
+    return {};
 }
 
 std::size_t connected_socket::receive_some(buffer target) {
@@ -289,6 +285,14 @@ socket_address remote_address_of(int fd) {
     if (::getpeername(fd, address.get(), &address.length) != 0)
         throw std::system_error(errno, std::system_category(), "getpeername");
     return address.to_address();
+}
+
+int read_error(descriptor_use& use, ssize_t count) noexcept {
+    if (count > 0) return 0;
+    if (count == 0) return use.broken();
+    int const error = int(-count);
+    if (error != ENOBUFS && error != ENOMEM) use.set_broken(error);
+    return error;
 }
 
 void throw_broken(char const* call, int error) {

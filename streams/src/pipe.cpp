@@ -31,10 +31,12 @@ ssize_t detail::write_quietly(int fd, bytes_view data) noexcept {
     return without_pipe_signal(data.size(), [&] { return ::write(fd, data.data(), data.size()); });
 }
 
-bool detail::can_be_polled(int fd) noexcept {
+bool detail::can_be_polled(int fd) {
     unique_fd const poller(::epoll_create1(EPOLL_CLOEXEC));
     ::epoll_event event{};
-    return ::epoll_ctl(poller.get(), EPOLL_CTL_ADD, fd, &event) == 0;
+    if (poller && ::epoll_ctl(poller.get(), EPOLL_CTL_ADD, fd, &event) == 0) return true;
+    if (poller && (errno == EPERM || errno == EBADF || errno == ELOOP)) return false;
+    throw std::system_error(errno, std::system_category(), "file descriptor " + std::to_string(fd));
 }
 
 pipe_receive_stream pipe_receive_stream::from_descriptor(unique_fd&& fd) {
@@ -49,9 +51,9 @@ std::size_t pipe_receive_stream::receive_some(buffer target) {
     detail::enter_blocking_call(call);
     ssize_t const count =
         use.retry(call, [target](int fd) { return ::read(fd, target.data(), target.size()); });
-    if (count >= 0) return std::size_t(count);
     if (count == -EIO) return 0; // a terminal whose other side is gone
-    detail::throw_broken("read", int(-count));
+    if (int const error = detail::read_error(use, count)) detail::throw_socket_error("read", error);
+    return std::size_t(count);
 }
 
 pipe_send_stream pipe_send_stream::from_descriptor(unique_fd&& fd) {
@@ -66,7 +68,7 @@ void pipe_send_stream::send(bytes_view data) {
     while (!data.empty()) {
         ssize_t const sent =
             use.retry(call, [data](int fd) { return detail::write_quietly(fd, data); });
-        if (sent < 0) detail::throw_broken("write", int(-sent));
+        if (sent <= 0) detail::throw_broken("write", sent < 0 ? int(-sent) : EIO); // 0: it takes nothing
         data = data.subview(std::size_t(sent));
     }
 }

@@ -12,8 +12,9 @@ namespace weft::detail {
 /// write(2) that answers EPIPE and does not raise SIGPIPE.
 ssize_t write_quietly(int fd, bytes_view) noexcept;
 
-/// Whether epoll knows how to wait for it: not regular files, not /dev/null.
-bool can_be_polled(int fd) noexcept;
+/// Whether epoll knows how to wait for it: not regular files, not /dev/null. Errors: std::system_error (no descriptor
+/// left to ask with)
+bool can_be_polled(int fd);
 
 /// Streams over descriptors that are known to be of pipes and not to block.
 struct pipe_maker {

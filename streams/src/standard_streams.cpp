@@ -85,7 +85,7 @@ public:
         ssize_t const count = use.retry(receive_call, [target](int fd) {
             return ::recv(fd, target.data(), target.size(), MSG_DONTWAIT);
         });
-        if (count < 0) detail::throw_broken("receive", int(-count));
+        if (int const error = detail::read_error(use, count)) detail::throw_socket_error("receive", error);
         return std::size_t(count);
     }
     void close() override { descriptor_.close(); }
@@ -106,7 +106,7 @@ public:
             ssize_t const sent = use.retry(send_call, [data](int fd) {
                 return ::send(fd, data.data(), data.size(), MSG_DONTWAIT | MSG_NOSIGNAL);
             });
-            if (sent < 0) detail::throw_broken("send", int(-sent));
+            if (sent < 0) detail::throw_socket_error("send", int(-sent));
             data = data.subview(std::size_t(sent));
         }
     }
@@ -126,7 +126,10 @@ public:
         require_room(target);
         descriptor_use const use(descriptor_, access::read, "reading from");
         ssize_t const count = to_thread::run_sync([fd = use.fd(), target] {
-            ssize_t const result = ::read(fd, target.data(), target.size());
+            ssize_t result = 0;
+            do
+                result = ::read(fd, target.data(), target.size());
+            while (result < 0 && errno == EINTR);
             return result < 0 ? -ssize_t(errno) : result;
         });
         if (count < 0) detail::throw_broken("read", int(-count));
@@ -155,7 +158,8 @@ private:
     static int write_all(int fd, bytes_view data) {
         while (!data.empty()) {
             ssize_t const count = detail::write_quietly(fd, data);
-            if (count >= 0)
+            if (count == 0) return EIO; // a device that takes nothing: not tried for ever
+            if (count > 0)
                 data = data.subview(std::size_t(count));
             else if (errno != EINTR)
                 return errno;
@@ -309,7 +313,8 @@ private:
                                    [own, part = data.subview(0, most_for_a_terminal).to_bytes()] {
                                        ssize_t const count =
                                            detail::write_quietly(own->get(), part);
-                                       return count < 0 ? -ssize_t(errno) : count;
+                                       if (count == 0) errno = EIO; // it takes nothing
+                                       return count <= 0 ? -ssize_t(errno) : count;
                                    });
     }
 

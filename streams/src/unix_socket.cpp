@@ -56,11 +56,6 @@ bool has_more(int fd) {
     return ::recv(fd, &octet, 1, MSG_PEEK | MSG_DONTWAIT) != 0;
 }
 
-[[noreturn]] void fail_receive(descriptor_use& use, int error) {
-    if (error != ENOBUFS && error != ENOMEM) use.set_broken(error);
-    detail::throw_socket_error("receive", error);
-}
-
 // These say what is wrong with the descriptors; the stream is as it was.
 bool concerns_the_fds(int error) {
     return error == EBADF || error == EINVAL || error == ETOOMANYREFS || error == EPERM;
@@ -140,7 +135,7 @@ std::pair<bytes, std::vector<unique_fd>> unix_socket_stream::receive_fds(std::si
         message.msg_flags = 0;
         return ::recvmsg(fd, &message, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
     });
-    if (count < 0) fail_receive(use, int(-count));
+    if (count < 0) detail::throw_socket_error("receive", detail::read_error(use, count));
     bool const only_fds = take_fds(message, fds);
     if (!only_fds)
         throw std::runtime_error("receive_fds: ancillary data came that are no descriptors");

@@ -122,6 +122,16 @@ weft::test::child_program const crowd_server("a crowd and few descriptors", [] {
 
 } // namespace
 
+TEST_CASE("a listener that is moved onto itself goes on listening") {
+    run_with_sockets([] {
+        auto all = listen();
+        auto& one = dynamic_cast<weft::socket_listener<socket_stream>&>(*all.listeners().front());
+        auto& same = one;
+        one = std::move(same);
+        check(port_of(one) != 0, "it is open");
+    });
+}
+
 TEST_CASE("X10: serve() handles each connection in a task of its own, until it is cancelled") {
     run_with_sockets([] {
         auto listener = listen();

@@ -1,7 +1,10 @@
 #include <weft/streams/standard_streams.hpp>
 
+#include "sockets.hpp"
 #include "support/child_process.hpp"
+#include "support/few_descriptors.hpp"
 #include "support/run_test.hpp"
+#include "support/traced_child.hpp"
 
 #include <weft/io/descriptor.hpp>
 #include <weft/io/error.hpp>
@@ -141,6 +144,17 @@ weft::test::child_program const leaves("stdin does not delay", [] {
         });
     });
     std::exit(7);
+});
+
+weft::test::child_program const writes_in_vain("sends to a device that takes nothing", [] {
+    weft::run({.workers = 1}, [] {
+        weft::unique_fd const null(::open("/dev/null", O_WRONLY | O_CLOEXEC));
+        try {
+            weft::send_to_shared(null.get()).send("x");
+        } catch (weft::broken_resource_error const& failure) {
+            std::puts(failure.what());
+        }
+    });
 });
 
 weft::test::child_program const says("says something", [] {
@@ -367,6 +381,18 @@ TEST_CASE("a writer whose reader is gone hears of it, and SIGPIPE is not raised"
     });
 }
 
+TEST_CASE("a device of which write(2) says that it took nothing is an error, not tried for ever") {
+    auto const traced = weft::test::trace_child("sends to a device that takes nothing",
+                                                "-P /dev/null -e trace=write -e inject=write:retval=0");
+    if (!traced.was_traced) {
+        MESSAGE("not tried: no strace here");
+        return;
+    }
+    INFO(traced.output);
+    CHECK(traced.exit_code == 0);
+    CHECK(weft::test::has(traced.output, "Input/output error"));
+}
+
 TEST_CASE("what is not open is an error that names it") {
     run_with_descriptors([] {
         try {
@@ -411,6 +437,48 @@ TEST_CASE("both ends of a pipe in one program; adopting what is no pipe is refus
         write_to(fds.writes, "adopted");
         check(adopted.receive() == "adopted" && !fds.reads, "adopted");
     });
+}
+
+TEST_CASE("KS2, X1: a reset is told each time, also by a socket that is shared or was adopted as a pipe") {
+    run_with_descriptors([] {
+        for (bool const adopted : {false, true}) {
+            weft::test::connection ends = weft::test::connect_pair();
+            weft::unique_fd fd(::dup(ends.here.extra(weft::socket_attribute::raw_socket)));
+            weft::any_byte_receive_stream input =
+                adopted ? weft::any_byte_receive_stream(weft::pipe_receive_stream::from_descriptor(std::move(fd)))
+                        : weft::receive_from_shared(fd.get());
+            weft::test::close_with_reset(ends.there);
+            for (int time = 0; time < 3; ++time)
+                check_throws<weft::broken_resource_error>([&] { input.receive(); }, "each time");
+        }
+    });
+}
+
+weft::test::child_program const adopts_without_descriptors("adopts a pipe without descriptors", [] {
+    weft::run({.workers = 1}, [] {
+        two_fds fds = blocking_pipe();
+        write_to(fds.writes, "there");
+        weft::pipe_receive_stream::from_descriptor(weft::unique_fd(::dup(fds.reads.get()))); // what is made once
+        try {
+            weft::test::few_descriptors const none(0);
+            weft::pipe_receive_stream::from_descriptor(std::move(fds.reads));
+        } catch (std::system_error const& failure) {
+            std::puts(failure.code().value() == EMFILE ? "EMFILE" : failure.what());
+        }
+        std::puts(weft::pipe_receive_stream::from_descriptor(std::move(fds.reads)).receive().c_str());
+    });
+});
+
+TEST_CASE("KS15: that there is no descriptor to look with does not make a pipe something else") {
+#if defined(__SANITIZE_ADDRESS__)
+    MESSAGE("not tried: the sanitizer needs descriptors itself");
+#else
+    auto const end = weft::test::run_child("adopts a pipe without descriptors");
+    INFO(end.output);
+    CHECK(end.exit_code == 0);
+    CHECK(end.says("EMFILE"));
+    CHECK(end.says("there"));
+#endif
 }
 
 TEST_SUITE_END();

@@ -1,6 +1,7 @@
 #include <weft/streams/unix_socket.hpp>
 
 #include "support/child_process.hpp"
+#include "support/few_descriptors.hpp"
 #include "unix_sockets.hpp"
 
 #include <weft/runtime/cancel_scope.hpp>
@@ -47,26 +48,6 @@ bool is_null_device(weft::unique_fd const& fd) {
            found.st_rdev == null.st_rdev;
 }
 
-// Of this process, as the kernel counts them: the lowest free number.
-int lowest_free_number() {
-    return weft::unique_fd(::open("/dev/null", O_RDONLY | O_CLOEXEC)).get();
-}
-
-// While it exists, the process has room for no more descriptors than `free`.
-class few_descriptors {
-public:
-    explicit few_descriptors(int free) {
-        ::getrlimit(RLIMIT_NOFILE, &before_);
-        ::rlimit few = before_;
-        few.rlim_cur = ::rlim_t(lowest_free_number() + free);
-        ::setrlimit(RLIMIT_NOFILE, &few);
-    }
-    ~few_descriptors() { ::setrlimit(RLIMIT_NOFILE, &before_); }
-
-private:
-    ::rlimit before_{};
-};
-
 weft::test::child_program const without_room("no room for received descriptors", [] {
     // UBSan needs descriptors to look at a kind of object for the first time: so only one worker, an error
     // like the one to come, and a wait that makes the poller known before the monitor asks it.
@@ -78,7 +59,7 @@ weft::test::child_program const without_room("no room for received descriptors",
         error_of([] { throw std::system_error(EMFILE, std::system_category(), "the first one"); });
         int error = 0;
         {
-            few_descriptors const limit(2);
+            weft::test::few_descriptors const limit(2);
             error = error_of([&] { pair.there.receive_fds(100, 10); });
         }
         bool const usable = pair.there.receive() == "after";

@@ -60,6 +60,9 @@ socket_address remote_address_of(int fd);
 /// raw_socket, family, local_address and, for IP, local_port; with a remote address those, too.
 attribute_map socket_attributes(open_descriptor const&, int family, socket_address const* remote);
 
+/// The error of a read that gave count (0: the end, or what has broken the stream before), or 0. A reset is told by
+/// the kernel once; it is kept with the descriptor and told each time.
+int read_error(descriptor_use&, ssize_t count) noexcept;
 /// broken_resource_error, or std::system_error for what passes by, such as ENOBUFS.
 [[noreturn]] void throw_socket_error(char const* call, int error);
 /// broken_resource_error with the cause nested.

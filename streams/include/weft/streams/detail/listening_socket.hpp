@@ -25,6 +25,7 @@ public:
     static listening_socket adopt(unique_fd&&, bool is_unix); // Errors: std::invalid_argument
     listening_socket(listening_socket&&) noexcept = default;
     listening_socket& operator=(listening_socket&& other) noexcept {
+        if (this == &other) return *this; // moved onto itself it stays what it is
         listening_socket const old(std::move(*this));
         own_ = std::move(other.own_);
         return *this;
