@@ -52,8 +52,7 @@ void after_fork_there() {
     new (&registrations) std::shared_mutex; // knows its owner by a thread's number, which is another here
 }
 
-[[maybe_unused]] int const watches_for_forks =
-    ::pthread_atfork(before_fork, after_fork_here, after_fork_there);
+[[maybe_unused]] int const watches_for_forks = (watch_io_states_for_forks(), 0); // as the library is loaded
 
 io_state* make_state() noexcept { // under the lock
     std::uint32_t const slab = made / states_per_slab;
@@ -78,6 +77,11 @@ io_state& state_at(std::uint32_t index) noexcept { // one that was made
 }
 
 } // namespace
+
+void watch_io_states_for_forks() {
+    [[maybe_unused]] static int const registered =
+        ::pthread_atfork(before_fork, after_fork_here, after_fork_there);
+}
 
 io_state* take_io_state(int fd) noexcept {
     slab_lock.lock();

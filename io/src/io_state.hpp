@@ -53,6 +53,11 @@ void forget_registrations(epoll_poller&) noexcept;
 io_state* find_io_state(std::uint64_t event_data) noexcept;
 std::uint64_t event_data_of(io_state const&) noexcept;
 
+/// From here on fork() takes the locks of what is above, so that none is left locked in the child. Who calls it
+/// while he holds a lock of his own lets fork() take that one first: handlers that are registered later come
+/// earlier. Does nothing the second time.
+void watch_io_states_for_forks();
+
 /// Descriptors that are open in the process, for leak checks.
 std::uint32_t open_io_states() noexcept;
 

@@ -13,6 +13,7 @@
 #include <utility>
 
 #include <poll.h>
+#include <pthread.h>
 
 namespace weft {
 
@@ -94,6 +95,10 @@ public:
         }
     }
 
+    // For fork().
+    void lock() noexcept { mutex_.lock(); }
+    void unlock() noexcept { mutex_.unlock(); }
+
 private:
     using table = std::map<std::pair<int, detail::runtime const*>, io_state*>;
 
@@ -117,6 +122,18 @@ waiting_table& waiting() {
     static auto& of_process = *new waiting_table;
     return of_process;
 }
+
+// A child of fork() that was made while there was no run may begin one, also if another thread of its parent was
+// in notify_closing() at that moment. The table is empty then: who waits is in a run. As the library is loaded, so
+// that no fork() comes while the table is being made.
+int watch_for_forks() {
+    waiting();
+    detail::watch_io_states_for_forks(); // whose locks are taken under ours
+    auto const unlock = [] { waiting().unlock(); };
+    return ::pthread_atfork([] { waiting().lock(); }, unlock, unlock);
+}
+
+[[maybe_unused]] int const watches_for_forks = watch_for_forks();
 
 struct waiting_place {
     waiting_place(detail::runtime const* of, int fd, unsigned way)

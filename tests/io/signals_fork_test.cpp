@@ -2,6 +2,7 @@
 
 #include "signals.hpp"
 
+#include <weft/io/readiness.hpp>
 #include <weft/runtime/cancel_scope.hpp>
 #include <weft/runtime/inspect.hpp>
 #include <weft/runtime/lowlevel.hpp>
@@ -23,7 +24,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-// Receivers and children of fork() that do not call exec.
+// Receivers, waits for descriptors, and children of fork() that do not call exec.
 
 TEST_SUITE_BEGIN("io.signals_fork");
 
@@ -232,6 +233,16 @@ TEST_CASE("a child forked without a run, while another thread opens and closes, 
                       send(SIGUSR1);
                   });
               });
+              return true;
+          }) == 0);
+}
+
+TEST_CASE("KW3: a child forked without a run, while another thread says it closes a descriptor, can begin one") {
+    repeating const other([] { weft::notify_closing(1 << 20); });
+    CHECK(failed_children(200, [] {
+              int ends[2];
+              if (::pipe(ends) != 0 || ::write(ends[1], "x", 1) != 1) return false;
+              weft::run({.workers = 1}, [&] { weft::wait_readable(ends[0]); });
               return true;
           }) == 0);
 }
