@@ -3,6 +3,7 @@
 #include "io_state.hpp"
 
 #include <weft/io/error.hpp>
+#include <weft/runtime/detail/fork.hpp>
 #include <weft/runtime/detail/parking.hpp>
 
 #include <cerrno>
@@ -84,6 +85,7 @@ public:
     }
 
     void close(int fd) noexcept {
+        if (detail::is_forked_child()) return; // who waits is in the parent, and so is the registration
         std::lock_guard const guard(mutex_);
         for (auto place = entries_.lower_bound({fd, nullptr});
              place != entries_.end() && place->first.first == fd;) {

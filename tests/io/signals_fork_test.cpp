@@ -144,6 +144,26 @@ TEST_CASE("a forked child that lets a receiver go does not make its parent deaf"
     });
 }
 
+TEST_CASE("KW3: a forked child that says it closes a descriptor does not make its parent deaf") {
+    int ends[2];
+    check(::pipe(ends) == 0, "a pipe");
+    weft::run({.workers = 1}, [&] {
+        weft::with_task_group([&](weft::task_group& group) {
+            group.start_soon([&] {
+                weft::fail_after(std::chrono::seconds(10), [&] { weft::wait_readable(ends[0]); });
+            });
+            weft::wait_all_tasks_blocked(); // a poller knows it
+            CHECK(failed_children(1, [&] {
+                      weft::notify_closing(ends[0]);
+                      return true;
+                  }) == 0);
+            check(::write(ends[1], "x", 1) == 1, "something to read");
+        });
+    });
+    ::close(ends[0]);
+    ::close(ends[1]);
+}
+
 TEST_CASE("a fork while another thread opens a receiver does not keep the child from letting its own go") {
     counting const before(SIGUSR1);
     weft::run({.workers = 1}, [] {
