@@ -13,8 +13,10 @@
 #include <chrono>
 #include <csignal>
 #include <cstdio>
+#include <cstdlib>
 #include <cstring>
 #include <exception>
+#include <memory>
 #include <stdexcept>
 #include <system_error>
 
@@ -64,31 +66,33 @@ int look_for_end(int pidfd, int options, int& code) noexcept {
     return 1;
 }
 
-// From "PID (NAME) STATE PARENT GROUP ...": whether it lives and belongs to the group.
-bool is_alive_in_group(char const* stat_file, ::pid_t group) {
-    unique_fd const file(::open(stat_file, O_RDONLY | O_CLOEXEC));
+// From "PID (NAME) STATE ...". Alive, too, is of whom it cannot be told, for want of a descriptor or of a permission.
+bool is_alive(::pid_t member) {
+    unique_fd const file(::open(("/proc/" + std::to_string(member) + "/stat").c_str(), O_RDONLY | O_CLOEXEC));
     char text[256];
-    ssize_t const size = file ? ::read(file.get(), text, sizeof text - 1) : 0;
-    if (size <= 0) return false; // gone meanwhile
+    ssize_t const size = file ? ::read(file.get(), text, sizeof text - 1) : -1;
+    if (size < 0) return errno != ENOENT && errno != ESRCH; // these: gone meanwhile
     text[size] = '\0';
     char const* const name_end = std::strrchr(text, ')');
     char state = 0;
-    int of_group = 0;
-    return name_end != nullptr && std::sscanf(name_end, ") %c %*d %d", &state, &of_group) == 2 &&
-           of_group == group && state != 'Z' && state != 'X';
+    return name_end == nullptr || std::sscanf(name_end, ") %c", &state) != 1 || (state != 'Z' && state != 'X');
 }
+
+struct closes_directory {
+    void operator()(DIR* of) const { ::closedir(of); }
+};
 
 // The kernel counts dead members until their parent reaps them, and init often takes its time.
 bool group_is_alive(::pid_t group) {
-    DIR* const processes = ::opendir("/proc");
+    std::unique_ptr<DIR, closes_directory> const processes(::opendir("/proc"));
     if (processes == nullptr) return true; // cannot be told
-    bool found = false;
-    while (::dirent const* const entry = found ? nullptr : ::readdir(processes)) {
-        if (entry->d_name[0] < '0' || entry->d_name[0] > '9') continue;
-        found = is_alive_in_group(("/proc/" + std::string(entry->d_name) + "/stat").c_str(), group);
+    for (;;) {
+        errno = 0;
+        ::dirent const* const entry = ::readdir(processes.get());
+        if (entry == nullptr) return errno != 0; // cannot be told
+        ::pid_t const each = std::atoi(entry->d_name); // 0: no process
+        if (each > 0 && ::getpgid(each) == group && is_alive(each)) return true;
     }
-    ::closedir(processes);
-    return found;
 }
 
 } // namespace

@@ -4,6 +4,7 @@
 #include "support/address_space.hpp"
 #include "support/child_process.hpp"
 
+#include <weft/io/descriptor.hpp>
 #include <weft/io/error.hpp>
 #include <weft/io/resource.hpp>
 #include <weft/runtime/cancel_scope.hpp>
@@ -26,8 +27,11 @@
 #include <string>
 #include <system_error>
 #include <thread>
+#include <vector>
 
+#include <fcntl.h>
 #include <sys/ptrace.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -85,30 +89,65 @@ weft::command itself(char const* name) {
     return {std::filesystem::read_symlink("/proc/self/exe").string(), "--child", name};
 }
 
+// Its shell ends at SIGTERM and leaves somebody behind who does not, and whose number it tells.
+weft::process open_group(std::chrono::milliseconds grace) {
+    return weft::open_process("(trap '' TERM; exec sh -c 'echo $$; exec sleep 1000 >/dev/null 2>&1') & wait",
+                              {.stdin_ = weft::stdio::devnull,
+                               .stderr_ = weft::stdio::inherit,
+                               .grace_period = grace});
+}
+
+void end_and_tell(weft::process& group) {
+    try {
+        weft::close_forcefully(group);
+        std::puts("no error");
+    } catch (std::system_error const& failure) {
+        std::puts(failure.what());
+    }
+}
+
+void tell_who_lives(weft::process& group, int left) {
+    for (int look = 0; look < 1000 && is_running(left); ++look)
+        weft::sleep(1ms);
+    bool const lives = is_running(left);
+    std::printf("the shell: %d, the other one lives: %d\n", group.returncode().value_or(1), lives);
+    if (lives) ::kill(left, SIGKILL);
+}
+
 // The only thread of the pool is busy, and there is no room for another one to look for the group in.
 child_program const ends_a_group_without_threads("ends a group without threads", [] {
     weft::run({.workers = 1}, [] {
-        weft::process child = weft::open_process("(trap '' TERM; exec >/dev/null 2>&1; sleep 1000) & echo $!; wait",
-                                                 {.grace_period = 50ms});
+        weft::process child = open_group(50ms);
         int const grandchild = std::stoi(read_line(*child.stdout_stream()));
         std::latch over(1);
         weft::with_task_group([&](weft::task_group& group) {
             group.start_soon([&] { weft::to_thread::run_sync([&] { over.wait(); }); });
             weft::wait_all_tasks_blocked();
             allow_more_address_space(1 << 20);
-            try {
-                weft::close_forcefully(child);
-                std::puts("no error");
-            } catch (std::system_error const& failure) {
-                std::puts(failure.what());
-            }
+            end_and_tell(child);
             over.count_down();
         });
-        for (int look = 0; look < 1000 && is_running(grandchild); ++look)
-            weft::sleep(1ms);
-        bool const lives = is_running(grandchild);
-        std::printf("the shell: %d, the other one lives: %d\n", child.returncode().value_or(1), lives);
-        if (lives) ::kill(grandchild, SIGKILL);
+        tell_who_lives(child, grandchild);
+    });
+});
+
+// But for one, which opening /proc takes.
+child_program const ends_a_group_without_descriptors("ends a group without descriptors", [] {
+    weft::run({.workers = 1}, [] {
+        weft::process child = open_group(50ms);
+        int const grandchild = std::stoi(read_line(*child.stdout_stream()));
+        ::rlimit few{};
+        ::getrlimit(RLIMIT_NOFILE, &few);
+        few.rlim_cur = 64;
+        ::setrlimit(RLIMIT_NOFILE, &few);
+        std::vector<weft::unique_fd> rest;
+        do
+            rest.emplace_back(::open("/dev/null", O_RDONLY | O_CLOEXEC));
+        while (rest.back());
+        child.stdout_stream()->close();
+        end_and_tell(child);
+        rest.clear();
+        tell_who_lives(child, grandchild);
     });
 });
 
@@ -306,6 +345,18 @@ TEST_CASE("SP8: the whole group ends also where no thread can be had to look for
     CHECK(end.exit_code == 0);
     CHECK(end.says("no error"));
     CHECK(end.says("the shell: -15, the other one lives: 0"));
+}
+
+TEST_CASE("SP8: the whole group ends also where there are no descriptors to look for it with") {
+#if defined(__SANITIZE_ADDRESS__)
+    MESSAGE("not with UBSan: it looks at objects through a pipe, for which there is no descriptor");
+#else
+    auto const end = run_child("ends a group without descriptors");
+    INFO(end.output);
+    CHECK(end.exit_code == 0);
+    CHECK(end.says("no error"));
+    CHECK(end.says("the shell: -15, the other one lives: 0"));
+#endif
 }
 
 TEST_CASE("SP7, SP8, SP17: who has left its group ends as well, and what it left there") {
