@@ -20,6 +20,11 @@ bool is_host_character(char octet) {
            (octet >= '0' && octet <= '9') || octet == '-' || octet == '.';
 }
 
+struct freed_by_idn2 {
+    void operator()(char* text) const { ::idn2_free(text); }
+};
+using idn2_text = std::unique_ptr<char, freed_by_idn2>;
+
 // RFC 5892 A.3, which libidn2 does not check: between two l and nowhere else.
 bool has_stray_middle_dot(std::string_view name) {
     constexpr std::string_view dot = "\xc2\xb7";
@@ -40,13 +45,15 @@ bool is_ascii(std::string const& name) noexcept {
 std::string to_ascii_host(std::string const& name) {
     if (is_ascii(name)) return name;
     if (name.find('\0') != std::string::npos) refuse(name, "it contains a NUL");
-    if (has_stray_middle_dot(name)) refuse(name, "a middle dot must stand between two l");
-    char* encoded = nullptr;
-    int const status =
-        ::idn2_to_ascii_8z(name.c_str(), &encoded, IDN2_NONTRANSITIONAL | IDN2_NFC_INPUT);
+    char* text = nullptr;
+    int status = ::idn2_to_ascii_8z(name.c_str(), &text, IDN2_NONTRANSITIONAL | IDN2_NFC_INPUT);
     if (status != IDN2_OK) refuse(name, ::idn2_strerror(status));
-    std::unique_ptr<char, void (*)(void*)> const owned(encoded, ::idn2_free);
-    std::string result(encoded);
+    idn2_text const encoded(text);
+    status = ::idn2_to_unicode_8z8z(encoded.get(), &text, 0); // as UTS-46 maps it: an L is an l
+    if (status != IDN2_OK) refuse(name, ::idn2_strerror(status));
+    idn2_text const mapped(text);
+    if (has_stray_middle_dot(mapped.get())) refuse(name, "a middle dot must stand between two l");
+    std::string result(encoded.get());
     if (!std::ranges::all_of(result, is_host_character))
         refuse(name, "it has characters that no host name has");
     if (result.empty() || result.front() == '.' || result.find("..") != std::string::npos)
