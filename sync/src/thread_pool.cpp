@@ -13,7 +13,9 @@
 #include <cstdlib>
 #include <mutex>
 #include <stdexcept>
+#include <system_error>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include <pthread.h>
@@ -103,6 +105,14 @@ void perform(std::shared_ptr<thread_call> const& call) {
         call->error = std::make_exception_ptr(
             std::runtime_error("the thread ended itself in a call of to_thread::run_sync"));
         throw;
+    }
+}
+
+template <class Body> std::thread make_thread(Body body) {
+    try {
+        return std::thread(std::move(body));
+    } catch (std::system_error const& failure) { // which says no more than "Resource temporarily unavailable"
+        throw std::system_error(failure.code(), "to_thread.run_sync: no thread for the call");
     }
 }
 
@@ -242,7 +252,7 @@ void thread_pool::submit(std::shared_ptr<thread_call> call) {
             retired.reserve(threads);      //  "
             state_->all.push_back(fresh); // from here on it must get its thread
             try {
-                fresh->handle = std::thread([state = state_, fresh] { state->serve(fresh); });
+                fresh->handle = make_thread([state = state_, fresh] { state->serve(fresh); });
             } catch (...) {
                 state_->all.pop_back();
                 throw;

@@ -1,6 +1,8 @@
 #include <weft/sync/to_thread.hpp>
 
 #include "each_runtime.hpp"
+#include "support/address_space.hpp"
+#include "support/child_process.hpp"
 
 #include <weft/runtime/cancel_scope.hpp>
 #include <weft/runtime/context_var.hpp>
@@ -15,12 +17,14 @@
 #include <algorithm>
 #include <atomic>
 #include <chrono>
+#include <cstdio>
 #include <latch>
 #include <memory>
 #include <mutex>
 #include <set>
 #include <stdexcept>
 #include <string>
+#include <system_error>
 #include <thread>
 #include <vector>
 
@@ -51,6 +55,18 @@ public:
 private:
     std::latch latch_{1};
 };
+
+weft::test::child_program const calls_without_threads("calls without threads", [] {
+    weft::run({.workers = 1}, [] {
+        weft::test::allow_more_address_space(1 << 20); // no thread's stack fits in there
+        try {
+            weft::to_thread::run_sync([] {});
+        } catch (std::system_error const& failure) {
+            std::printf("EAGAIN: %d, %s\n", failure.code() == std::errc::resource_unavailable_try_again,
+                        failure.what());
+        }
+    });
+});
 
 } // namespace
 
@@ -148,6 +164,13 @@ TEST_CASE("T1: in a cancelled scope the function does not run") {
         CHECK(scope.cancelled_caught());
         CHECK_FALSE(ran);
     });
+}
+
+TEST_CASE("T1: where no thread can be had for a call, the error says so") {
+    if (weft::test::slowdown > 1) return; // the sanitizers need address space without bounds
+    auto const end = weft::test::run_child("calls without threads");
+    CHECK(end.exit_code == 0);
+    CHECK(end.output.find("EAGAIN: 1, to_thread.run_sync: no thread for the call") == 0);
 }
 
 TEST_CASE("T2: cancelled while it waits for a token, the function does not run") {
