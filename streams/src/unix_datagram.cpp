@@ -5,6 +5,7 @@
 #include <weft/runtime/detail/parking.hpp>
 
 #include <array>
+#include <optional>
 #include <stdexcept>
 
 #include <sys/socket.h>
@@ -21,10 +22,9 @@ void prepare(unique_fd const& fd, detail::expected_socket::state must_be) {
     detail::make_non_blocking(fd.get());
 }
 
-void bind(unique_fd const& fd, unix_datagram_options const& options) {
-    if (options.local_path)
-        detail::bind_unix_socket(fd, detail::unix_address(*options.local_path),
-                                 options.local_mode);
+std::optional<socket_address> local_address(unix_datagram_options const& options) {
+    if (!options.local_path) return {};
+    return detail::unix_address(*options.local_path);
 }
 
 } // namespace
@@ -53,9 +53,10 @@ connected_unix_datagram_socket connected_unix_datagram_socket::from_socket(uniqu
 }
 
 unix_datagram_socket create_unix_datagram_socket(unix_datagram_options options) {
+    auto const local = local_address(options);
     detail::enter_blocking_call("create_unix_datagram_socket");
-    unique_fd fd = detail::make_unix_socket(SOCK_DGRAM);
-    bind(fd, options);
+    unique_fd fd = detail::make_unix_socket(SOCK_DGRAM, local);
+    if (local) detail::bind_unix_socket(fd, *local, options.local_mode);
     return unix_datagram_socket(detail::datagram_socket(std::move(fd)));
 }
 
@@ -63,10 +64,11 @@ unix_datagram_socket create_unix_datagram_socket(unix_datagram_options options) 
 connected_unix_datagram_socket create_connected_unix_datagram_socket(
     path const& name, unix_datagram_options options) {
     socket_address const remote = detail::unix_address(name);
+    auto const local = local_address(options);
     detail::enter_blocking_call("create_connected_unix_datagram_socket");
-    unique_fd fd = detail::make_unix_socket(SOCK_DGRAM);
+    unique_fd fd = detail::make_unix_socket(SOCK_DGRAM, remote);
     detail::connect_unix_socket(fd, remote);
-    bind(fd, options);
+    if (local) detail::bind_unix_socket(fd, *local, options.local_mode);
     return connected_unix_datagram_socket(detail::datagram_socket(std::move(fd), remote));
 }
 

@@ -55,10 +55,11 @@ socket_address unix_address(path const& name) {
     return socket_address::unix_path(text);
 }
 
-unique_fd make_unix_socket(int type) {
+unique_fd make_unix_socket(int type, std::optional<socket_address> const& name) {
     unique_fd fd(::socket(AF_UNIX, type | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
-    if (!fd) throw std::system_error(errno, std::system_category(), "socket");
-    return fd;
+    if (fd) return fd;
+    if (name) throw_unix_error(errno, "socket for", *name);
+    throw std::system_error(errno, std::system_category(), "socket");
 }
 
 void bind_unix_socket(unique_fd const& fd, socket_address const& to,

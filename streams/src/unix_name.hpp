@@ -14,8 +14,8 @@ namespace weft::detail {
 /// A path that begins with NUL is an abstract name. Errors: std::invalid_argument (too long)
 socket_address unix_address(path const&);
 
-/// Non-blocking and close-on-exec. Errors: std::system_error
-unique_fd make_unix_socket(int type);
+/// Non-blocking and close-on-exec. Errors: std::system_error with the name that it is for, if there is one
+unique_fd make_unix_socket(int type, std::optional<socket_address> const& name);
 
 /// In a thread: replaces a socket that is there. Suspends; not cut short by cancellation. Errors:
 /// std::system_error with the name

@@ -164,7 +164,7 @@ void unix_socket_stream::send_fds(bytes_view message, std::span<int const> fds) 
 unix_socket_stream connect_unix(path const& name) {
     socket_address const remote = detail::unix_address(name);
     detail::enter_blocking_call("connect_unix");
-    unique_fd fd = detail::make_unix_socket(SOCK_STREAM);
+    unique_fd fd = detail::make_unix_socket(SOCK_STREAM, remote);
     detail::connect_unix_socket(fd, remote);
     detail::open_descriptor descriptor(std::move(fd));
     return unix_socket_stream(detail::connected_socket(std::move(descriptor), AF_UNIX, remote));
@@ -174,7 +174,7 @@ socket_listener<unix_socket_stream> create_unix_listener(path const& name,
                                                          unix_listener_options options) {
     socket_address const local = detail::unix_address(name);
     detail::enter_blocking_call("create_unix_listener");
-    unique_fd fd = detail::make_unix_socket(SOCK_STREAM);
+    unique_fd fd = detail::make_unix_socket(SOCK_STREAM, local);
     detail::bind_unix_socket(fd, local, options.mode);
     if (::listen(fd.get(), std::min(options.backlog, largest_backlog)) != 0)
         detail::throw_unix_error(errno, "listen on", local);
