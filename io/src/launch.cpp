@@ -8,6 +8,7 @@
 #include <memory>
 #include <system_error>
 
+#include <dirent.h>
 #include <fcntl.h>
 #include <linux/close_range.h>
 #include <sched.h>
@@ -123,9 +124,36 @@ WEFT_IN_CHILD bool move_streams_up(launch_order& order) {
     return true;
 }
 
+// 0, which is no number of interest, for "." and "..".
+WEFT_IN_CHILD int to_number(char const* text) {
+    int number = 0;
+    for (; *text >= '0' && *text <= '9'; ++text)
+        number = 10 * number + (*text - '0');
+    return number;
+}
+
+// False: they cannot be listed. Marking them does not change the list that is being read.
+WEFT_IN_CHILD bool close_listed_on_exec() {
+    long const list = ::syscall(SYS_openat, AT_FDCWD, "/proc/self/fd", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (list < 0) return false;
+    alignas(::dirent64) char entries[2048];
+    long size = 0;
+    while ((size = ::syscall(SYS_getdents64, list, entries, sizeof entries)) > 0)
+        for (long place = 0; place < size;) {
+            auto const& entry = *reinterpret_cast<::dirent64 const*>(entries + place);
+            int const fd = to_number(entry.d_name);
+            if (fd >= first_number) ::syscall(SYS_fcntl, fd, F_SETFD, FD_CLOEXEC);
+            place += entry.d_reclen;
+        }
+    ::syscall(SYS_close, list);
+    return size == 0;
+}
+
+// Without close_range() it is a kernel before 5.11, or a sandbox. The numbers up to the limit are the last resort: in
+// containers there may be a thousand million of them.
 WEFT_IN_CHILD void close_others_on_exec(launch_order const& order) {
     if (::syscall(SYS_close_range, first_number, ~0u, CLOSE_RANGE_CLOEXEC) == 0) return;
-    // A kernel before 5.11, or a sandbox.
+    if (close_listed_on_exec()) return;
     for (std::uint64_t fd = first_number; fd < order.descriptor_limit; ++fd)
         ::syscall(SYS_fcntl, fd, F_SETFD, FD_CLOEXEC);
 }

@@ -21,6 +21,7 @@
 
 #include <doctest/doctest.h>
 
+#include <algorithm>
 #include <atomic>
 #include <cerrno>
 #include <chrono>
@@ -111,6 +112,18 @@ child_program const looks_up_without_descriptors("looks a user up without descri
         ::setrlimit(RLIMIT_NOFILE, &few);
         start("user", {.stdin_ = none, .stdout_ = none, .stderr_ = none, .user = "daemon"});
         start("group", {.stdin_ = none, .stdout_ = none, .stderr_ = none, .group = "daemon"});
+    });
+});
+
+child_program const passes_nothing_on("passes nothing on", [] {
+    weft::unique_fd const leaks(::open("/dev/null", O_RDONLY)); // not close-on-exec
+    weft::unique_fd const kept(::open("/dev/null", O_RDONLY | O_CLOEXEC));
+    weft::run({.workers = 1}, [&] {
+        auto const has = [](weft::unique_fd const& fd, std::vector<int> const& passed) {
+            std::string const name = "/proc/self/fd/" + std::to_string(fd.get());
+            return weft::run_process({"test", "-e", name}, {.check = false, .pass_fds = passed}).returncode == 0;
+        };
+        std::printf("leaked: %d, passed: %d\n", has(leaks, {}), has(kept, {kept.get()}));
     });
 });
 
@@ -319,6 +332,22 @@ TEST_CASE("SP3: a child has its standard streams and what is passed, and no othe
               *seen.stdout_data);
         check((::fcntl(kept.get(), F_GETFD) & FD_CLOEXEC) != 0, "here it is as it was");
     });
+}
+
+TEST_CASE("SP3: so it is where close_range() is missing, and is not paid for by the limit of descriptors") {
+    auto const traced = trace_child("passes nothing on", "-e trace=close_range,fcntl "
+                                                         "-e inject=close_range:error=ENOSYS");
+    if (!traced.was_traced) {
+        MESSAGE("not tried: no strace here");
+        return;
+    }
+    INFO(traced.output);
+    CHECK(has(traced.output, "leaked: 0, passed: 1"));
+    auto const count = [&traced](char const* what) {
+        return std::ranges::count_if(traced.lines, [what](auto const& line) { return has(line, what); });
+    };
+    CHECK(count("ENOSYS") == 2);
+    CHECK(count("F_SETFD") < 200); // a limit is hardly below 1024
 }
 
 TEST_CASE("SP3: a child starts with default signals, but for those ignored from outside, and none "
