@@ -12,6 +12,7 @@
 #include <fcntl.h>
 #include <linux/close_range.h>
 #include <sched.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -49,6 +50,9 @@ constexpr std::size_t child_stack_size = 64 * 1024;
 constexpr int first_number = 3; // after the standard streams
 constexpr long signals = 64;    // of the kernel: sizeof its sigset_t * 8
 constexpr std::size_t sigset_size = signals / CHAR_BIT;
+
+// Of the thread that loads the library. Workers have one of their own, which a child would inherit across execve().
+int const timer_slack = ::prctl(PR_GET_TIMERSLACK);
 
 enum class step : std::uint8_t {
     none,
@@ -208,6 +212,7 @@ WEFT_IN_CHILD void execute(launch_order& order) {
 WEFT_IN_CHILD int run_child(void* argument) {
     launch_order& order = *static_cast<launch_order*>(argument);
     reset_signals();
+    ::syscall(SYS_prctl, PR_SET_TIMERSLACK, timer_slack, 0, 0, 0);
     if (change_surroundings(order) && arrange_descriptors(order)) {
         std::uint64_t const nothing = 0; // which signals our thread blocks is no concern of it
         ::syscall(SYS_rt_sigprocmask, SIG_SETMASK, &nothing, nullptr, sigset_size);

@@ -370,6 +370,15 @@ TEST_CASE("SP3: a child starts with default signals, but for those ignored from 
     ::pthread_sigmask(SIG_SETMASK, &before, nullptr);
 }
 
+TEST_CASE("SP3: a child's timers are as inexact as those of this process, not as exact as a worker's") {
+    std::string own;
+    std::getline(std::ifstream("/proc/self/timerslack_ns"), own);
+    run_with_processes([&] {
+        auto const child = weft::run_process({"cat", "/proc/self/timerslack_ns"});
+        check(child.stdout_data == own + "\n", "the main thread's");
+    });
+}
+
 TEST_CASE("SP15: this process is not copied") {
     static std::atomic<int> copies = 0;
     static int const registered = ::pthread_atfork([] { ++copies; }, nullptr, nullptr);
