@@ -72,7 +72,7 @@ weft::test::child_program const without_any("no descriptor for a UNIX socket", [
     weft::run({.workers = 1}, [] {
         socket_directory const place;
         weft::path const name = place / "name";
-        few_descriptors const limit(0);
+        weft::test::few_descriptors const limit(0);
         auto const told = [&name](auto&& call) {
             try {
                 call();
