@@ -214,14 +214,14 @@ socket_address raw_address::to_address(::sockaddr const* from, ::socklen_t lengt
     if (from->sa_family == AF_INET && length >= sizeof(::sockaddr_in)) {
         ::sockaddr_in ip4;
         std::memcpy(&ip4, from, sizeof ip4);
-        std::array<std::uint8_t, 4> octets;
+        std::array<std::uint8_t, 4> octets{};
         std::memcpy(octets.data(), &ip4.sin_addr, octets.size());
         return {ip_address::from_v4(octets), ntohs(ip4.sin_port)};
     }
     if (from->sa_family == AF_INET6 && length >= sizeof(::sockaddr_in6)) {
         ::sockaddr_in6 ip6;
         std::memcpy(&ip6, from, sizeof ip6);
-        std::array<std::uint8_t, 16> octets;
+        std::array<std::uint8_t, 16> octets{};
         std::memcpy(octets.data(), &ip6.sin6_addr, octets.size());
         return {ip_address::from_v6(octets, ip6.sin6_scope_id), ntohs(ip6.sin6_port)};
     }
