@@ -68,11 +68,13 @@
 #include <weft/streams/stapled.hpp>
 #include <weft/streams/tcp.hpp>
 #include <weft/streams/text.hpp>
+#ifndef WEFT_WITHOUT_TLS
 #include <weft/streams/tls.hpp>
 #include <weft/streams/tls_attribute.hpp>
 #include <weft/streams/tls_context.hpp>
 #include <weft/streams/tls_listener.hpp>
 #include <weft/streams/tls_stream.hpp>
+#endif
 #include <weft/streams/typed_attributes.hpp>
 #include <weft/streams/udp.hpp>
 #include <weft/streams/unix_socket.hpp>

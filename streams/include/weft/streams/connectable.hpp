@@ -4,7 +4,9 @@
 #include <weft/io/port_number.hpp>
 #include <weft/streams/any_byte_stream.hpp>
 #include <weft/streams/tcp.hpp>
+#ifndef WEFT_WITHOUT_TLS
 #include <weft/streams/tls_stream.hpp>
+#endif
 #include <weft/streams/unix_socket.hpp>
 
 #include <concepts>
@@ -78,6 +80,7 @@ private:
     std::shared_ptr<byte_stream_connectable> held_;
 };
 
+#ifndef WEFT_WITHOUT_TLS
 /// TLS over what another connectable connects to. Without a hostname among the options, a
 /// tcp_connectable's host is verified. Errors: those of the other one, and of tls_stream::wrap(); then
 /// nothing is left open. Source: AnyIO TLSConnectable
@@ -92,6 +95,7 @@ private:
     any_connectable connectable_;
     tls_options options_;
 };
+#endif
 
 /// What a remote side is given as, made into something to connect to: a host and a port, the path of a
 /// UNIX socket, or a connectable as it is; and with options, TLS over it. Errors:
@@ -100,10 +104,12 @@ any_connectable as_connectable(std::string host, port_number port);
 any_connectable as_connectable(std::pair<std::string, port_number> host_and_port);
 any_connectable as_connectable(path name);
 any_connectable as_connectable(any_connectable connectable);
+#ifndef WEFT_WITHOUT_TLS
 any_connectable as_connectable(std::string host, port_number port, tls_options options);
 any_connectable as_connectable(std::pair<std::string, port_number> host_and_port,
                                tls_options options);
 any_connectable as_connectable(path name, tls_options options);
 any_connectable as_connectable(any_connectable connectable, tls_options options);
+#endif
 
 } // namespace weft

@@ -1,5 +1,9 @@
 #pragma once
 
+#ifdef WEFT_WITHOUT_TLS
+#error "this weft was built without TLS (-Dtls=disabled, or no OpenSSL)"
+#endif
+
 #include <cstddef>
 #include <memory>
 #include <string>

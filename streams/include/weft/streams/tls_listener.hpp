@@ -1,5 +1,9 @@
 #pragma once
 
+#ifdef WEFT_WITHOUT_TLS
+#error "this weft was built without TLS (-Dtls=disabled, or no OpenSSL)"
+#endif
+
 #include <weft/runtime/time.hpp>
 #include <weft/streams/listener.hpp>
 #include <weft/streams/tls_stream.hpp>
