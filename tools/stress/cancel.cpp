@@ -178,7 +178,7 @@ void cancel_storm(trial& now) {
     auto const victims = now.random.between(1, 200 / slowdown);
     auto const times = unsigned(now.random.between(5, 30));
     auto const depth = unsigned(now.random.between(0, 4));
-    outside_threads const threads(unsigned(now.random.below(3)), now.random,
+    outside_threads const threads(now.threads(2), now.random,
                                   [&](random_source& random) { storm.strike(random); });
     weft::run(now.options(), [&] {
         std::atomic<std::uint64_t> left = victims;

@@ -133,7 +133,7 @@ std::size_t drawn_size(random_source& random) {
 
 void channel_storm(trial& now) {
     auto const inside = std::uint32_t(now.random.between(1, 20));
-    auto const outside = std::uint32_t(now.random.below(3));
+    auto const outside = std::uint32_t(now.threads(2));
     auto const consumers = now.random.between(1, 20);
     channel tested(inside + outside, now.random.between(1, 2000 / slowdown));
     // Without a buffer, try_send() succeeds only while somebody waits: threads would turn for long.

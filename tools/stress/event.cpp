@@ -93,7 +93,7 @@ void nobody_stays(random_source random) {
 
 void event_storm(trial& now) {
     to_be_set pending;
-    auto const threads = unsigned(now.random.below(3));
+    auto const threads = now.threads(2);
     outside_threads const setters(threads, now.random, [&](random_source& random) {
         weft::event* const event = pending.take();
         if (event == nullptr) return;

@@ -110,7 +110,7 @@ void one_outcome(random_source random, bool threads) {
 void future_storm(trial& now) {
     auto const hosts = now.random.between(1, 60 / slowdown + 1);
     auto const times = now.random.between(1, 30);
-    bool const threads = now.random.one_in(2);
+    bool const threads = now.threads(1) != 0;
     weft::run(now.options(), [&] {
         weft::with_task_group([&](weft::task_group& group) {
             for (std::uint64_t host = 0; host < hosts; ++host)

@@ -64,7 +64,7 @@ void limiter_storm(trial& now) {
     lender shared;
     auto const tasks = now.random.between(1, 150 / slowdown);
     auto const times = now.random.between(1, 50);
-    outside_threads const changers(unsigned(now.random.below(3)), now.random, [&](random_source& random) {
+    outside_threads const changers(now.threads(2), now.random, [&](random_source& random) {
         shared.of.set_total_tokens(double(random.between(1, most_tokens)));
         auto const seen = shared.of.statistics();
         require(seen.borrowed_tokens <= double(most_tokens) &&

@@ -93,7 +93,7 @@ void semaphore_storm(trial& now) {
                 group.start_soon([&, random = now.random.split()]() mutable {
                     for (std::uint64_t step = 0; step < times; ++step)
                         acquire_somehow(shared, random);
-                    if (random.one_in(16)) released_outside(random.split());
+                    if (now.may_use_threads() && random.one_in(16)) released_outside(random.split());
                 });
         });
     });

@@ -120,7 +120,7 @@ void spawn_storm(trial& now) {
     nursery tasks(now.random.between(100, 20'000 / slowdown));
     door outside;
     auto const depth = unsigned(now.random.between(1, 12));
-    outside_threads const spawners(unsigned(now.random.below(3)), now.random,
+    outside_threads const spawners(now.threads(2), now.random,
                                    [&](random_source&) { outside.spawn(tasks); });
     std::uint64_t size = 0, roots = 0;
     weft::run(now.options(), [&] {

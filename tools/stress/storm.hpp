@@ -32,6 +32,10 @@ struct trial {
     weft::run_options options() const {
         return {.backend = backend, .workers = workers, .seed = seed};
     }
+    /// Whether OS threads may play along: not under "sim", whose rounds repeat.
+    bool may_use_threads() const { return backend != "sim"; }
+    /// How many of them do.
+    unsigned threads(unsigned most) { return may_use_threads() ? unsigned(random.between(0, most)) : 0; }
 };
 
 /// Something was done: keeps the watchdog quiet. Any thread; only by those that come to an end, since what

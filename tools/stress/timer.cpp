@@ -112,7 +112,7 @@ void timer_storm(trial& now) {
     auto const tasks = now.random.between(1, 2000 / slowdown);
     auto const steps = unsigned(now.random.between(1, 20));
     std::atomic<std::uint64_t> left = tasks;
-    outside_threads const threads(now.backend == "sim" ? 0 : unsigned(now.random.below(3)), now.random,
+    outside_threads const threads(now.threads(2), now.random,
                                   [&](random_source& random) { move_deadline(scopes, random); });
     weft::run(now.options(), [&] {
         weft::with_task_group([&](weft::task_group& group) {
