@@ -1,13 +1,17 @@
 #include "lines.hpp"
+#include "tools/command_line.hpp"
 
 #include <algorithm>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
 #include <exception>
+#include <getopt.h>
 #include <span>
+#include <string>
 #include <sys/wait.h>
 #include <unistd.h>
+#include <vector>
 
 namespace {
 
@@ -53,24 +57,51 @@ constexpr line lines[] = {
 constexpr char usage[] = "usage: weft-bench [--list] [--workers N] [--n N] [LINE...]\n"
                          "BENCH_REPS sets the repetitions (5); without LINE: all of them\n";
 
-[[noreturn]] void refuse() {
-    std::fputs(usage, stderr);
-    std::exit(2);
-}
+constexpr ::option known[] = {
+    {"list", no_argument, nullptr, 'l'}, {"workers", required_argument, nullptr, 'w'},
+    {"n", required_argument, nullptr, 'n'}, {"help", no_argument, nullptr, 'H'},
+    {},
+};
 
 line const& line_named(char const* name) {
     auto const* const found = std::find_if(
         std::begin(lines), std::end(lines), [&](line const& l) { return !std::strcmp(l.name, name); });
-    if (found == std::end(lines)) refuse();
+    if (found == std::end(lines))
+        command_line::refuse("there is no line '" + std::string(name) + "'; --list names them");
     return *found;
 }
 
-unsigned long number(int& argument, std::span<char*> arguments) {
-    if (++argument == int(arguments.size())) refuse();
-    char* end = nullptr;
-    unsigned long const value = std::strtoul(arguments[argument], &end, 10);
-    if (*end != '\0' || value == 0) refuse();
-    return value;
+[[noreturn]] void list_lines() {
+    for (line const& one : lines)
+        std::puts(one.name);
+    std::exit(0);
+}
+
+struct arguments {
+    bench::settings settings;
+    std::vector<line> chosen;
+};
+
+arguments parse(int argc, char** argv) {
+    using command_line::number;
+    arguments given;
+    for (int found; (found = ::getopt_long(argc, argv, "", known, nullptr)) != -1;) {
+        switch (found) {
+        case 'l': list_lines();
+        case 'w':
+            given.settings.workers = number<unsigned>("--workers", optarg, 1, command_line::most_workers);
+            break;
+        case 'n': given.settings.n = number<std::size_t>("--n", optarg, 1, 1'000'000'000); break;
+        case 'H': command_line::explain(usage);
+        default: command_line::refuse();
+        }
+    }
+    for (char const* name : std::span(argv + optind, argv + argc))
+        given.chosen.push_back(line_named(name));
+    if (given.chosen.empty()) given.chosen.assign(std::begin(lines), std::end(lines));
+    if (char const* const repetitions = std::getenv("BENCH_REPS"))
+        given.settings.repetitions = number<int>("BENCH_REPS", repetitions, 1, 1'000'000);
+    return given;
 }
 
 int measure(line const& chosen, bench::settings const& with) {
@@ -94,27 +125,9 @@ bool measure_in_child(line const& chosen, bench::settings const& with) {
 } // namespace
 
 int main(int argc, char** argv) {
-    bench::settings with;
-    std::vector<line> chosen;
-    std::span<char*> const arguments(argv, std::size_t(argc));
-    for (int i = 1; i < argc; ++i) {
-        if (!std::strcmp(argv[i], "--list")) {
-            for (line const& known : lines)
-                std::puts(known.name);
-            return 0;
-        }
-        if (!std::strcmp(argv[i], "--workers"))
-            with.workers = unsigned(number(i, arguments));
-        else if (!std::strcmp(argv[i], "--n"))
-            with.n = number(i, arguments);
-        else
-            chosen.push_back(line_named(argv[i]));
-    }
-    if (char const* const repetitions = std::getenv("BENCH_REPS"))
-        with.repetitions = std::max(1, std::atoi(repetitions));
-    if (chosen.empty()) chosen.assign(std::begin(lines), std::end(lines));
+    arguments const given = parse(argc, argv);
     bool good = true;
-    for (line const& one : chosen)
-        good = measure_in_child(one, with) && good;
+    for (line const& one : given.chosen)
+        good = measure_in_child(one, given.settings) && good;
     return good ? 0 : 1;
 }

@@ -1,13 +1,15 @@
 #include "options.hpp"
 
-#include <cstdio>
-#include <cstdlib>
+#include "tools/command_line.hpp"
+
 #include <cstring>
 #include <getopt.h>
 
 namespace echo {
 
 namespace {
+
+using command_line::number;
 
 constexpr char usage[] =
     "usage: weft-echo [--host HOST] [--port PORT] [--workers N] [--seconds S] [--quiet] [MODE]\n"
@@ -22,27 +24,15 @@ constexpr char usage[] =
 constexpr ::option known[] = {
     {"host", required_argument, nullptr, 'h'},    {"port", required_argument, nullptr, 'p'},
     {"workers", required_argument, nullptr, 'w'}, {"seconds", required_argument, nullptr, 's'},
-    {"quiet", no_argument, nullptr, 'q'},         {"help", no_argument, nullptr, '?'},
+    {"quiet", no_argument, nullptr, 'q'},         {"help", no_argument, nullptr, 'H'},
     {},
 };
-
-[[noreturn]] void refuse() {
-    std::fputs(usage, stderr);
-    std::exit(2);
-}
-
-double number(char const* text, double most) {
-    char* end = nullptr;
-    double const value = std::strtod(text, &end);
-    if (end == text || *end != '\0' || !(value >= 0 && value <= most)) refuse();
-    return value;
-}
 
 mode mode_named(char const* name) {
     if (!std::strcmp(name, "echo")) return mode::echo;
     if (!std::strcmp(name, "sink")) return mode::sink;
     if (!std::strcmp(name, "source")) return mode::source;
-    refuse();
+    command_line::refuse("there is no mode '" + std::string(name) + "'");
 }
 
 } // namespace
@@ -52,15 +42,16 @@ options parse_options(int argc, char** argv) {
     for (int found; (found = ::getopt_long(argc, argv, "", known, nullptr)) != -1;) {
         switch (found) {
         case 'h': asked.host = optarg; break;
-        case 'p': asked.port = std::uint16_t(number(optarg, 65535)); break;
-        case 'w': asked.workers = unsigned(number(optarg, 1024)); break;
-        case 's': asked.seconds = number(optarg, 1e9); break;
+        case 'p': asked.port = number<std::uint16_t>("--port", optarg, 0, 65535); break;
+        case 'w': asked.workers = number<unsigned>("--workers", optarg, 0, command_line::most_workers); break;
+        case 's': asked.seconds = number<double>("--seconds", optarg, 0, 1e9); break;
         case 'q': asked.quiet = true; break;
-        default: refuse();
+        case 'H': command_line::explain(usage);
+        default: command_line::refuse();
         }
     }
     if (optind < argc) asked.serves = mode_named(argv[optind++]);
-    if (optind < argc) refuse();
+    if (optind < argc) command_line::refuse("there is one mode, not also '" + std::string(argv[optind]) + "'");
     return asked;
 }
 

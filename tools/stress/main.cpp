@@ -1,6 +1,7 @@
 #include "leftovers.hpp"
 #include "reaper.hpp"
 #include "storm.hpp"
+#include "tools/command_line.hpp"
 #include "watchdog.hpp"
 
 #include <weft/runtime/exception_group.hpp>
@@ -10,7 +11,8 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
-#include <iostream>
+#include <getopt.h>
+#include <limits>
 #include <optional>
 #include <random>
 #include <span>
@@ -68,58 +70,62 @@ struct arguments {
     std::vector<mode> chosen;
 };
 
-[[noreturn]] void refuse(char const* why) {
-    std::fprintf(stderr,
-                 "%s\nusage: weft-stress [--list] [--seed N] [--seconds S] [--workers N] "
-                 "[--backend NAME] [--patience S] [--until-fail] [--json] [MODE...]\n",
-                 why);
-    std::exit(2);
-}
+constexpr char usage[] =
+    "usage: weft-stress [--list] [--seed N] [--seconds S] [--workers N] [--backend NAME] [--patience S]\n"
+    "                   [--until-fail] [--json] [MODE...]\n"
+    "\n"
+    "Each mode for S seconds (5), in rounds whose parameters come from a seed; without MODE: all of\n"
+    "them, as --list tells. What breaks a rule, or does not move for a while (--patience, 20 s), ends the\n"
+    "program with the line that replays the round.\n";
 
-void list_modes() {
-    for (mode const& known : modes)
-        std::printf("%-11s %s\n", known.name, known.what);
+constexpr ::option known[] = {
+    {"list", no_argument, nullptr, 'l'},           {"seed", required_argument, nullptr, 's'},
+    {"seconds", required_argument, nullptr, 't'},  {"workers", required_argument, nullptr, 'w'},
+    {"backend", required_argument, nullptr, 'b'},  {"patience", required_argument, nullptr, 'p'},
+    {"until-fail", no_argument, nullptr, 'u'},     {"json", no_argument, nullptr, 'j'},
+    {"help", no_argument, nullptr, 'H'},           {},
+};
+
+[[noreturn]] void list_modes() {
+    for (mode const& one : modes)
+        std::printf("%-11s %s\n", one.name, one.what);
+    std::exit(0);
 }
 
 mode const& mode_named(char const* name) {
-    for (mode const& known : modes)
-        if (!std::strcmp(known.name, name)) return known;
-    refuse("no such mode");
+    for (mode const& one : modes)
+        if (!std::strcmp(one.name, name)) return one;
+    command_line::refuse("there is no mode '" + std::string(name) + "'; --list names them");
 }
 
-std::uint64_t number(char const* text) {
-    char* end = nullptr;
-    std::uint64_t const value = text == nullptr ? 0 : std::strtoull(text, &end, 10);
-    if (end == nullptr || end == text || *end != '\0') refuse("a number is missing");
-    return value;
+std::string backend_named(char const* name) {
+    for (std::string const& one : weft::all_backends())
+        if (one == name) return one;
+    command_line::refuse("--backend: there is no backend '" + std::string(name) + "'");
 }
 
-arguments parse(std::span<char*> words) { // argv with its terminating null
+arguments parse(int argc, char** argv) {
+    using command_line::number;
+    constexpr unsigned longest = 1'000'000'000; // seconds
     arguments given;
-    for (std::size_t i = 1; words[i] != nullptr; ++i) {
-        std::string const word = words[i];
-        auto const value = [&] { return number(words[++i]); };
-        if (word == "--list") {
-            list_modes();
-            std::exit(0);
-        } else if (word == "--seed") {
-            given.seed = value();
-        } else if (word == "--seconds") {
-            given.seconds = unsigned(value());
-        } else if (word == "--workers") {
-            given.workers = unsigned(value());
-        } else if (word == "--patience") {
-            given.patience = unsigned(value());
-        } else if (word == "--backend" && words[i + 1] != nullptr) {
-            given.backend = words[++i];
-        } else if (word == "--until-fail") {
-            given.until_fail = true;
-        } else if (word == "--json") {
-            given.json = true;
-        } else {
-            given.chosen.push_back(mode_named(words[i]));
+    for (int found; (found = ::getopt_long(argc, argv, "", known, nullptr)) != -1;) {
+        switch (found) {
+        case 'l': list_modes();
+        case 's':
+            given.seed = number<std::uint64_t>("--seed", optarg, 0, std::numeric_limits<std::uint64_t>::max());
+            break;
+        case 't': given.seconds = number<unsigned>("--seconds", optarg, 0, longest); break;
+        case 'w': given.workers = number<unsigned>("--workers", optarg, 0, command_line::most_workers); break;
+        case 'b': given.backend = backend_named(optarg); break;
+        case 'p': given.patience = number<unsigned>("--patience", optarg, 1, longest); break;
+        case 'u': given.until_fail = true; break;
+        case 'j': given.json = true; break;
+        case 'H': command_line::explain(usage);
+        default: command_line::refuse();
         }
     }
+    for (char const* name : std::span(argv + optind, argv + argc))
+        given.chosen.push_back(mode_named(name));
     if (given.chosen.empty()) given.chosen.assign(std::begin(modes), std::end(modes));
     return given;
 }
@@ -178,7 +184,7 @@ void run_mode(mode const& chosen, std::uint64_t seed, arguments const& given, wa
 } // namespace
 
 int main(int argc, char** argv) {
-    arguments const given = parse({argv, std::size_t(argc) + 1});
+    arguments const given = parse(argc, argv);
     if (std::ranges::any_of(given.chosen, starts_processes)) live_below_a_reaper();
     report_crashes();
     watchdog dog(given.patience, isatty(STDERR_FILENO) != 0);

@@ -1,14 +1,14 @@
+#include "tools/command_line.hpp"
+
 #include <weft/runtime/run.hpp>
 #include <weft/streams/tls.hpp>
 
 #include <array>
-#include <charconv>
 #include <cstdio>
-#include <cstring>
 #include <exception>
-#include <stdexcept>
 #include <string>
 
+#include <getopt.h>
 #include <openssl/ssl.h>
 #include <sys/resource.h>
 #include <unistd.h>
@@ -19,6 +19,7 @@
 namespace {
 
 constexpr char usage[] = "usage: weft-tls hs|source|echo PORT CERT KEY [WORKERS]\n";
+constexpr ::option known[] = {{"help", no_argument, nullptr, 'H'}, {}};
 constexpr std::size_t amount = std::size_t(1) << 30;
 
 struct options {
@@ -29,24 +30,23 @@ struct options {
     unsigned workers = 1;
 };
 
-template <class T> T number(char const* text) {
-    T value = 0;
-    char const* const end = text + std::strlen(text);
-    if (std::from_chars(text, end, value).ptr != end || text == end)
-        throw std::invalid_argument(std::string(text) + " is not a number that fits here");
-    return value;
-}
-
 options parse(int argc, char** argv) {
-    if (argc < 5 || argc > 6) throw std::invalid_argument(usage);
+    int const found = ::getopt_long(argc, argv, "", known, nullptr);
+    if (found == 'H') command_line::explain(usage);
+    if (found != -1) command_line::refuse();
+    char** const given = argv + optind;
+    int const count = argc - optind;
+    if (count < 4 || count > 5)
+        command_line::refuse("there are four or five arguments, not " + std::to_string(count));
     options result;
-    result.mode = argv[1];
+    result.mode = given[0];
     if (result.mode != "hs" && result.mode != "source" && result.mode != "echo")
-        throw std::invalid_argument(usage);
-    result.port = number<std::uint16_t>(argv[2]);
-    result.certificate = argv[3];
-    result.key = argv[4];
-    if (argc == 6) result.workers = number<unsigned>(argv[5]);
+        command_line::refuse("there is no mode '" + result.mode + "'");
+    result.port = command_line::number<std::uint16_t>("PORT", given[1], 0, 65535);
+    result.certificate = given[2];
+    result.key = given[3];
+    if (count == 5)
+        result.workers = command_line::number<unsigned>("WORKERS", given[4], 0, command_line::most_workers);
     return result;
 }
 
