@@ -2,6 +2,7 @@
 #include "tools/command_line.hpp"
 
 #include <algorithm>
+#include <csignal>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -9,6 +10,7 @@
 #include <getopt.h>
 #include <span>
 #include <string>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 #include <vector>
@@ -116,8 +118,12 @@ int measure(line const& chosen, bench::settings const& with) {
 
 // Each in a process of its own: memory figures are those of the line, and none warms another's pools.
 bool measure_in_child(line const& chosen, bench::settings const& with) {
+    pid_t const self = getpid();
     pid_t const child = fork();
-    if (child == 0) std::_Exit(measure(chosen, with));
+    if (child == 0) {
+        prctl(PR_SET_PDEATHSIG, SIGKILL); // whoever ends this program ends the measurement
+        std::_Exit(getppid() == self ? measure(chosen, with) : 1);
+    }
     int status = -1;
     return child > 0 && waitpid(child, &status, 0) == child && status == 0;
 }
