@@ -8,6 +8,7 @@
 #include <string>
 
 #include <fcntl.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 using namespace std::chrono_literals;
@@ -16,13 +17,27 @@ namespace {
 
 constexpr std::size_t longest_name = 200;
 
+// The name of something in the directory itself: "/" is a part of a path, too, and "letter/" one path with
+// "letter"; what follows a NUL no system call would see.
+bool is_name(std::string const& text) {
+    return !text.empty() && text != ".." && text == weft::path(text).name() && text.find('\0') == std::string::npos;
+}
+
+// O_NONBLOCK: a FIFO must not hold the thread up. Nothing but files is handed out.
+weft::unique_fd open_regular(weft::path const& name) {
+    weft::unique_fd file(
+        ::open(name.as_posix().c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY));
+    struct ::stat about {};
+    if (file && (::fstat(file.get(), &about) != 0 || !S_ISREG(about.st_mode))) file.reset();
+    return file;
+}
+
 void hand_out(weft::unix_socket_stream& client, weft::path const& place) {
     if (client.extra(weft::socket_attribute::peer_credentials).uid != ::geteuid()) return;
     weft::buffered_byte_receive_stream from(client);
-    weft::path const name = from.receive_until("\n", longest_name);
-    if (name.parts().size() != 1 || name.name() == "..") return client.send("no such name\n");
-    weft::unique_fd const file(
-        ::open((place / name).as_posix().c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW));
+    std::string const name = from.receive_until("\n", longest_name);
+    if (!is_name(name)) return client.send("no such name\n");
+    weft::unique_fd const file = open_regular(place / name);
     if (!file) return client.send("no such file\n");
     client.send_fds("here\n", std::array{file.get()});
 }
@@ -55,6 +70,9 @@ void try_out() {
     weft::temporary_directory const place;
     weft::path const socket = place.name() / "socket";
     (place.name() / "letter").write_text("Dear reader");
+    (place.name() / "folder").mkdir();
+    (place.name() / "link").symlink_to("/etc/passwd");
+    expect(::mkfifo((place.name() / "pipe").as_posix().c_str(), 0600) == 0, "a FIFO, without a writer");
     auto listener = weft::create_unix_listener(socket, {.mode = 0600});
     weft::with_task_group([&](weft::task_group& group) {
         group.start_soon([&] {
@@ -64,7 +82,11 @@ void try_out() {
         });
         expect(ask(socket, "letter") == "Dear reader", "what is in the file");
         expect(ask(socket, "other") == "no such file\n", "a file that is not there");
-        expect(ask(socket, "../letter") == "no such name\n", "nothing outside of the directory");
+        for (std::string const outside : {"../letter", "/", "//", ".", "..", "", "letter/", "/letter"})
+            expect(ask(socket, outside) == "no such name\n", "nothing outside of the directory");
+        expect(ask(socket, std::string("letter\0", 7)) == "no such name\n", "no name has a NUL");
+        for (char const* const other_kind : {"pipe", "folder", "link", "socket"})
+            expect(ask(socket, other_kind) == "no such file\n", "nothing but files");
         group.cancel("enough");
     });
 }
