@@ -18,6 +18,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 using namespace std::chrono_literals;
@@ -41,30 +42,37 @@ std::optional<long long> number_in(std::string_view text) {
     return value;
 }
 
-// Takes commands off the front of what has come, each only once it is complete.
+// Takes commands off the front of what has come, each only once it is complete. What has been understood of
+// one is kept until the rest of it comes: nothing is read twice.
 class command_reader {
 public:
     void append(std::string_view received) { received_ += received; }
 
     // Nothing: there is more to come. Errors: protocol_error
     std::optional<command> take() {
-        place_ = begin_;
-        std::optional<command> found = peek('*') ? take_array() : take_words();
-        if (found) begin_ = place_;
-        return found;
+        if (!count_) {
+            if (!peek('*')) return take_words();
+            count_ = take_count('*', most_arguments);
+            if (!count_) return std::nullopt;
+        }
+        if (!take_arguments()) return std::nullopt;
+        count_.reset();
+        return std::exchange(words_, command());
     }
 
     void forget_what_was_taken() {
-        received_.erase(0, begin_);
-        begin_ = 0;
+        received_.erase(0, place_);
+        searched_ -= std::min(searched_, place_);
+        place_ = 0;
     }
 
 private:
     bool peek(char kind) const { return place_ < received_.size() && received_[place_] == kind; }
 
     std::optional<std::string_view> take_line() {
-        std::size_t const end = received_.find('\n', place_);
+        std::size_t const end = received_.find('\n', std::max(place_, searched_));
         if (end == std::string::npos) {
+            searched_ = received_.size();
             if (received_.size() - place_ > longest_argument)
                 throw protocol_error("too big inline request");
             return std::nullopt;
@@ -87,17 +95,16 @@ private:
         return std::size_t(*count);
     }
 
-    std::optional<command> take_array() {
-        auto const count = take_count('*', most_arguments);
-        if (!count) return std::nullopt;
-        command words;
-        for (std::size_t each = 0; each < *count; ++each) {
-            auto const length = take_count('$', longest_argument);
-            if (!length || received_.size() - place_ < *length + 2) return std::nullopt;
-            words.push_back(received_.substr(place_, *length));
-            place_ += *length + 2;
+    // False: some of them are still to come.
+    bool take_arguments() {
+        while (words_.size() < *count_) {
+            if (!length_) length_ = take_count('$', longest_argument);
+            if (!length_ || received_.size() - place_ < *length_ + 2) return false;
+            words_.push_back(received_.substr(place_, *length_));
+            place_ += *length_ + 2;
+            length_.reset();
         }
-        return words;
+        return true;
     }
 
     std::optional<command> take_words() {
@@ -113,8 +120,11 @@ private:
     }
 
     std::string received_;
-    std::size_t begin_ = 0; // of what nobody took
-    std::size_t place_ = 0;
+    std::size_t place_ = 0;    // of what nobody took
+    std::size_t searched_ = 0; // there is no end of a line from place_ up to here
+    std::optional<std::size_t> count_;  // the array has so many words,
+    std::optional<std::size_t> length_; // the next one so many octets,
+    command words_;                     // and these are there
 };
 
 std::string text_answer(std::string_view text) { return "+" + std::string(text) + "\r\n"; }
@@ -194,21 +204,42 @@ std::array<database::entry, 8> const database::known{{
     {"dbsize", 1, 1, &database::count},
 }};
 
+// Sends answers together, but not all that one send of the client has asked for: a few octets ask for a long one.
+class answer_sender {
+public:
+    static constexpr std::size_t enough = 65536;
+
+    explicit answer_sender(weft::byte_send_stream& client) : client_(client) {}
+
+    void add(std::string_view answer) {
+        waiting_ += answer;
+        if (waiting_.size() >= enough) send();
+    }
+    void send() {
+        client_.send(waiting_);
+        waiting_.clear();
+    }
+
+private:
+    weft::byte_send_stream& client_;
+    std::string waiting_;
+};
+
 // Answers everything that is complete. False: the client may go, its last answer is there.
-bool answer_all(command_reader& reader, database& data, std::string& answers) {
+bool answer_all(command_reader& reader, database& data, answer_sender& answers) {
     try {
         while (std::optional<command> asked = reader.take()) {
             if (asked->empty()) continue;
             if (asked->size() == 1 && (asked->front() == "quit" || asked->front() == "QUIT")) {
-                answers += text_answer("OK");
+                answers.add(text_answer("OK"));
                 return false;
             }
-            answers += data.answer(*asked);
+            answers.add(data.answer(*asked));
         }
         reader.forget_what_was_taken();
         return true;
     } catch (protocol_error const& failure) {
-        answers += error_answer(std::string("Protocol error: ") + failure.what());
+        answers.add(error_answer(std::string("Protocol error: ") + failure.what()));
         return false;
     }
 }
@@ -216,13 +247,12 @@ bool answer_all(command_reader& reader, database& data, std::string& answers) {
 void attend(weft::socket_stream client, database& data) {
     command_reader reader;
     std::array<std::byte, 16384> chunk;
-    std::string answers;
+    answer_sender answers(client);
     try {
         while (std::size_t const count = client.receive_some(chunk)) {
             reader.append({reinterpret_cast<char const*>(chunk.data()), count});
-            answers.clear();
             bool const goes_on = answer_all(reader, data, answers);
-            client.send(answers);
+            answers.send();
             if (!goes_on) return client.send_eof();
         }
     } catch (weft::broken_resource_error const&) { // the client is gone
@@ -254,7 +284,58 @@ void expect_answers(weft::buffered_byte_stream& server, std::string_view questio
     if (got != expected) throw std::runtime_error("to '" + std::string(question) + "': " + got);
 }
 
+void expect(bool holds, char const* what) {
+    if (!holds) throw std::runtime_error(what);
+}
+
+// What is sent, by its sizes.
+class measured_client final : public weft::byte_send_stream {
+public:
+    void send(weft::bytes_view data) override {
+        longest = std::max(longest, data.size());
+        all += data.size();
+    }
+    void close() override {}
+
+    std::size_t longest = 0;
+    std::size_t all = 0;
+};
+
+void try_many_long_answers() {
+    constexpr std::size_t length = 1'000'000, questions = 100;
+    measured_client client;
+    answer_sender answers(client);
+    command_reader reader;
+    database data;
+    reader.append("set k " + std::string(length, 'v') + "\r\n");
+    for (std::size_t each = 0; each < questions; ++each)
+        reader.append("get k\r\n");
+    expect(answer_all(reader, data, answers), "all of it is understood");
+    answers.send();
+    expect(client.all > length * questions, "and answered");
+    expect(client.longest < answer_sender::enough + length + 100, "but never all at once");
+}
+
+// To begin again with each octet would take longer than there is time.
+void try_octet_by_octet() {
+    std::string const word(1000, 'x');
+    std::string whole = "*" + std::to_string(most_arguments) + "\r\n";
+    for (std::size_t each = 0; each < most_arguments; ++each)
+        whole += "$1000\r\n" + word + "\r\n";
+    command_reader reader;
+    for (std::size_t place = 0; place < whole.size(); ++place) {
+        expect(!reader.take(), "a part is no command");
+        reader.forget_what_was_taken();
+        reader.append(std::string_view(whole).substr(place, 1));
+    }
+    std::optional<command> const got = reader.take();
+    expect(got && *got == command(most_arguments, word), "all of it is one");
+}
+
 void try_out() {
+    try_many_long_answers();
+    try_octet_by_octet();
+    weft::lowlevel::checkpoint(); // was there time enough?
     auto listener = weft::create_tcp_listener({.local_host = "127.0.0.1"});
     std::uint16_t const port = listener.extra(weft::socket_attribute::local_port);
     database data;
@@ -274,8 +355,8 @@ void try_out() {
         expect_answers(one, "HO\r\n$2\r\nhi\r\n", "$2\r\nhi\r\n");
         expect_answers(one, "QUIT\r\n", "+OK\r\n");
         std::byte octet[1];
-        if (one.receive_some(octet) + other.receive_some(octet) != 0)
-            throw std::runtime_error("there is more to read than the answers");
+        expect(one.receive_some(octet) + other.receive_some(octet) == 0,
+               "there is no more to read than the answers");
         group.cancel("enough");
     });
 }

@@ -7,12 +7,14 @@
 
 #include <weft/weft.hpp>
 
+#include <algorithm>
 #include <charconv>
 #include <csignal>
 #include <cstdio>
 #include <cstring>
 #include <string>
 #include <string_view>
+#include <utility>
 
 using namespace std::chrono_literals;
 
@@ -58,7 +60,48 @@ void expect_answer(weft::buffered_byte_stream& server, std::string_view question
     if (got != expected) throw std::runtime_error("to '" + std::string(question) + "': " + got);
 }
 
+// A client that says all it has to say at once, and of what it is sent keeps the sizes.
+class measured_client final : public weft::byte_stream {
+public:
+    explicit measured_client(std::string says) : says_(std::move(says)) {}
+
+    std::size_t receive_some(weft::buffer target) override {
+        std::size_t const count = std::min(target.size(), says_.size() - said_);
+        std::memcpy(target.data(), says_.data() + said_, count);
+        said_ += count;
+        return count;
+    }
+    void send(weft::bytes_view data) override {
+        longest = std::max(longest, data.size());
+        all += data.size();
+    }
+    void send_eof() override {}
+    void close() override {}
+
+    std::size_t longest = 0;
+    std::size_t all = 0;
+
+private:
+    std::string says_;
+    std::size_t said_ = 0;
+};
+
+void try_many_long_answers() {
+    constexpr std::size_t length = 1'000'000, questions = 100;
+    memcached::store items;
+    items.put("k", {std::string(length, 'v')}, memcached::when::always);
+    std::string line = "get";
+    for (std::size_t each = 0; each < questions; ++each)
+        line += " k";
+    measured_client client(line + "\r\nquit\r\n");
+    weft::buffered_byte_stream connection(client);
+    memcached::speak_text(connection, items);
+    if (client.all < length * questions) throw std::runtime_error("not all is answered");
+    if (client.longest > length + 100'000) throw std::runtime_error("all is answered at once");
+}
+
 void try_out() {
+    try_many_long_answers();
     using namespace std::string_view_literals;
     auto listener = weft::create_tcp_listener({.local_host = "127.0.0.1"});
     std::uint16_t const port = listener.extra(weft::socket_attribute::local_port);
@@ -72,7 +115,9 @@ void try_out() {
         expect_answer(text, "cas key 7 0 1 1\r\n9\r\n", "STORED\r\n");
         expect_answer(text, "incr key 1\r\ndecr key 11\r\n", "10\r\n0\r\n");
         expect_answer(text, "nonsense\r\n", "ERROR\r\n");
-        expect_answer(text, "set key 0 0 x\r\n", "CLIENT_ERROR bad command line format\r\n");
+        for (char const* const length : {"x", "-1", "18446744073709551615"})
+            expect_answer(text, "set key 0 0 " + std::string(length) + "\r\n",
+                          "CLIENT_ERROR bad command line format\r\n");
         weft::buffered_byte_stream binary(weft::connect_tcp("127.0.0.1", port));
         expect_answer(binary, // get
                       "\x80\0\0\x03\0\0\0\0\0\0\0\x03\0\0\0\x2a\0\0\0\0\0\0\0\0key"sv,

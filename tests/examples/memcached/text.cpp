@@ -13,6 +13,8 @@ namespace {
 
 using words = std::vector<std::string>;
 
+constexpr std::size_t enough_to_send = 65536;
+
 words split(std::string_view line) {
     words result;
     while (!line.empty()) {
@@ -86,6 +88,9 @@ private:
                       std::to_string(found->data.size()) +
                       (with_version ? " " + std::to_string(found->version) : "") + "\r\n" +
                       found->data + "\r\n";
+            if (answer.size() < enough_to_send) continue;
+            client_.send(answer); // a line may ask for a thousand of them
+            answer.clear();
         }
         return answer + "END\r\n";
     }
@@ -94,7 +99,7 @@ private:
     std::string put(std::string const& name, words const& asked) {
         if (asked.size() != (name == "cas" ? 6 : 5)) return "ERROR\r\n";
         auto const flags = number_in<std::uint32_t>(asked[2]);
-        auto const length = number_in<std::size_t>(asked[4]);
+        auto const length = number_in<std::uint32_t>(asked[4]); // so skip() has an end
         auto const version = number_in<std::uint64_t>(name == "cas" ? asked[5] : "0");
         if (!flags || !length || !version || asked[1].size() > longest_key)
             return "CLIENT_ERROR bad command line format\r\n";
@@ -120,8 +125,8 @@ private:
                                            : "NOT_FOUND\r\n";
     }
 
-    void skip(std::size_t length) {
-        for (std::size_t rest = length + 2; rest > 0;)
+    void skip(std::uint32_t length) {
+        for (std::size_t rest = std::size_t(length) + 2; rest > 0;)
             rest -= client_.receive_exactly(std::min(rest, largest_item)).size();
     }
 
