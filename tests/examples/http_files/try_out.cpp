@@ -62,6 +62,10 @@ void gets_files(std::uint16_t port, std::string const& large) {
     one.ask("HEAD", "/large");
     expect(one.receive(false).says(("Content-Length: " + std::to_string(large.size())).c_str()),
            "its head alone");
+    expect(one.get("http://localhost/a%20name.txt").body == "text", "an absolute target");
+    expect(one.get("HTTP://localhost?query").body == "<p>Hello", "with nothing behind the host");
+    one.send("\r\n");
+    expect(one.get("/").is(200), "an empty line before a request");
     one.ask("GET", "/");
     one.ask("GET", "/none");
     expect(one.receive().is(200) && one.receive().is(404), "two requests at once, in order");
@@ -86,6 +90,7 @@ void refuses(std::uint16_t port) {
         {"GET / HTTP/1.1\r\n\r\n", 400}, // no Host
         {"POST / HTTP/1.1\r\nHost: x\r\n\r\n", 405},
         {"GET / HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\nhello", 413},
+        {"GET / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n", 413},
         {"GET / HTTP/1.1\r\nHost: x\r\nContent-Length: 5000000\r\n\r\n", 413},
         {"GET /" + std::string(9000, 'x') + " HTTP/1.1\r\n", 431},
         {"GET / HTTP/1.1\r\nHost: x\r\nX: " + std::string(9000, 'x') + "\r\n\r\n", 431},
@@ -95,11 +100,24 @@ void refuses(std::uint16_t port) {
         one.send(each.request);
         answer const got = one.receive();
         expect(got.is(each.status), std::to_string(each.status) + " and not " + got.head);
-        expect(got.says("Connection: close"), "that was the last");
+        expect(got.says("Connection: close") && one.at_the_end(), "that was the last");
     }
     client old(port);
     old.send("GET / HTTP/1.0\r\n\r\n");
     expect(old.receive().is(200) && old.at_the_end(), "HTTP/1.0 has one request");
+}
+
+// What follows would be taken for the body by some, and for a request by others.
+void refuses_ambiguous_bodies(std::uint16_t port) {
+    for (std::string const fields :
+         {"Transfer-Encoding: gzip", "Transfer-Encoding: identity", "Transfer-Encoding: xchunked",
+          "Transfer-Encoding: chunked, identity", "Transfer-Encoding: gzip, chunked",
+          "Transfer-Encoding:", "Transfer-Encoding: identity\r\nTransfer-Encoding: chunked",
+          "Content-Length: 4\r\nTransfer-Encoding: chunked", "Content-Length: 0\r\nContent-Length: 5"}) {
+        client one(port);
+        one.send("GET / HTTP/1.1\r\nHost: x\r\n" + fields + "\r\n\r\nGET / HTTP/1.1\r\nHost: x\r\n\r\n");
+        expect(one.receive().is(400) && one.at_the_end(), fields);
+    }
 }
 
 void gives_up_on_the_slow(std::uint16_t port) {
@@ -146,6 +164,7 @@ void try_out(weft::path const& place) {
         gets_files(port, large);
         keeps_to_its_directory(port);
         refuses(port);
+        refuses_ambiguous_bodies(port);
         gives_up_on_the_slow(port);
         ends_gracefully(port, serving, large);
     });
