@@ -8,6 +8,7 @@
 #include <array>
 #include <chrono>
 #include <ctime>
+#include <optional>
 #include <string>
 
 #include <unistd.h>
@@ -76,7 +77,7 @@ void drop_rest(weft::socket_stream& client) {
 
 } // namespace
 
-// A connection between two requests: the end of the server ends it at once.
+// A connection that waits for a request, or for the rest of one: the end of the server ends it at once.
 class server::idle_scope {
 public:
     explicit idle_scope(server& of) : server_(of) {
@@ -120,18 +121,15 @@ void server::end_idle_connections() {
 
 void server::attend(weft::socket_stream client) {
     try {
-        request_reader reader(client);
-        bool goes_on = true;
-        while (goes_on && wait_for_request(reader)) {
-            try {
-                request asked;
-                weft::fail_after(limits_.head, [&] { asked = reader.read(); });
-                goes_on = answer(client, asked);
-            } catch (bad_request const& failure) {
-                return refuse(client, failure);
-            } catch (weft::timeout_error const&) {
-                return refuse(client, bad_request(408, "the request took too long"));
+        try {
+            request_reader reader(client);
+            bool goes_on = true;
+            while (goes_on) {
+                std::optional<request> const asked = next_request(reader);
+                goes_on = asked && answer(client, *asked);
             }
+        } catch (bad_request const& failure) {
+            refuse(client, failure);
         }
         client.send_eof();
         weft::move_on_after(longest_farewell, [&] { drop_rest(client); });
@@ -141,14 +139,21 @@ void server::attend(weft::socket_stream client) {
     }
 }
 
-// False: the client has ended, was silent for too long, or the server ends.
-bool server::wait_for_request(request_reader& reader) {
+// Nothing: the client has ended, was silent for too long, or the server ends, which waits for no request.
+std::optional<request> server::next_request(request_reader& reader) {
     idle_scope idle(*this);
-    bool there = false;
+    std::optional<request> asked;
     idle.scope.run([&] {
+        bool there = false;
         weft::move_on_after(limits_.idle, [&] { there = reader.wait_for_one(); });
+        if (!there) return;
+        try {
+            weft::fail_after(limits_.head, [&] { asked = reader.read(); });
+        } catch (weft::timeout_error const&) {
+            throw bad_request(408, "the request took too long");
+        }
     });
-    return there;
+    return asked;
 }
 
 // Whether the connection goes on.
@@ -173,8 +178,6 @@ void server::refuse(weft::socket_stream& client, bad_request const& failure) {
     std::string const text = std::string(failure.what()) + "\n";
     weft::fail_after(limits_.piece, [&] {
         client.send(head_of(failure.status(), "text/plain", text.size(), false) + text);
-        client.send_eof();
-        drop_rest(client);
     });
 }
 

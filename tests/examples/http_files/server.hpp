@@ -10,6 +10,7 @@
 #include <chrono>
 #include <cstddef>
 #include <mutex>
+#include <optional>
 #include <unordered_set>
 
 /// A server of files over HTTP/1.1.
@@ -27,15 +28,15 @@ class server {
 public:
     server(site files, limits allowed) : files_(std::move(files)), limits_(allowed) {}
 
-    /// Until it is cancelled: then it accepts no more, ends the connections that are idle, and lets
-    /// answers that have begun come to their end.
+    /// Until it is cancelled: then it accepts no more, ends the connections that are idle or in
+    /// the middle of a request, and lets answers that have begun come to their end.
     void serve(weft::multi_listener<weft::socket_stream>&);
 
 private:
     class idle_scope;
 
     void attend(weft::socket_stream);
-    bool wait_for_request(request_reader&);
+    std::optional<request> next_request(request_reader&);
     bool answer(weft::socket_stream&, request const&);
     void refuse(weft::socket_stream&, bad_request const&);
     void send_body(weft::socket_stream&, found_file const&);

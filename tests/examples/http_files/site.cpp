@@ -7,9 +7,14 @@
 #include <optional>
 #include <stdexcept>
 #include <string_view>
+#include <system_error>
+#include <utility>
 
 #include <fcntl.h>
+#include <linux/openat2.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 namespace http_files {
 
@@ -62,6 +67,7 @@ int status_for(int error) {
     case EACCES:
     case EPERM:
         return 403;
+    case EAGAIN: // directories are being renamed
     case EMFILE:
     case ENFILE:
     case ENOMEM:
@@ -71,27 +77,41 @@ int status_for(int error) {
     }
 }
 
-// O_NONBLOCK: a FIFO must not hold the thread up.
-found_file open_in_this_thread(weft::path file) {
-    found_file result;
-    for (;;) {
-        result.fd.reset(
-            ::open(file.as_posix().c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY));
+// Symbolic links lead nowhere else, either.
+weft::unique_fd open_beneath(int root, weft::path const& name, int flags) {
+    ::open_how how{};
+    how.flags = std::uint64_t(flags | O_CLOEXEC);
+    how.resolve = RESOLVE_BENEATH;
+    return weft::unique_fd(int(::syscall(SYS_openat2, root, name.as_posix().c_str(), &how, sizeof how)));
+}
+
+// Looked at before it is opened: to open a FIFO would be to read from it, for whoever writes there.
+found_file open_in_this_thread(int root, weft::path name, bool as_directory) {
+    for (int flags = O_PATH;;) {
+        weft::unique_fd fd = open_beneath(root, name, flags);
         struct ::stat about {};
-        if (!result.fd || ::fstat(result.fd.get(), &about) != 0)
-            return {{}, status_for(errno), 0, {}};
-        if (S_ISDIR(about.st_mode) && file.name() != "index.html") {
-            file = file / "index.html";
-            continue;
+        if (!fd || ::fstat(fd.get(), &about) != 0) return {{}, status_for(errno), 0, {}};
+        if (S_ISDIR(about.st_mode) && name.name() != "index.html") {
+            name = name / "index.html";
+            as_directory = false;
+        } else if (!S_ISREG(about.st_mode) || as_directory) {
+            return {{}, 404, 0, {}};
+        } else if (flags != O_PATH) {
+            return {std::move(fd), 200, std::uint64_t(about.st_size), type_of(name)};
+        } else {
+            flags = O_RDONLY | O_NONBLOCK | O_NOCTTY; // it may be another one by now
         }
-        if (!S_ISREG(about.st_mode)) return {{}, 404, 0, {}};
-        result.size = std::uint64_t(about.st_size);
-        result.type = type_of(file);
-        return result;
     }
 }
 
 } // namespace
+
+site::site(weft::path const& root)
+    : root_(::open(root.as_posix().c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC)) {
+    if (!root_) throw std::system_error(errno, std::system_category(), root.as_posix());
+    if (!open_beneath(root_.get(), ".", O_PATH)) // no such call before Linux 5.6
+        throw std::system_error(errno, std::system_category(), "openat2 in " + root.as_posix());
+}
 
 found_file site::open(std::string const& target) const {
     auto const decoded = decode(std::string_view(target).substr(0, target.find_first_of("?#")));
@@ -101,7 +121,7 @@ found_file site::open(std::string const& target) const {
                                                 : decoded->find_first_not_of('/')));
     for (std::string const& part : wanted.parts())
         if (part.starts_with('.')) return {{}, 404, 0, {}}; // ".." among them
-    return weft::to_thread::run_sync(open_in_this_thread, root_ / wanted);
+    return weft::to_thread::run_sync(open_in_this_thread, root_.get(), wanted, decoded->ends_with('/'));
 }
 
 } // namespace http_files

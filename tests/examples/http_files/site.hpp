@@ -16,17 +16,19 @@ struct found_file {
     std::string type;
 };
 
-/// Threads       a value; open() by any task
+/// Threads       open() by any task
 /// Cancellation  open() is a cancellation point
 class site {
 public:
-    explicit site(weft::path root) : root_(std::move(root)) {}
+    /// Errors: std::system_error (no directory, or none that may be entered)
+    explicit site(weft::path const& root);
 
-    /// A directory is its index.html; nothing above the root, no names with a dot in front.
+    /// A directory is its index.html; nothing outside of the root, be it by symbolic links, no names
+    /// with a dot in front.
     found_file open(std::string const& target) const;
 
 private:
-    weft::path root_;
+    weft::unique_fd root_;
 };
 
 } // namespace http_files

@@ -4,9 +4,14 @@
 
 #include <weft/weft.hpp>
 
+#include <cerrno>
 #include <cstdio>
 #include <string>
 #include <vector>
+
+#include <sys/inotify.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 using namespace std::chrono_literals;
 
@@ -64,6 +69,7 @@ void gets_files(std::uint16_t port, std::string const& large) {
            "its head alone");
     expect(one.get("http://localhost/a%20name.txt").body == "text", "an absolute target");
     expect(one.get("HTTP://localhost?query").body == "<p>Hello", "with nothing behind the host");
+    expect(one.get("/inside").body == "text", "a link that stays inside");
     one.send("\r\n");
     expect(one.get("/").is(200), "an empty line before a request");
     one.ask("GET", "/");
@@ -74,7 +80,8 @@ void gets_files(std::uint16_t port, std::string const& large) {
 void keeps_to_its_directory(std::uint16_t port) {
     client one(port);
     for (char const* const target : {"/../secret", "/%2e%2e/secret", "/.hidden", "/a/../../secret",
-                                     "//../secret", "/none", "/a%20name.txt/x"})
+                                     "//../secret", "/none", "/a%20name.txt/x",
+                                     "/index.html/", "/outside", "/above/secret", "/absolute"})
         expect(one.get(target).is(404), target);
     for (char const* const target : {"/%", "/%zz", "/%00", "*"})
         expect(one.get(target).is(400), target);
@@ -120,6 +127,15 @@ void refuses_ambiguous_bodies(std::uint16_t port) {
     }
 }
 
+// Whoever writes there waits for a reader, and this is none.
+void opens_no_fifo(std::uint16_t port, weft::path const& fifo) {
+    weft::unique_fd const watch(::inotify_init1(IN_NONBLOCK | IN_CLOEXEC));
+    expect(::inotify_add_watch(watch.get(), fifo.as_posix().c_str(), IN_OPEN) >= 0, "the FIFO is watched");
+    expect(client(port).get("/pipe").is(404), "a FIFO");
+    char event[200];
+    expect(::read(watch.get(), event, sizeof event) < 0 && errno == EAGAIN, "it was not opened");
+}
+
 void gives_up_on_the_slow(std::uint16_t port) {
     client silent(port);
     client slow(port);
@@ -128,19 +144,31 @@ void gives_up_on_the_slow(std::uint16_t port) {
     expect(silent.at_the_end(), "none at all");
 }
 
-// The one that is idle ends at once, the one that has begun to receive gets all of it.
-void ends_gracefully(std::uint16_t port, weft::task_handle<void> serving,
-                     std::string const& large) {
-    client idle(port);
-    expect(idle.get("/").is(200), "served");
-    client busy(port);
-    busy.ask("GET", "/large");
-    busy.ask("GET", "/large"); // more than the buffers of both ends take
-    busy.ask("GET", "/large");
-    answer const first = busy.receive();
-    serving.cancel();
-    expect(idle.at_the_end(), "nothing to wait for");
-    expect(first.body == large && busy.receive().body == large, "all of what was begun");
+// Those that are idle, ask or were refused end at once, the one that has begun to receive gets all of it.
+void ends_gracefully(weft::path const& root, std::string const& large) {
+    auto listener = weft::create_tcp_listener({.local_host = "127.0.0.1"});
+    std::uint16_t const port = listener.extra(weft::socket_attribute::local_port);
+    http_files::server server(http_files::site(root), {.idle = 1h, .head = 1h, .piece = 1h, .drain = 1h});
+    client refused(port); // and stays to the end
+    weft::with_task_group([&](weft::task_group& group) {
+        auto serving = group.create_task([&] { server.serve(listener); });
+        refused.send("nonsense\r\n\r\n");
+        expect(refused.receive().is(400), "nonsense");
+        client idle(port);
+        expect(idle.get("/").is(200), "served");
+        client half(port);
+        expect(half.get("/").is(200), "served");
+        half.send("GET / HTT");
+        client busy(port);
+        busy.ask("GET", "/large");
+        busy.ask("GET", "/large"); // more than the buffers of both ends take
+        busy.ask("GET", "/large");
+        answer const first = busy.receive();
+        serving.cancel();
+        expect(idle.at_the_end(), "nothing to wait for");
+        expect(half.at_the_end(), "nor for the rest of a request");
+        expect(first.body == large && busy.receive().body == large, "all of what was begun");
+    });
 }
 
 void try_out(weft::path const& place) {
@@ -155,19 +183,26 @@ void try_out(weft::path const& place) {
     (root / ".hidden").write_text("hidden");
     (root / "empty").write_text("");
     (root / "large").write_bytes(large);
+    (root / "inside").symlink_to("a name.txt");
+    (root / "outside").symlink_to("../secret");
+    (root / "above").symlink_to("..");
+    (root / "absolute").symlink_to(place / "secret");
+    expect(::mkfifo((root / "pipe").as_posix().c_str(), 0600) == 0, "a FIFO");
 
     auto listener = weft::create_tcp_listener({.local_host = "127.0.0.1"});
     std::uint16_t const port = listener.extra(weft::socket_attribute::local_port);
     http_files::server server(http_files::site(root), {.idle = 1s, .head = 1s});
     weft::with_task_group([&](weft::task_group& group) {
-        auto const serving = group.create_task([&] { server.serve(listener); });
+        group.start_soon([&] { server.serve(listener); });
         gets_files(port, large);
         keeps_to_its_directory(port);
+        opens_no_fifo(port, root / "pipe");
         refuses(port);
         refuses_ambiguous_bodies(port);
         gives_up_on_the_slow(port);
-        ends_gracefully(port, serving, large);
+        group.cancel("enough");
     });
+    ends_gracefully(root, large);
 }
 
 } // namespace
