@@ -7,10 +7,16 @@
 #include <weft/weft.hpp>
 
 #include <array>
+#include <charconv>
 #include <csignal>
 #include <cstdio>
-#include <cstdlib>
+#include <optional>
+#include <stdexcept>
 #include <string>
+#include <string_view>
+#include <system_error>
+
+#include <sys/socket.h>
 
 using namespace std::chrono_literals;
 
@@ -23,17 +29,39 @@ void pass_on(weft::byte_receive_stream& from, weft::byte_stream& to) {
     to.send_eof();
 }
 
-void relay(weft::socket_stream client, weft::any_connectable& target) {
+// Closed after this it is reset: what was cut short must not look like all of it.
+void reset_when_closed(weft::byte_stream& connection) {
+    ::linger const at_once{.l_onoff = 1, .l_linger = 0};
+    ::setsockopt(connection.extra(weft::socket_attribute::raw_socket), SOL_SOCKET, SO_LINGER, &at_once,
+                 sizeof at_once);
+}
+
+void pass_on_both_ways(weft::byte_stream& client, weft::byte_stream& server) {
     try {
-        weft::any_byte_stream server = target.connect();
         weft::with_task_group([&](weft::task_group& group) {
             group.start_soon([&] { pass_on(client, server); });
             pass_on(server, client);
         });
+    } catch (...) { // also when the proxy ends
+        reset_when_closed(client);
+        reset_when_closed(server);
+        throw;
+    }
+}
+
+void relay(weft::socket_stream client, weft::any_connectable& target) {
+    try {
+        weft::any_byte_stream server = target.connect();
+        pass_on_both_ways(client, server);
     } catch (weft::connection_failed const& failure) {
         std::fprintf(stderr, "%s\n", failure.what());
+    } catch (std::invalid_argument const& failure) { // the host is no name
+        std::fprintf(stderr, "%s\n", failure.what());
     } catch (weft::exception_group const& failures) {
-        failures.handle([](weft::broken_resource_error const&) {}); // one of the two is gone
+        failures.handle([](weft::broken_resource_error const&) {}, // one of the two is gone
+                        [](std::system_error const& failure) { // or the system is short of something
+                            std::fprintf(stderr, "%s\n", failure.what());
+                        });
     }
 }
 
@@ -43,12 +71,12 @@ void serve(weft::multi_listener<weft::socket_stream>& listener, weft::any_connec
         {.drain = 1s});
 }
 
-void serve_until_interrupted(std::uint16_t port, std::string host, std::uint16_t target) {
+void serve_until_interrupted(std::uint16_t port, weft::any_connectable const& target) {
     auto listener = weft::create_tcp_listener({.local_host = "127.0.0.1", .local_port = port});
     auto signals = weft::open_signal_receiver({SIGINT, SIGTERM});
     std::fprintf(stderr, "ready %u\n", unsigned(listener.extra(weft::socket_attribute::local_port)));
     weft::with_task_group([&](weft::task_group& group) {
-        group.start_soon([&] { serve(listener, weft::as_connectable(host, target)); });
+        group.start_soon([&] { serve(listener, target); });
         signals.receive();
         group.cancel("interrupted");
     });
@@ -64,6 +92,40 @@ void answer_at_the_end(weft::socket_stream client) {
     for (weft::bytes const& chunk : client)
         all += chunk;
     client.send(std::string(all.rbegin(), all.rend()));
+}
+
+// One end is reset in the middle: the other one reads what came before, and no end in good order.
+void try_reset() {
+    auto arrived = weft::create_memory_object_stream<weft::socket_stream>();
+    auto server = weft::create_tcp_listener({.local_host = "127.0.0.1"});
+    auto proxy = weft::create_tcp_listener({.local_host = "127.0.0.1"});
+    std::uint16_t const port = server.extra(weft::socket_attribute::local_port);
+    weft::with_task_group([&](weft::task_group& group) {
+        group.start_soon([&] { serve(proxy, weft::as_connectable("127.0.0.1", port)); });
+        group.start_soon([&] {
+            server.serve([&](weft::socket_stream accepted) { arrived.send.send(std::move(accepted)); });
+        });
+        for (bool const by_the_client : {true, false}) {
+            weft::socket_stream client =
+                weft::connect_tcp("127.0.0.1", proxy.extra(weft::socket_attribute::local_port));
+            weft::socket_stream accepted = arrived.receive.receive();
+            weft::socket_stream& reset = by_the_client ? client : accepted;
+            weft::socket_stream& other = by_the_client ? accepted : client;
+            reset.send("partial");
+            expect(weft::buffered_byte_receive_stream(other).receive_exactly(7) == "partial", "what came before");
+            reset_when_closed(reset);
+            reset.close();
+            bool told = false;
+            try {
+                other.receive();
+            } catch (weft::end_of_stream const&) {
+            } catch (weft::broken_resource_error const&) {
+                told = true;
+            }
+            expect(told, "a reset is passed on as one");
+        }
+        group.cancel("enough");
+    });
 }
 
 void try_out() {
@@ -86,21 +148,33 @@ void try_out() {
     });
 }
 
-std::uint16_t port_from(char const* text) {
-    int const number = std::atoi(text);
-    if (number < 0 || number > 65535) throw std::invalid_argument("no port: " + std::string(text));
-    return std::uint16_t(number);
+std::optional<std::uint16_t> port_in(std::string_view text) {
+    std::uint16_t port = 0;
+    auto const [end, error] = std::from_chars(text.data(), text.data() + text.size(), port);
+    if (error != std::errc() || end != text.data() + text.size()) return std::nullopt;
+    return port;
+}
+
+int refuse(char const* argument, char const* why) {
+    std::fprintf(stderr, "'%s' %s\n", argument, why);
+    return 2;
 }
 
 } // namespace
 
 int main(int argc, char** argv) try {
-    if (argc == 1)
+    if (argc == 1) {
         weft::run([] { weft::fail_after(20s, try_out); });
-    else if (argc == 4)
-        weft::run([&] { serve_until_interrupted(port_from(argv[1]), argv[2], port_from(argv[3])); });
-    else
-        return std::fprintf(stderr, "usage: %s [PORT HOST PORT]\n", argv[0]), 2;
+        weft::run([] { weft::fail_after(20s, try_reset); });
+        return 0;
+    }
+    if (argc != 4) return std::fprintf(stderr, "usage: %s [PORT HOST PORT]\n", argv[0]), 2;
+    auto const port = port_in(argv[1]);
+    auto const target = port_in(argv[3]);
+    if (!port) return refuse(argv[1], "is no port");
+    if (argv[2][0] == '\0') return refuse(argv[2], "is no host");
+    if (!target || *target == 0) return refuse(argv[3], "is no port to connect to");
+    weft::run([&] { serve_until_interrupted(*port, weft::as_connectable(argv[2], *target)); });
 } catch (std::exception const& failure) {
     std::fprintf(stderr, "%s\n", failure.what());
     return 1;
