@@ -4,12 +4,16 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <cstring>
+#include <cwchar>
+#include <exception>
 #include <limits>
 #include <system_error>
 #include <utility>
 
 #include <fcntl.h>
 #include <poll.h>
+#include <stdio_ext.h>
 #include <sys/stat.h>
 #include <sys/uio.h>
 #include <unistd.h>
@@ -37,6 +41,38 @@ std::uint64_t bytes_ahead(int fd) {
     return std::uint64_t(status.st_size - at);
 }
 
+void wait_for(int fd, short events) {
+    ::pollfd wanted{fd, events, 0};
+    ::poll(&wanted, 1, -1);
+}
+
+// A descriptor that was lent may be non-blocking: the thread waits for it.
+template <class Call>
+ssize_t insist(int fd, short events, char const* what, std::string const& label, Call call) {
+    for (;;) {
+        ssize_t const count = call();
+        if (count >= 0) return count;
+        if (errno == EAGAIN)
+            wait_for(fd, events);
+        else if (errno != EINTR)
+            fail(errno, what, label);
+    }
+}
+
+std::size_t write_some(int fd, bytes_view data, bool regular, std::string const& label) {
+    auto const write = [&] { return ::write(fd, data.data(), data.size()); };
+    ssize_t const count = insist(fd, POLLOUT, "write to", label, [&] {
+        return regular ? write() : without_pipe_signal(data.size(), write);
+    });
+    if (count == 0 && !data.empty()) fail(EIO, "write to", label); // some drivers do: trying again would not end
+    return std::size_t(count);
+}
+
+void truncate_descriptor(int fd, std::uint64_t size, std::string const& label) {
+    while (::ftruncate(fd, ::off_t(size)) != 0)
+        if (errno != EINTR) fail(errno, "truncate", label);
+}
+
 class descriptor_device final : public file_device {
 public:
     descriptor_device(int fd, bool owned, std::string label)
@@ -47,18 +83,11 @@ public:
     }
 
     std::size_t read(buffer target) override {
-        return std::size_t(
-            insist("read", POLLIN, [&] { return ::read(fd_, target.data(), target.size()); }));
+        return std::size_t(insist(fd_, POLLIN, "read", label_,
+                                  [&] { return ::read(fd_, target.data(), target.size()); }));
     }
 
-    std::size_t write(bytes_view data) override {
-        auto const write = [&] { return ::write(fd_, data.data(), data.size()); };
-        ssize_t const count = insist("write to", POLLOUT, [&] {
-            return regular_ ? write() : without_pipe_signal(data.size(), write);
-        });
-        if (count == 0 && !data.empty()) fail(EIO, "write to", label_); // some drivers do: trying again would not end
-        return std::size_t(count);
-    }
+    std::size_t write(bytes_view data) override { return write_some(fd_, data, regular_, label_); }
 
     std::uint64_t seek(std::int64_t offset, int whence) override {
         ::off_t const at = ::lseek(fd_, offset, whence);
@@ -66,10 +95,7 @@ public:
         return std::uint64_t(at);
     }
 
-    void truncate(std::uint64_t size) override {
-        while (::ftruncate(fd_, ::off_t(size)) != 0)
-            if (errno != EINTR) fail(errno, "truncate", label_);
-    }
+    void truncate(std::uint64_t size) override { truncate_descriptor(fd_, size, label_); }
 
     void close() override {
         int const old = std::exchange(fd_, -1);
@@ -101,20 +127,6 @@ public:
     std::uint64_t size_hint() const override { return regular_ ? bytes_ahead(fd_) : 0; }
 
 private:
-    // A descriptor that was lent may be non-blocking: the thread waits for it.
-    template <class Call> ssize_t insist(char const* what, short events, Call call) {
-        for (;;) {
-            ssize_t const count = call();
-            if (count >= 0) return count;
-            if (errno == EAGAIN) {
-                ::pollfd wanted{fd_, events, 0};
-                ::poll(&wanted, 1, -1);
-            } else if (errno != EINTR) {
-                fail(errno, what, label_);
-            }
-        }
-    }
-
     int fd_;
     bool const owned_;
     bool const regular_;
@@ -125,26 +137,30 @@ private:
 
 // A C stream keeps its own buffer and position; it is used by its own functions only. Whoever lent
 // it may use it between our calls.
+//
+// But for writing where a write may be cut short, by a signal or since the descriptor does not wait: in pipes,
+// sockets and terminals, which have no position. There glibc drops what is in its buffer with the first write(2)
+// that fails, and does not tell how much had gone out before. So its buffer is written out here, then what is
+// written goes to the descriptor.
 class stdio_device final : public file_device {
 public:
     stdio_device(std::FILE* stream, bool owned, std::string label)
         : stream_(stream), owned_(owned), regular_(is_regular(::fileno(stream))),
-          seekable_(::ftello(stream) >= 0), label_(std::move(label)) {}
+          seekable_(::ftello(stream) >= 0),
+          past_buffer_(!seekable_ && ::fileno(stream) >= 0 && std::fwide(stream, -1) < 0),
+          label_(std::move(label)) {}
     ~stdio_device() override {
         if (stream_ == nullptr) return;
-        write_out([this] { return owned_ ? std::fclose(stream_) : std::fflush(stream_); });
+        try {
+            close();
+        } catch (std::exception const&) { // nobody can be told: close() tells
+        }
     }
 
     std::size_t read(buffer target) override {
         turn_to(direction::reading);
-        int const first = std::getc(stream_); // fills the stream's buffer by one read(2)
-        if (first == EOF) {
-            int const error = errno;
-            bool const failed = std::ferror(stream_) != 0;
-            std::clearerr(stream_);
-            if (failed) fail(error, "read", label_);
-            return 0;
-        }
+        int const first = first_octet();
+        if (first == EOF) return 0;
         target[0] = std::byte(first);
         return 1 + take_buffered(target.subspan(1));
     }
@@ -156,6 +172,10 @@ public:
     }
 
     std::size_t write(bytes_view data) override {
+        if (past_buffer_) {
+            write_out_buffer();
+            return write_some(fd(), data, false, label_);
+        }
         turn_to(direction::writing);
         ssize_t const count =
             write_out([&] { return ssize_t(std::fwrite(data.data(), 1, data.size(), stream_)); });
@@ -166,7 +186,7 @@ public:
     }
 
     std::uint64_t seek(std::int64_t offset, int whence) override {
-        last_ = direction::none;
+        turn_to(direction::none);
         if (write_out([&] { return ::fseeko(stream_, offset, whence); }) != 0)
             fail(errno, "seek in", label_);
         return std::uint64_t(::ftello(stream_));
@@ -174,18 +194,27 @@ public:
 
     void truncate(std::uint64_t size) override {
         flush();
-        if (::ftruncate(fd(), ::off_t(size)) != 0) fail(errno, "truncate", label_);
+        truncate_descriptor(fd(), size, label_);
     }
 
     void flush() override {
+        if (past_buffer_) return write_out_buffer();
         if (write_out([this] { return std::fflush(stream_); }) != 0)
             fail(errno, "write to", label_);
     }
 
     void close() override {
+        std::exception_ptr failure;
+        try {
+            flush();
+        } catch (std::exception const&) { // thrown when it is closed
+            failure = std::current_exception();
+        }
         std::FILE* const old = std::exchange(stream_, nullptr);
-        if (write_out([&] { return owned_ ? std::fclose(old) : std::fflush(old); }) != 0)
-            fail(errno, "close", label_);
+        // As for descriptors: EINTR says nothing about the data.
+        bool const failed = owned_ && write_out([&] { return std::fclose(old); }) != 0 && errno != EINTR;
+        if (failure) std::rethrow_exception(failure);
+        if (failed) fail(errno, "close", label_);
     }
 
     int fd() const override { return ::fileno(stream_); }
@@ -196,12 +225,42 @@ public:
 private:
     enum class direction { none, reading, writing };
 
-    // C wants a positioning between reading and writing. Where that is impossible, as in a socket,
-    // there is one buffer for each direction.
+    // C wants a positioning between reading and writing. Where that is impossible, as in a socket, what was read
+    // ahead has the buffer for itself: writing goes past it.
     void turn_to(direction next) {
-        if (last_ != next && last_ != direction::none)
+        if (past_buffer_)
+            write_out_buffer();
+        else if (last_ != next && last_ != direction::none && next != direction::none)
             write_out([this] { return ::fseeko(stream_, 0, SEEK_CUR); });
         last_ = next;
+    }
+
+    // Fills the stream's buffer by one read(2).
+    int first_octet() {
+        for (;;) {
+            int const first = std::getc(stream_);
+            if (first != EOF) return first;
+            int const error = errno;
+            bool const failed = std::ferror(stream_) != 0;
+            std::clearerr(stream_);
+            if (!failed) return EOF;
+            if (error == EAGAIN && fd() >= 0)
+                wait_for(fd(), POLLIN);
+            else if (error != EINTR)
+                fail(error, "read", label_);
+        }
+    }
+
+    // What whoever lent the stream has left in its buffer. What cannot be written stays there.
+    void write_out_buffer() {
+        ::flockfile(stream_); // another thread may flush all streams there are
+        std::unique_ptr<std::FILE, void (*)(std::FILE*)> const lock(stream_, ::funlockfile);
+        while (std::size_t const size = ::__fpending(stream_)) {
+            char* const begin = stream_->_IO_write_base;
+            std::size_t const done = write_some(fd(), std::string_view(begin, size), false, label_);
+            std::memmove(begin, begin + done, size - done);
+            stream_->_IO_write_ptr -= done;
+        }
     }
 
     // What may write. The C library tells not always that a write failed: with room in its buffer
@@ -221,6 +280,7 @@ private:
     bool const owned_;
     bool const regular_;
     bool const seekable_;
+    bool const past_buffer_;
     direction last_ = direction::none;
     std::string const label_;
 };

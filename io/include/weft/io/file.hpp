@@ -165,6 +165,7 @@ file open_file(path const& name, std::string mode = "r", open_options const& how
 /// Errors   std::system_error (no open descriptor): it is not closed then
 /// Source   AnyIO wrap_file
 file wrap_file(int fd, bool close_fd = true, capacity_limiter* limiter = nullptr);
+/// What cannot seek, as a pipe, is written to at once, after what the stream has in its buffer.
 /// Errors: also std::invalid_argument (null)
 file wrap_file(std::FILE* stream, bool close_file = true, capacity_limiter* limiter = nullptr);
 
