@@ -127,9 +127,10 @@ temporary_options name_of(temporary_file_options const& how) {
 }
 
 // What happens whether or not the task is cancelled; that is noticed afterwards.
-template <class Act> void finish_in_thread(Act act, char const* call = __builtin_FUNCTION()) {
+template <class Act>
+void finish_in_thread(capacity_limiter* limiter, Act act, char const* call = __builtin_FUNCTION()) {
     detail::require_fiber(call);
-    shielded([&act] { to_thread::run_sync([&act] { act(); }); });
+    shielded([&] { to_thread::run_sync(to_thread::options{.limiter = limiter}, [&act] { act(); }); });
     lowlevel::checkpoint_if_cancelled();
 }
 
@@ -154,7 +155,7 @@ path mkdtemp(temporary_options const& how) {
 file temporary_file(temporary_file_options const& how) {
     temporary_options const name = name_of(how);
     detail::file_request request = detail::parse_file_mode(how.mode, how.open);
-    return file(detail::act_in_thread(nullptr, [&] {
+    return file(detail::act_in_thread(how.open.limiter, [&] {
         return detail::make_file_state(make_nameless(name), std::move(request), "a temporary file");
     }));
 }
@@ -191,7 +192,7 @@ struct named_temporary_file::opened {
             return opened{std::move(known), std::move(owned), std::move(opened_file),
                           how.delete_on_close};
         };
-        return detail::act_in_thread(nullptr, act, "named_temporary_file");
+        return detail::act_in_thread(how.open.limiter, act, "named_temporary_file");
     }
 };
 
@@ -212,7 +213,7 @@ void named_temporary_file::close() {
         throw;
     }
     if (on_close_)
-        finish_in_thread([this] { owned_.remove(); });
+        finish_in_thread(state().format.limiter, [this] { owned_.remove(); });
     else
         lowlevel::checkpoint_if_cancelled();
 }
@@ -249,7 +250,8 @@ void spooled_temporary_file::rollover() {
     detail::require_fiber("rollover");
     std::lock_guard const turn(state().turn);
     state().require_open();
-    if (!device_->rolled()) detail::act_in_thread(nullptr, [this] { device_->rollover(); });
+    if (!device_->rolled())
+        detail::act_in_thread(state().format.limiter, [this] { device_->rollover(); });
 }
 
 bool spooled_temporary_file::rolled() const {
@@ -309,7 +311,7 @@ temporary_directory::~temporary_directory() {
 
 void temporary_directory::close() {
     if (!remove_) return lowlevel::checkpoint_if_cancelled();
-    finish_in_thread([this] {
+    finish_in_thread(nullptr, [this] {
         detail::tree_removal removal(name_);
         while (!removal.remove_some(removed_at_once)) {
         }

@@ -13,6 +13,7 @@
 #include <weft/runtime/run.hpp>
 #include <weft/runtime/task_group.hpp>
 #include <weft/sync/capacity_limiter.hpp>
+#include <weft/sync/to_thread.hpp>
 
 #include <doctest/doctest.h>
 
@@ -335,6 +336,41 @@ TEST_CASE("NX10, TX2: a write that is too much for memory has its byte order mar
             spooled.seek(0);
             check(spooled.read() == first + "bcd", "the same text");
         }
+    });
+}
+
+TEST_CASE("AF9, NX10: temporary files are made, rolled over and removed in threads of their own limiter") {
+    scratch const place;
+    run_test({.workers = {1}, .seeds = {0}}, [&] {
+        weft::capacity_limiter own(1);
+        weft::temporary_file_options const how{.directory = place / "", .open = {.limiter = &own}};
+        std::optional<weft::file> nameless;
+        std::optional<weft::named_temporary_file> named;
+        weft::spooled_temporary_file spooled(100, how);
+        spooled.write("abc");
+        auto const expect_own = [&](char const* what, auto call) {
+            bool done = false;
+            weft::with_task_group([&](weft::task_group& group) {
+                own.acquire();
+                group.start_soon([&] {
+                    call();
+                    done = true;
+                });
+                weft::wait_all_tasks_blocked();
+                check(!done && own.statistics().tasks_waiting == 1, what);
+                own.release();
+            });
+            check(done, what);
+        };
+        weft::capacity_limiter& general = weft::to_thread::current_default_thread_limiter();
+        double const usual = general.total_tokens();
+        general.set_total_tokens(0);
+        expect_own("temporary_file()", [&] { nameless.emplace(weft::temporary_file(how)); });
+        expect_own("named_temporary_file()", [&] { named.emplace(how); });
+        expect_own("rollover()", [&] { spooled.rollover(); });
+        expect_own("close()", [&] { named->close(); });
+        check(spooled.rolled() && !named->name().with_limiter(own).exists(), "done");
+        general.set_total_tokens(usual);
     });
 }
 
