@@ -166,6 +166,12 @@ detail::owned_name::~owned_name() {
     if (name_) ::unlink(name_->as_posix().c_str());
 }
 
+detail::owned_name& detail::owned_name::operator=(owned_name&& other) noexcept {
+    owned_name moved(std::move(other));
+    std::swap(name_, moved.name_);
+    return *this;
+} // what it had ends here
+
 void detail::owned_name::remove() {
     std::optional<path> const name = std::exchange(name_, {});
     if (name && ::unlink(name->as_posix().c_str()) != 0 && errno != ENOENT)
@@ -295,11 +301,12 @@ temporary_directory::temporary_directory(temporary_directory&& other) noexcept
       ignore_errors_(other.ignore_errors_) {}
 
 temporary_directory& temporary_directory::operator=(temporary_directory&& other) noexcept {
-    std::swap(name_, other.name_);
-    std::swap(remove_, other.remove_);
-    std::swap(ignore_errors_, other.ignore_errors_);
+    temporary_directory moved(std::move(other));
+    std::swap(name_, moved.name_);
+    std::swap(remove_, moved.remove_);
+    std::swap(ignore_errors_, moved.ignore_errors_);
     return *this;
-}
+} // what it had ends here
 
 temporary_directory::~temporary_directory() {
     if (!remove_) return;

@@ -99,6 +99,14 @@ TEST_CASE("PH1: full_match() matches whole paths, with ** for any number of part
     CHECK(!path("A").match("a"));
 }
 
+TEST_CASE("PH1: a path that is moved onto itself stays as it is") {
+    path name = "/a/path/that/is/longer/than/a/short/string";
+    path const before = name;
+    path& itself = name;
+    name = std::move(itself);
+    CHECK(name == before);
+}
+
 TEST_CASE("PH1: a pattern of many stars takes no longer than its parts times those of the path") {
     std::string deep, pattern, stars;
     for (int i = 0; i < 60; ++i) {

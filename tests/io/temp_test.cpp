@@ -257,6 +257,27 @@ TEST_CASE("NX10: a nameless file leaves no name, named ones vanish with their ob
     });
 }
 
+TEST_CASE("NX10: what is assigned to ends as if destroyed; moved onto itself it stays as it is") {
+    scratch const place;
+    run_test({.seeds = {0}}, [&] {
+        auto const expect_ended = [&](auto first, auto second) {
+            path const ended = first.name();
+            path const kept = second.name();
+            auto& itself = first;
+            first = std::move(second);
+            first = std::move(itself);
+            check(!ended.exists() && kept.exists(), "one of them ended");
+            check(first.name() == kept && kept.is_absolute(), "it knows its name");
+            first.close();
+            check(entries(place) == 0, "nothing is left");
+        };
+        weft::temporary_file_options const how{.directory = place / ""};
+        weft::temporary_directory_options const directory{.directory = place / ""};
+        expect_ended(weft::named_temporary_file(how), weft::named_temporary_file(how));
+        expect_ended(weft::temporary_directory(directory), weft::temporary_directory(directory));
+    });
+}
+
 TEST_CASE("NX10: a spooled file is in memory until it is too large") {
     scratch const place;
     run_test({.seeds = {0}}, [&] {

@@ -50,6 +50,14 @@ public:
     path(std::string const& text) : path(std::string_view(text)) {}
     path(std::string_view text);
     path(std::filesystem::path const& other) : path(std::string_view(other.native())) {}
+    path(path const&) = default;
+    path(path&&) noexcept = default;
+    path& operator=(path const&) = default;
+    path& operator=(path&& other) noexcept {
+        if (this != &other) text_ = std::move(other.text_); // a string that is moved onto itself is empty
+        limiter_ = other.limiter_;
+        return *this;
+    }
 
     /// The segments joined; one that is absolute drops what is before it.
     template <class Second, class... More>

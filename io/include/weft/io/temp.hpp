@@ -9,6 +9,7 @@
 #include <cstddef>
 #include <optional>
 #include <string>
+#include <utility>
 
 namespace weft {
 
@@ -21,10 +22,7 @@ public:
     owned_name() = default;
     explicit owned_name(path name) : name_(std::move(name)) {}
     owned_name(owned_name&& other) noexcept : name_(std::exchange(other.name_, {})) {}
-    owned_name& operator=(owned_name&& other) noexcept {
-        std::swap(name_, other.name_);
-        return *this;
-    }
+    owned_name& operator=(owned_name&&) noexcept;
     ~owned_name();
 
     path const& name() const { return *name_; }
@@ -95,8 +93,8 @@ file temporary_file(temporary_file_options const& = {});
 
 /// A file with a name, which vanishes with the object.
 ///
-/// close() removes the name in a thread, also if the task is cancelled; destruction removes it at
-/// once. A process that is killed leaves it behind.
+/// close() removes the name in a thread, also if the task is cancelled; destruction, and assignment to it, removes
+/// it at once. A process that is killed leaves it behind.
 ///
 /// Threads, cancellation, errors  as file; close() also with what unlink(2) says, unless it is gone
 /// Source                         AnyIO NamedTemporaryFile
@@ -141,8 +139,8 @@ private:
 
 /// A directory that vanishes with the object, and all that is in it.
 ///
-/// close() removes it in a thread, also if the task is cancelled. Destruction removes what can be
-/// removed quickly at once and leaves the rest to a thread, which is done when run() returns. What
+/// close() removes it in a thread, also if the task is cancelled. Destruction, and assignment to it, removes
+/// what can be removed quickly at once and leaves the rest to a thread, which is done when run() returns. What
 /// it has no memory to remove stays.
 /// Symbolic links in it are removed and not followed.
 ///
