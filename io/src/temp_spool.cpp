@@ -75,6 +75,7 @@ std::optional<std::uint64_t> spooled_device::seek_now(std::int64_t offset, int w
 void spooled_device::truncate(std::uint64_t size) {
     if (!file_ && !fits(size)) rollover();
     if (file_) return file_->truncate(size);
+    if (size > memory_.max_size()) fail(EFBIG, "cannot truncate a file in memory");
     memory_.resize(size);
 }
 

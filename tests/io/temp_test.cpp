@@ -312,6 +312,19 @@ TEST_CASE("NX10: a spooled file is in memory until it is too large") {
     });
 }
 
+TEST_CASE("AF3, NX10: a spooled file that cannot become so large says so and keeps what it has") {
+    scratch const place;
+    run_test({.seeds = {0}}, [&] {
+        weft::spooled_temporary_file spooled(0, {.directory = place / ""});
+        spooled.write("abc");
+        for (std::uint64_t const size : {std::uint64_t(1) << 63, ~std::uint64_t(0)})
+            check(error_of([&] { spooled.truncate(size); }) == std::errc::file_too_large, "truncate()");
+        check(!spooled.rolled() && spooled.tell() == 3, "as before");
+        spooled.seek(0);
+        check(spooled.read() == "abc", "nothing is lost");
+    });
+}
+
 TEST_CASE("NX10: in memory text in any encoding waits for no thread either") {
     scratch const place;
     run_test({.workers = {1}, .seeds = {0}}, [&] {
