@@ -32,27 +32,42 @@ bool read_ahead::move(std::int64_t distance) {
 
 void read_ahead::take(std::size_t count) {
     begin_ += count;
-    if (size() > 0 || capacity_ <= large) return;
+    if (size() == 0 && capacity_ > large) give_up_space();
+}
+
+void read_ahead::give_up_space() noexcept {
     space_.reset();
+    kept_ = std::string();
+    place_ = nullptr;
     capacity_ = begin_ = end_ = 0;
+}
+
+void read_ahead::keep(std::string octets) noexcept {
+    give_up_space();
+    kept_ = std::move(octets);
+    place_ = kept_.data();
+    capacity_ = end_ = kept_.size();
 }
 
 buffer read_ahead::room(std::size_t count) {
     if (size() == 0) clear();
     if (capacity_ - end_ < count) {
-        std::size_t const needed = std::max(size() + count, 2 * size());
+        std::size_t const stays = size();
+        std::size_t const needed = std::max(stays + count, 2 * stays);
         std::unique_ptr<char[]> larger;
         if (needed > capacity_) larger = std::make_unique_for_overwrite<char[]>(needed);
-        char* const target = larger ? larger.get() : space_.get();
-        if (size() > 0) std::memmove(target, space_.get() + begin_, size());
-        end_ = size();
-        begin_ = 0;
+        char* const target = larger ? larger.get() : place_;
+        if (stays > 0) std::memmove(target, place_ + begin_, stays);
         if (larger) {
+            give_up_space();
             space_ = std::move(larger);
+            place_ = space_.get();
             capacity_ = needed;
         }
+        begin_ = 0;
+        end_ = stays;
     }
-    return {reinterpret_cast<std::byte*>(space_.get() + end_), count};
+    return {reinterpret_cast<std::byte*>(place_ + end_), count};
 }
 
 file_state::file_state(std::unique_ptr<file_device> opened, file_format how)
@@ -146,8 +161,8 @@ bytes file_state::read_large(std::size_t most) {
             count += got;
         }
     } catch (...) { // what was read is for the next call
-        if (count > 0) std::memcpy(ahead_.room(count).data(), result.data(), count);
-        ahead_.put(count);
+        result.resize(count); // smaller
+        ahead_.keep(std::move(result));
         throw;
     }
     result.resize(count);

@@ -21,8 +21,12 @@ namespace weft::detail {
 /// What has been read and not been taken, and, in front of it, what was taken last.
 class read_ahead {
 public:
+    read_ahead() = default;
+    read_ahead(read_ahead const&) = delete;
+    read_ahead& operator=(read_ahead const&) = delete;
+
     std::size_t size() const { return end_ - begin_; }
-    std::string_view view() const { return {space_.get() + begin_, size()}; }
+    std::string_view view() const { return {place_ + begin_, size()}; }
     void take(std::size_t count);
     void clear() { begin_ = end_ = 0; }
     /// Forward, or back over what was taken; false: not that far.
@@ -31,9 +35,15 @@ public:
     /// Where so much more can be put; put() says how much there was.
     buffer room(std::size_t count);
     void put(std::size_t count) { end_ += count; }
+    /// Instead of what it has. Takes no memory, so that nothing is lost where there is none.
+    void keep(std::string octets) noexcept;
 
 private:
+    void give_up_space() noexcept;
+
     std::unique_ptr<char[]> space_;
+    std::string kept_;
+    char* place_ = nullptr; // in one of them
     std::size_t capacity_ = 0;
     std::size_t begin_ = 0;
     std::size_t end_ = 0;

@@ -5,6 +5,7 @@
 #include "support/failing_memory.hpp"
 #include "support/run_test.hpp"
 
+#include <weft/io/file.hpp>
 #include <weft/io/path.hpp>
 #include <weft/io/temp.hpp>
 #include <weft/runtime/cancel_scope.hpp>
@@ -25,6 +26,7 @@
 #include <utility>
 #include <vector>
 
+#include <fcntl.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -227,6 +229,33 @@ TEST_CASE("a temporary directory is moved without memory") {
         CHECK(std::exchange(requests_until_failure, 0) == 1);
         CHECK(std::filesystem::exists(second.name().as_posix()));
     });
+}
+
+TEST_CASE("AF3: what was read of a pipe when memory ran out is there for the next call") {
+    std::string const text(400'000, 'x'); // several times what is read at once, without the thread
+    int refusals = 0;
+    for (int request = -1, left = -1; left == -1; --request) {
+        weft::run({.workers = 1}, [&] {
+            int ends[2];
+            check(::pipe2(ends, O_CLOEXEC) == 0 && ::fcntl(ends[1], F_SETPIPE_SZ, 1 << 19) > 0, "a pipe");
+            weft::file in = weft::wrap_file(ends[0]);
+            weft::file out = weft::wrap_file(ends[1]);
+            out.write(text);
+            out.close();
+            in_the_thread(request);
+            std::string read;
+            try {
+                read = in.read();
+            } catch (std::bad_alloc const&) {
+                ++refusals;
+            }
+            left = in_the_thread(0);
+            read += in.read();
+            bool const whole = read == text;
+            CHECK(whole);
+        });
+    }
+    CHECK(refusals > 1);
 }
 
 TEST_CASE("NX10: what was just made does not stay where there is no memory to give it") {

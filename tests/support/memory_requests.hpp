@@ -7,6 +7,7 @@
 namespace weft::test {
 
 inline std::atomic<std::size_t> allocations = 0;
-inline thread_local int requests_until_failure = 0; ///< of this thread: 1 is the next; 0: none fails
+inline thread_local int requests_until_failure = 0; ///< of this thread: 1 is the next; 0: none fails; -1: the next
+                                                    ///< and all others, -2: all but the next
 
 } // namespace weft::test
