@@ -322,7 +322,8 @@ void temporary_directory::close() {
         detail::tree_removal removal(name_);
         while (!removal.remove_some(removed_at_once)) {
         }
-        remove_ = false; // not before: without a thread or memory it is left to the destructor
+        // Not before, and not without descriptors: then it is left to another close(), or to the destructor.
+        remove_ = removal.fell_short();
         if (removal.failure() && !ignore_errors_) std::rethrow_exception(removal.failure());
     });
 }

@@ -141,7 +141,7 @@ private:
 ///
 /// close() removes it in a thread, also if the task is cancelled. Destruction, and assignment to it, removes
 /// what can be removed quickly at once and leaves the rest to a thread, which is done when run() returns. What
-/// it has no memory to remove stays.
+/// it has no memory or descriptors to remove stays; where close() has none, it may be called again.
 /// Symbolic links in it are removed and not followed.
 ///
 /// Threads       one task at a time
