@@ -418,8 +418,8 @@ std::pair<any_byte_stream, bytes> tls_connection::unwrap() {
 
 // Of close() and unwrap() the first to say that the stream is closed has the transport to itself:
 // to close it here, or to give it away. A close() that comes while the first one says good-bye
-// waits for that; but one that is cancelled meanwhile does not leave the transport to a peer that
-// says nothing: it closes it, and the first one ends, too.
+// waits for that; but one that is cancelled meanwhile, or that cannot wait, does not leave the
+// transport to a peer that says nothing: it closes it, and the first one ends, too.
 void tls_connection::close() {
     set_when_left const told{has_closed_};
     try {
@@ -453,6 +453,7 @@ void tls_connection::abandon() noexcept {
 // False: the stream is closed already. Somebody who sends has it in the middle of a record, and
 // somebody who receives would take the peer's good-bye: closing the transport wakes them.
 bool tls_connection::leave() {
+    bool const may_wait = current_fiber() != nullptr; // outside of a run nobody hears a good-bye
     std::optional<resource_guard::entry> no_writer;
     std::optional<resource_guard::entry> no_reader;
     bool is_first = false;
@@ -465,11 +466,7 @@ bool tls_connection::leave() {
             no_reader = enter_if_free(reading_);
         }
     }
-    if (!is_first) {
-        wait_until_closed();
-        return false;
-    }
-    bool const may_wait = current_fiber() != nullptr; // outside of a run nobody hears a good-bye
+    if (!is_first) return !wait_until_closed(may_wait);
     if (!standard_compatible_ || !no_writer || !may_wait) return true;
     if (no_reader)
         say_goodbye();
@@ -478,15 +475,25 @@ bool tls_connection::leave() {
     return true;
 }
 
-void tls_connection::wait_until_closed() {
-    if (has_closed_.is_set()) return; // also outside of a run
+// False: it is still to be closed.
+bool tls_connection::wait_until_closed(bool may_wait) {
+    if (has_closed_.is_set()) return true; // also outside of a run
+    if (!may_wait) {
+        cut_short();
+        return false;
+    }
     try {
         has_closed_.wait();
     } catch (...) { // cancelled
-        std::lock_guard const guard(lock_);
-        is_cut_short_ = true;
+        cut_short();
         throw;
     }
+    return true;
+}
+
+void tls_connection::cut_short() {
+    std::lock_guard const guard(lock_);
+    is_cut_short_ = true;
 }
 
 bool tls_connection::is_cut_short() const {

@@ -63,7 +63,8 @@ private:
     void say_goodbye();
     void send_goodbye();
     bool leave();
-    void wait_until_closed();
+    bool wait_until_closed(bool may_wait);
+    void cut_short();
     bool is_cut_short() const;
     void note_broken(std::exception_ptr const& cause);
     void note_mute(std::exception_ptr const& cause);

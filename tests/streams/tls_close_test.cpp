@@ -6,6 +6,7 @@
 #include <weft/runtime/cancel_scope.hpp>
 #include <weft/runtime/inspect.hpp>
 #include <weft/sync/event.hpp>
+#include <weft/sync/to_thread.hpp>
 
 #include <doctest/doctest.h>
 
@@ -207,12 +208,13 @@ TEST_CASE("TL10: close() with a peer that says nothing is ended by cancellation,
 namespace {
 
 // Of two ends that are left open; the peer says nothing.
-void check_cut_short(tls_stream closed, weft::any_byte_stream underneath) {
+void check_cut_short(tls_stream closed, weft::any_byte_stream underneath,
+                     void (*cut)(weft::resource&) = weft::close_forcefully) {
     weft::with_task_group([&](weft::task_group& group) {
         auto const first = group.create_task([&] { closed.close(); });
         weft::wait_all_tasks_blocked();
         check(!first.done(), "it waits");
-        weft::close_forcefully(closed);
+        cut(closed);
         check_throws<weft::closed_resource_error>([&] { underneath.receive(); }, "it is closed");
         first.wait();
     });
@@ -239,6 +241,18 @@ TEST_CASE("R3, TL10: so it does where the stream underneath is TLS, too") {
         tls_pair outer = shake_hands(ends.first, ends.second);
         tls_pair inner = shake_hands(outer.client, outer.server);
         check_cut_short(std::move(inner.client), ends.first);
+        ends.second.close();
+    });
+}
+
+TEST_CASE("R2, TL10: a close() by an OS thread ends one that waits for a peer that says nothing") {
+    run_test([] {
+        memory_network network;
+        auto ends = network.make_pair();
+        tls_pair pair = shake_hands(ends.first, ends.second);
+        check_cut_short(std::move(pair.client), ends.first, [](weft::resource& closed) {
+            weft::to_thread::run_sync([&] { closed.close(); });
+        });
         ends.second.close();
     });
 }

@@ -34,8 +34,8 @@ struct tls_options {
 /// standard_compatible, close() says good-bye and waits for the peer's: with a peer that says
 /// nothing, only cancellation ends that, and what the peer still sends makes it fail; whatever
 /// happens, the stream underneath is closed then. A close() by another task meanwhile waits for the
-/// first one; cancelled, as in close_forcefully(), it closes the stream underneath, and the first one
-/// returns. Where sending fails, what the peer had said before can still be received. Destroyed, or closed
+/// first one; cancelled, as in close_forcefully(), or called by an OS thread, it closes the stream
+/// underneath, and the first one returns. Where sending fails, what the peer had said before can still be received. Destroyed, or closed
 /// outside of a run, it says no good-bye; whoever is inside hears that it is closed.
 ///
 /// Threads       any task; close() wakes those that wait in another one
