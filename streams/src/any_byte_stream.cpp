@@ -1,3 +1,4 @@
+#include <weft/runtime/detail/parking.hpp>
 #include <weft/runtime/lowlevel.hpp>
 #include <weft/streams/byte_stream.hpp>
 #include <weft/streams/detail/closable_guard.hpp>
@@ -17,6 +18,7 @@ public:
     std::size_t receive_some(object_receive_stream<bytes>& from, buffer target) {
         if (target.empty()) throw std::invalid_argument("there is no room in the buffer");
         auto const inside = reading_.enter();
+        if (used_ != rest_.size()) enter_blocking_call("receive");
         while (used_ == rest_.size()) {
             try {
                 rest_ = from.receive();

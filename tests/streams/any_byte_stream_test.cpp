@@ -120,6 +120,26 @@ TEST_CASE("X6: of an object stream, too, one task receives octets at a time, and
     });
 }
 
+TEST_CASE("M1: receiving the rest of an object is a cancellation point, takes nothing then, and lets others run") {
+    run_test({.workers = {1}}, [] {
+        auto pipe = weft::create_memory_object_stream<weft::bytes>(1);
+        weft::any_byte_receive_stream receiving(pipe.receive);
+        pipe.send.send("abc");
+        check(receiving.receive(1) == "a", "the rest stays");
+        check(!weft::move_on_at(weft::time_point::min(), [&] { receiving.receive(1); }), "cancelled");
+        check(receiving.receive(2) == "bc", "nothing is lost");
+        constexpr std::size_t many = 100'000; // calls; some hundred budgets
+        pipe.send.send(weft::bytes(many, 'x'));
+        bool had_a_turn = false;
+        weft::with_task_group([&](weft::task_group& group) {
+            group.start_soon([&] { had_a_turn = true; });
+            for (std::size_t count = 1; count != many && !had_a_turn; ++count)
+                receiving.receive(1);
+            check(had_a_turn, "the other one");
+        });
+    });
+}
+
 TEST_CASE("X3: where there are no octets no object is sent") {
     run_test({.workers = {1}}, [] {
         auto pipe = weft::create_memory_object_stream<weft::bytes>(5);
