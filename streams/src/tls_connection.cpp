@@ -351,7 +351,7 @@ void tls_connection::encrypt(bytes_view data) {
 }
 
 void tls_connection::encrypt_at_once(bytes_view data) {
-    std::unique_lock const turn(sending_);
+    std::unique_lock turn(sending_);
     check_cancellation("TLS send"); // as long as nothing has been encrypted
     for (;;) {
         std::uint64_t feeds = 0;
@@ -362,7 +362,10 @@ void tls_connection::encrypt_at_once(bytes_view data) {
             return engine.write(data);
         };
         tls_engine::outcome const after = attempt(write, feeds);
-        if (after.is == tls_engine::state::failed) std::rethrow_exception(after.error);
+        if (after.is == tls_engine::state::failed) {
+            turn.unlock(); // fail() may want it
+            fail(after);
+        }
         send_output();
         if (after.is == tls_engine::state::done) return;
         if (!feed(feeds)) throw broken_resource_error("the peer has ended the connection");

@@ -204,7 +204,13 @@ tls_engine::outcome tls_engine::read(buffer target) {
     return {.count = total, .has_output = has_output};
 }
 
+// What OpenSSL says afterwards would not be the reason.
+bool tls_engine::has_failed_in_reading() const {
+    return postponed_ && postponed_->is == state::failed;
+}
+
 tls_engine::outcome tls_engine::write(bytes_view data) {
+    if (has_failed_in_reading()) return *std::exchange(postponed_, std::nullopt);
     // In the middle of a message of the peer's OpenSSL would refuse; then the write after this one.
     if (wants_key_update && ::SSL_in_init(ssl_.get()) == 0) {
         ::SSL_key_update(ssl_.get(), SSL_KEY_UPDATE_REQUESTED);
@@ -216,6 +222,7 @@ tls_engine::outcome tls_engine::write(bytes_view data) {
 }
 
 tls_engine::outcome tls_engine::shut_down() {
+    if (has_failed_in_reading()) return *std::exchange(postponed_, std::nullopt);
     bool is_waiting = false;
     auto const shut_down = [&is_waiting](SSL* ssl) {
         int const result = ::SSL_shutdown(ssl);

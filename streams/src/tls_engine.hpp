@@ -24,6 +24,8 @@ struct free_ssl {
 /// does what it can with that. The one copy beyond those that OpenSSL makes itself is between these
 /// queues and its records.
 ///
+/// What is wrong behind good octets is the failure of the next call, whichever that is.
+///
 /// What the peer is to be sent is bounded: if it asks and asks, and does not receive the answers, the
 /// calls fail when so much lies in `outgoing` as no peer means well to leave there.
 ///
@@ -68,6 +70,7 @@ private:
     template <class Call> outcome attempt(Call call);
     void judge(int result, outcome& after);
     void verify_host(std::string const& hostname);
+    bool has_failed_in_reading() const;
 
     tls_context context_; // whose data the callbacks use
     bool server_side_;

@@ -82,6 +82,28 @@ private:
     std::size_t asked_ = 0;
 };
 
+// Puts a record that nobody has encrypted behind what it is told to send, once.
+class forging final : public weft::byte_stream {
+public:
+    explicit forging(memory_network_stream of) : of_(std::move(of)) {}
+    using byte_send_stream::send;
+    std::size_t receive_some(weft::buffer target) override { return of_.receive_some(target); }
+    void send(weft::bytes_view data) override {
+        weft::bytes all = data.to_bytes();
+        if (std::exchange(forges_, false))
+            all += std::string("\x17\x03\x03\x00\x20", 5) + std::string(32, 'x');
+        of_.send(all);
+    }
+    void send_eof() override { of_.send_eof(); }
+    void close() override { of_.close(); }
+
+    void forge() { forges_ = true; }
+
+private:
+    memory_network_stream of_;
+    bool forges_ = false;
+};
+
 // How the call breaks, with the words of the cause; "" if it does not.
 template <class Call> std::string how_it_breaks(Call call) {
     try {
@@ -281,6 +303,44 @@ TEST_CASE("TL19: a peer that vanishes in the middle of the handshake, wherever i
             expect({version, server_vanishes, way::resets, true},
                    "broken by " + std::to_string(ECONNRESET));
         }
+}
+
+TEST_CASE("TL5: what is wrong behind good octets fails the next call, with OpenSSL's reason, and the peer hears of it") {
+    enum class way { receive, send, unwrap, close };
+    auto const reason = [](int version, bool serves, way how) {
+        memory_network network;
+        auto ends = network.make_pair();
+        forging from_client(std::move(ends.first));
+        forging from_server(std::move(ends.second));
+        tls_pair pair = shake_hands(from_client, from_server, {.client = only(trusting_client(), version)});
+        tls_stream& here = serves ? pair.server : pair.client;
+        tls_stream& peer = serves ? pair.client : pair.server;
+        (serves ? from_client : from_server).forge();
+        peer.send("good");
+        check(here.receive() == "good", "what came before");
+        std::string const why = reason_of([&] {
+            if (how == way::receive) here.receive();
+            if (how == way::send) here.send("x");
+            if (how == way::unwrap) here.unwrap();
+            if (how == way::close) here.close();
+        });
+        if (how != way::close)
+            check(how_it_breaks([&] { here.receive(); }) == "broken by TLS: " + why, "it stays the reason");
+        expect_part(reason_of([&] { peer.receive(); }), "alert bad record mac");
+        from_client.close();
+        from_server.close();
+        return why;
+    };
+    run_few([&] {
+        for (int const version : versions)
+            for (bool const serves : {false, true}) {
+                std::string const expected = reason(version, serves, way::receive);
+                for (way const how : {way::send, way::unwrap, way::close}) {
+                    std::string const given = reason(version, serves, how);
+                    check(given == expected, "'" + given + "' for '" + expected + "'");
+                }
+            }
+    });
 }
 
 TEST_CASE("TL5: of a record that is cut off nothing is received") {
