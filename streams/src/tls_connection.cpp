@@ -441,7 +441,8 @@ void tls_connection::close() {
 void tls_connection::abandon() noexcept {
     {
         std::lock_guard const guard(lock_);
-        if (closed_.exchange(true, std::memory_order_acq_rel)) return; // unwrap(), check_open()
+        if (is_unwrapped_ || has_closed_.is_set()) return;
+        is_cut_short_ = closed_.exchange(true, std::memory_order_acq_rel); // unwrap(), check_open()
     }
     set_when_left const told{has_closed_};
     try {

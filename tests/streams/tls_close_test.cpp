@@ -64,24 +64,28 @@ private:
 } // namespace
 
 TEST_CASE("R4, R5: who is inside a stream that is destroyed or assigned over hears of that, and so does the peer") {
-    for (bool const assigned : {false, true})
-        run_test([&] {
-            tls_pair pair = shake_hands();
-            std::optional<tls_stream> going = std::move(pair.client);
-            weft::with_task_group([&](weft::task_group& group) {
-                group.start_soon([&] {
-                    check_throws<weft::closed_resource_error>([&] { going->receive(); }, "who receives");
-                });
-                group.start_soon([&] {
-                    check_throws<weft::broken_resource_error>([&] { pair.server.receive(); }, "no good-bye");
-                });
-                weft::wait_all_tasks_blocked();
-                if (assigned)
-                    going = shake_hands().client;
-                else
-                    going.reset();
+    auto const expect = [](bool closes, bool assigned) {
+        tls_pair pair = shake_hands();
+        std::optional<tls_stream> going = std::move(pair.client);
+        weft::with_task_group([&](weft::task_group& group) {
+            group.start_soon([&] {
+                if (closes) return going->close();
+                check_throws<weft::closed_resource_error>([&] { going->receive(); }, "who receives");
             });
+            weft::wait_all_tasks_blocked();
+            if (assigned)
+                going = shake_hands().client;
+            else
+                going.reset();
         });
+        if (closes)
+            check_throws<weft::end_of_stream>([&] { pair.server.receive(); }, "the good-bye");
+        else
+            check_throws<weft::broken_resource_error>([&] { pair.server.receive(); }, "no good-bye");
+    };
+    for (bool const closes : {false, true})
+        for (bool const assigned : {false, true})
+            run_test([&] { expect(closes, assigned); });
 }
 
 TEST_CASE("a stream that is moved onto itself stays what it is") {
