@@ -108,6 +108,13 @@ void rethrow_if(std::exception_ptr const& noted) {
 
 } // namespace
 
+void drop(any_byte_stream& stream) {
+    try {
+        close_forcefully(stream);
+    } catch (std::exception const&) { // it is closed all the same (R2)
+    }
+}
+
 tls_connection::tls_connection(any_byte_stream&& transport, tls_context context, bool server_side,
                                std::string const& hostname, bool standard_compatible)
     : standard_compatible_(standard_compatible), engine_(std::move(context), server_side, hostname),
@@ -428,11 +435,11 @@ void tls_connection::close() {
     try {
         if (!leave()) return;
     } catch (std::exception const&) {
-        close_forcefully(transport_);
+        drop(transport_);
         if (!is_cut_short()) throw; // else it has become what was wanted
         return;
     } catch (...) { // a cancellation, thrown again
-        close_forcefully(transport_);
+        drop(transport_);
         throw;
     }
     transport_.close();

@@ -18,6 +18,9 @@
 
 namespace weft::detail {
 
+/// Closes what is under TLS that has failed or was cancelled: that is told, not what closing throws.
+void drop(any_byte_stream&);
+
 /// A TLS stream that stays where it is; the members are those of tls_stream.
 class tls_connection {
 public:

@@ -21,17 +21,9 @@ std::string peer_of(any_byte_stream const& stream) {
     }
 }
 
-// What close() throws, of a stream underneath that is broken, say, concerns this connection only.
-void drop(any_byte_stream& stream) {
-    try {
-        close_forcefully(stream);
-    } catch (std::exception const&) { // it is closed all the same (R2)
-    }
-}
-
 void report(std::exception_ptr const& failure, any_byte_stream& stream) {
     std::string const peer = peer_of(stream);
-    drop(stream);
+    detail::drop(stream);
     try {
         std::rethrow_exception(failure);
     } catch (std::exception const& known) {
@@ -81,7 +73,7 @@ void tls_listener::settings::secure(any_byte_stream stream,
         });
     } catch (cancelled const&) {
         any_byte_stream transport = connection->take_transport();
-        drop(transport);
+        detail::drop(transport);
         throw;
     } catch (...) { // given to the handler of such errors
         failure = std::current_exception();
@@ -89,7 +81,7 @@ void tls_listener::settings::secure(any_byte_stream stream,
     if (!failure && is_wanted) return handler(tls_stream(std::move(connection)));
     any_byte_stream transport = connection ? connection->take_transport() : std::move(stream);
     connection.reset();
-    if (!is_wanted) return drop(transport);
+    if (!is_wanted) return detail::drop(transport);
     on_error(failure, transport);
 }
 

@@ -61,6 +61,23 @@ private:
     events* events_;
 };
 
+// Is closed, but not without an error.
+class closes_badly final : public weft::byte_stream {
+public:
+    explicit closes_badly(memory_network_stream to) : to_(std::move(to)) {}
+    using byte_send_stream::send;
+    std::size_t receive_some(weft::buffer target) override { return to_.receive_some(target); }
+    void send(weft::bytes_view data) override { to_.send(data); }
+    void send_eof() override { to_.send_eof(); }
+    void close() override {
+        to_.close();
+        throw weft::broken_resource_error("it cannot be closed well");
+    }
+
+private:
+    memory_network_stream to_;
+};
+
 } // namespace
 
 TEST_CASE("R4, R5: who is inside a stream that is destroyed or assigned over hears of that, and so does the peer") {
@@ -206,6 +223,26 @@ TEST_CASE("TL10: close() with a peer that says nothing is ended by cancellation,
         check_throws<weft::closed_resource_error>([&] { ends.first.receive(); }, "it is closed");
         weft::close_forcefully(pair.server);
         check_throws<weft::closed_resource_error>([&] { ends.second.receive(); }, "this one, too");
+    });
+}
+
+TEST_CASE("TL10: what closing the stream underneath throws does not take the place of what came before") {
+    run_test([] {
+        memory_network network;
+        auto const shake_badly = [&] {
+            auto ends = network.make_pair();
+            return shake_hands(closes_badly(std::move(ends.first)), std::move(ends.second));
+        };
+        tls_pair silent = shake_badly();
+        check(!weft::move_on_after(10ms, [&] { silent.client.close(); }), "the cancellation");
+        tls_pair unheard = shake_badly();
+        unheard.server.send("unread");
+        check_throws<weft::tls_error>([&] { unheard.client.close(); }, "what came after our good-bye");
+        tls_pair good = shake_badly();
+        weft::with_task_group([&](weft::task_group& group) {
+            group.start_soon([&] { good.server.close(); });
+            check_throws<weft::broken_resource_error>([&] { good.client.close(); }, "there was nothing before");
+        });
     });
 }
 
