@@ -120,6 +120,10 @@ tls_connection::tls_connection(any_byte_stream&& transport, tls_context context,
     : standard_compatible_(standard_compatible), engine_(std::move(context), server_side, hostname),
       transport_(std::move(transport)) {}
 
+tls_connection::~tls_connection() {
+    if (!standard_compatible_ && !broken_) engine_.leave_in_good_order();
+}
+
 void tls_connection::check_open() const {
     if (closed_.load(std::memory_order_acquire)) // pairs with close() and unwrap()
         throw closed_resource_error("the TLS stream is closed");

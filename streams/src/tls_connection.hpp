@@ -26,6 +26,9 @@ class tls_connection {
 public:
     tls_connection(any_byte_stream&& transport, tls_context context, bool server_side,
                    std::string const& hostname, bool standard_compatible);
+    tls_connection(tls_connection const&) = delete;
+    tls_connection& operator=(tls_connection const&) = delete;
+    ~tls_connection();
 
     void handshake();
     std::size_t receive_some(buffer target);

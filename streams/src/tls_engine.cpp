@@ -238,6 +238,11 @@ tls_engine::outcome tls_engine::shut_down() {
     return after;
 }
 
+// OpenSSL forgets the session of a stream that is freed without its close_notify.
+void tls_engine::leave_in_good_order() {
+    ::SSL_set_shutdown(ssl_.get(), SSL_SENT_SHUTDOWN | SSL_RECEIVED_SHUTDOWN);
+}
+
 bool tls_engine::has_shut_down() const {
     return (::SSL_get_shutdown(ssl_.get()) & SSL_SENT_SHUTDOWN) != 0;
 }

@@ -53,6 +53,8 @@ public:
     outcome write(bytes_view data);
     /// Puts out close_notify; done: the peer's has come, too.
     outcome shut_down();
+    /// The last call: there are no close_notify, and the session may be resumed all the same.
+    void leave_in_good_order();
 
     bool peer_has_shut_down() const;
     bool has_shut_down() const;

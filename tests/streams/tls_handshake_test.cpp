@@ -182,24 +182,50 @@ TEST_CASE("ALPN: the server's order counts, and nothing in common is an error") 
 }
 
 TEST_CASE("sessions are resumed, by the context and the host") {
+    auto const expect = [](int version, bool standard) {
+        auto const client = only(trusting_client(), version);
+        auto const server = only(trusted_server(), version);
+        auto const talk = [&](std::string const& host) {
+            tls_pair pair = shake_hands({.client = client,
+                                         .server = server,
+                                         .standard_compatible = standard,
+                                         .hostname = host});
+            pair.server.send("x"); // with the tickets before it
+            check(pair.client.receive() == "x", "it works");
+            check(pair.client.extra(attribute::peer_certificate).has_value(), "who it is");
+            bool const resumed = was_resumed(pair.client);
+            close_both(pair);
+            return resumed;
+        };
+        check(!talk("localhost"), "the first time");
+        for (int time = 2; time != 5; ++time)
+            check(talk("localhost"), "time " + std::to_string(time));
+        check(!talk("www.example.org"), "another host");
+    };
     for (int const version : {TLS1_2_VERSION, TLS1_3_VERSION})
-        run_few([version] {
-            auto const client = only(trusting_client(), version);
-            auto const server = only(trusted_server(), version);
-            auto const talk = [&](std::string const& host) {
-                tls_pair pair = shake_hands({.client = client, .server = server, .hostname = host});
-                pair.server.send("x"); // with the tickets before it
-                check(pair.client.receive() == "x", "it works");
-                check(pair.client.extra(attribute::peer_certificate).has_value(), "who it is");
-                bool const resumed = was_resumed(pair.client);
-                close_both(pair);
-                return resumed;
-            };
-            check(!talk("localhost"), "the first time");
-            check(talk("localhost"), "the second time");
-            check(talk("localhost"), "the third time");
-            check(!talk("www.example.org"), "another host");
-        });
+        for (bool const standard : {true, false})
+            run_few([&] { expect(version, standard); });
+}
+
+TEST_CASE("TL5: a session of a stream that was cut off, or broke, is not resumed") {
+    auto const expect = [](bool standard) {
+        auto const client = only(trusting_client(), TLS1_2_VERSION); // in TLS 1.3 there are several tickets
+        auto const server = trusted_server();
+        for (int time = 0; time < 2; ++time) {
+            memory_network network;
+            auto ends = network.make_pair();
+            tls_pair pair = shake_hands(std::move(ends.first), ends.second,
+                                        {.client = client, .server = server, .standard_compatible = standard});
+            check(!was_resumed(pair.client), "anew");
+            if (standard)
+                ends.second.close();
+            else
+                ends.second.reset();
+            check_throws<weft::broken_resource_error>([&] { pair.client.receive(); }, "cut off");
+        }
+    };
+    for (bool const standard : {true, false})
+        run_few([&] { expect(standard); });
 }
 
 TEST_CASE("a session of a peer that was not verified is not kept") {
