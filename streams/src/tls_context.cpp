@@ -92,12 +92,24 @@ std::shared_ptr<SSL_CTX> make_context(SSL_METHOD const* method, tls_protocol_ver
     return made;
 }
 
+// OpenSSL would ask at the terminal, or at stdin, and wait there: nobody may be there to answer.
+int refuse_password(char*, int, int, void* is_asked) noexcept {
+    if (is_asked != nullptr) *static_cast<bool*>(is_asked) = true;
+    return -1;
+}
+
 void use_certificate(SSL_CTX* context, std::string const& chain_file, std::string const& key_file) {
+    bool is_encrypted = false;
+    ::SSL_CTX_set_default_passwd_cb(context, refuse_password);
+    ::SSL_CTX_set_default_passwd_cb_userdata(context, &is_encrypted);
     if (::SSL_CTX_use_certificate_chain_file(context, chain_file.c_str()) != 1)
         throw_tls_error("cannot use the certificate chain in '" + chain_file + "'");
     std::string const& key = key_file.empty() ? chain_file : key_file;
-    if (::SSL_CTX_use_PrivateKey_file(context, key.c_str(), SSL_FILETYPE_PEM) != 1)
-        throw_tls_error("cannot use the private key in '" + key + "'");
+    int const result = ::SSL_CTX_use_PrivateKey_file(context, key.c_str(), SSL_FILETYPE_PEM);
+    ::SSL_CTX_set_default_passwd_cb_userdata(context, nullptr); // keys that come by native()
+    if (result != 1)
+        throw_tls_error("cannot use the private key in '" + key +
+                        (is_encrypted ? "', which is encrypted" : "'"));
 }
 
 void trust(SSL_CTX* context, std::string const& ca_file) {

@@ -66,6 +66,17 @@ public:
         identity const leaf = make({.name = name, .alternative_names = "DNS:localhost"}, &between);
         return write(leaf, name, &between);
     }
+    /// The server's, with its key encrypted.
+    certificate_files encrypt_key() const {
+        certificate_files files = server;
+        files.key = folder_ + "/encrypted.key";
+        std::unique_ptr<std::FILE, int (*)(std::FILE*)> const from(std::fopen(server.key.c_str(), "r"), std::fclose);
+        key const plain(::PEM_read_PrivateKey(from.get(), nullptr, nullptr, nullptr));
+        write_file(files.key, [&](std::FILE* to) {
+            return ::PEM_write_PKCS8PrivateKey(to, plain.get(), ::EVP_aes_256_cbc(), "secret", 6, nullptr, nullptr);
+        });
+        return files;
+    }
 
 private:
     struct free_openssl {

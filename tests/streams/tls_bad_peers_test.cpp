@@ -305,7 +305,7 @@ TEST_CASE("TL19: a peer that vanishes in the middle of the handshake, wherever i
         }
 }
 
-TEST_CASE("TL5: what is wrong behind good octets fails the next call, with OpenSSL's reason, and the peer hears of it") {
+TEST_CASE("TL5: what is wrong behind good octets fails the next call, with OpenSSL's reason, and the peer hears") {
     enum class way { receive, send, unwrap, close };
     auto const reason = [](int version, bool serves, way how) {
         memory_network network;

@@ -371,6 +371,13 @@ TEST_CASE("A7: attributes can be asked for while unwrap() gives the stream under
     });
 }
 
+TEST_CASE("a key that is encrypted is refused, and nobody is asked for the password") {
+    certificate_files const files = certificates::get().encrypt_key();
+    std::string const why = reason_of([&] { server_with(files); });
+    expect_part(why, files.key + "', which is encrypted: ");
+    CHECK(why.find("no reason given") == why.npos);
+}
+
 TEST_CASE("files that are not there, and what they contain") {
     auto const& files = certificates::get();
     auto const why = [](auto make) { return reason_of(make); };

@@ -52,7 +52,8 @@ struct tls_server_options {
 /// What TLS streams have in common: certificates, who is trusted, which versions and protocols.
 ///
 /// A copy is another handle of the same thing. Clients remember the sessions of the hosts that they
-/// have verified, and resume them. Files are read at once, on the calling thread.
+/// have verified, and resume them. Files are read at once, on the calling thread. A key that is
+/// encrypted is refused: nobody is asked for a password.
 ///
 /// Threads  used by any number of streams on any threads; changed by native() before it is used
 /// Errors   tls_error (a file that cannot be read or used, naming it); std::invalid_argument
