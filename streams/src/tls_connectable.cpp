@@ -2,23 +2,12 @@
 
 namespace weft {
 
-namespace {
-
-tls_options with_host(tls_options options, std::string const& host) {
-    if (options.hostname.empty()) options.hostname = host;
-    return options;
-}
-
-} // namespace
-
 tls_connectable::tls_connectable(any_connectable connectable, tls_options options)
     : connectable_(std::move(connectable)), options_(std::move(options)) {
     if (!options_.server_side) options_.server_side = false; // whoever connects is the client
+    auto const* const tcp = dynamic_cast<tcp_connectable const*>(connectable_.held_.get());
+    if (tcp != nullptr && options_.hostname.empty()) options_.hostname = tcp->host();
 }
-
-tls_connectable::tls_connectable(tcp_connectable connectable, tls_options options)
-    : tls_connectable(any_connectable(connectable),
-                      with_host(std::move(options), connectable.host())) {}
 
 any_byte_stream tls_connectable::connect() {
     return tls_stream::wrap(connectable_.connect(), options_);

@@ -5,6 +5,7 @@
 
 #include <weft/runtime/cancel_scope.hpp>
 #include <weft/runtime/inspect.hpp>
+#include <weft/streams/connectable.hpp>
 #include <weft/sync/event.hpp>
 
 #include <doctest/doctest.h>
@@ -279,6 +280,34 @@ TEST_CASE("TL2, KC9: connect_tls() to a server of sockets; a failure leaves noth
                                       {.context = trusting_client(), .tls_hostname = "else.where"});
                 },
                 "another");
+            group.cancel();
+        });
+    });
+}
+
+TEST_CASE("NX8: TLS over a host and a port verifies the host, however they are given") {
+    run_with_sockets([] {
+        auto sockets = weft::create_tcp_listener({.local_host = "127.0.0.1"});
+        weft::port_number const port = port_of(sockets);
+        tls_listener listener(std::move(sockets), trusted_server());
+        listener.handle_handshake_error([](std::exception_ptr, weft::any_byte_stream&) {});
+        weft::tls_options const options{.context = trusting_client()};
+        weft::tcp_connectable const tcp("127.0.0.1", port);
+        weft::any_connectable places[] = {weft::as_connectable("127.0.0.1", port, options),
+                                          weft::as_connectable(std::pair("127.0.0.1", port), options),
+                                          weft::as_connectable(tcp, options),
+                                          weft::tls_connectable(tcp, options),
+                                          weft::tls_connectable(weft::as_connectable(tcp), options)};
+        weft::with_task_group([&](weft::task_group& group) {
+            group.start_soon([&] { listener.serve(echo); });
+            for (weft::any_connectable& each : places) {
+                weft::any_byte_stream stream = each.connect();
+                stream.send("hello");
+                check(stream.receive() == "hello", "the echo");
+                stream.close();
+            }
+            weft::tls_connectable elsewhere(tcp, {.hostname = "elsewhere.example", .context = options.context});
+            check_throws<weft::tls_error>([&] { elsewhere.connect(); }, "a name that is given counts");
             group.cancel();
         });
     });

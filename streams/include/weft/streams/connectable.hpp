@@ -77,17 +77,18 @@ public:
     any_byte_stream connect() override { return held_->connect(); }
 
 private:
+    friend class tls_connectable;
+
     std::shared_ptr<byte_stream_connectable> held_;
 };
 
 #ifndef WEFT_WITHOUT_TLS
 /// TLS over what another connectable connects to. Without a hostname among the options, a
-/// tcp_connectable's host is verified. Errors: those of the other one, and of tls_stream::wrap(); then
-/// nothing is left open. Source: AnyIO TLSConnectable
+/// tcp_connectable's host is verified, also of one in an any_connectable. Errors: those of the other one,
+/// and of tls_stream::wrap(); then nothing is left open. Source: AnyIO TLSConnectable
 class tls_connectable final : public byte_stream_connectable {
 public:
     tls_connectable(any_connectable connectable, tls_options options = {});
-    tls_connectable(tcp_connectable connectable, tls_options options = {});
 
     any_byte_stream connect() override;
 
