@@ -4,6 +4,7 @@
 #include <weft/streams/detail/closable_guard.hpp>
 
 #include <algorithm>
+#include <atomic>
 #include <cstring>
 
 namespace weft::detail {
@@ -41,11 +42,19 @@ private:
     std::size_t used_ = 0;
 };
 
-// No octets are no object.
-void send_as_object(object_send_stream<bytes>& to, bytes_view data) {
-    if (data.empty()) return lowlevel::checkpoint();
-    to.send(data.to_bytes());
-}
+// Octets as objects. No octets are no object, so the object stream cannot say that it is closed.
+class object_writer {
+public:
+    void send(object_send_stream<bytes>& to, bytes_view data) {
+        if (!data.empty()) return to.send(data.to_bytes());
+        if (closed_.load(std::memory_order_acquire)) throw closed_resource_error(); // close()
+        lowlevel::checkpoint();
+    }
+    void close() noexcept { closed_.store(true, std::memory_order_release); } // send()
+
+private:
+    std::atomic<bool> closed_ = false;
+};
 
 template <class Stream>
 class adapter : public virtual resource, public virtual typed_attribute_provider {
@@ -77,7 +86,14 @@ class bytes_to_objects final : public byte_send_stream,
 public:
     using adapter::adapter;
     using byte_send_stream::send;
-    void send(bytes_view data) override { send_as_object(to_, data); }
+    void send(bytes_view data) override { writer_.send(to_, data); }
+    void close() override {
+        writer_.close();
+        to_.close();
+    }
+
+private:
+    object_writer writer_;
 };
 
 class bytes_over_objects final : public byte_stream, public adapter<object_stream<bytes>> {
@@ -85,15 +101,17 @@ public:
     using adapter::adapter;
     using byte_send_stream::send;
     std::size_t receive_some(buffer target) override { return reader_.receive_some(to_, target); }
-    void send(bytes_view data) override { send_as_object(to_, data); }
+    void send(bytes_view data) override { writer_.send(to_, data); }
     void send_eof() override { to_.send_eof(); }
     void close() override {
         reader_.close();
+        writer_.close();
         to_.close();
     }
 
 private:
     object_reader reader_;
+    object_writer writer_;
 };
 
 class chunks_of_bytes final : public bytes_source, public adapter<byte_receive_stream> {

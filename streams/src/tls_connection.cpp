@@ -385,6 +385,7 @@ void tls_connection::encrypt_at_once(bytes_view data) {
 
 void tls_connection::update_keys() {
     std::lock_guard const guard(lock_);
+    check_open();
     if (::SSL_version(engine_.native()) < TLS1_3_VERSION)
         throw std::logic_error("before TLS 1.3 keys cannot be updated");
     engine_.wants_key_update = true;

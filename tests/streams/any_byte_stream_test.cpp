@@ -12,6 +12,7 @@
 #include <weft/runtime/task_group.hpp>
 #include <weft/streams/memory.hpp>
 #include <weft/streams/memory_network.hpp>
+#include <weft/streams/stapled.hpp>
 #include <weft/streams/text.hpp>
 
 #include <doctest/doctest.h>
@@ -154,5 +155,23 @@ TEST_CASE("X3: where there are no octets no object is sent") {
         check(pipe.receive.statistics().current_buffer_used == 0, "and nothing else");
         check(!weft::move_on_at(weft::time_point::min(), [&] { sending.send(""); }),
               "a cancellation point all the same");
+    });
+}
+
+TEST_CASE("R4, X3: to send no octets to objects is an error, too, once it is closed") {
+    run_test({.workers = {1}}, [] {
+        auto pipe = weft::create_memory_object_stream<weft::bytes>(1);
+        weft::any_byte_send_stream sending(pipe.send);
+        weft::any_byte_stream both(weft::stapled_object_stream<weft::bytes>(pipe.send, pipe.receive));
+        auto const expect_closed = [](weft::byte_send_stream& stream) {
+            stream.send("");
+            stream.close();
+            check_throws<weft::closed_resource_error>([&] { stream.send(""); }, "no octets");
+            check_throws<weft::closed_resource_error>(
+                [&] { stream.send(std::span<weft::bytes_view const>()); }, "no parts");
+            check_throws<weft::closed_resource_error>([&] { stream.send("x"); }, "some");
+        };
+        expect_closed(sending);
+        expect_closed(both);
     });
 }

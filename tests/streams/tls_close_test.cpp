@@ -209,6 +209,7 @@ TEST_CASE("R4, X8: who comes while close() says good-bye is told that the stream
             expect_closed([&] { pair.client.send("x"); });
             expect_closed([&] { pair.client.send(parts); });
             expect_closed([&] { pair.client.unwrap(); });
+            expect_closed([&] { pair.client.update_keys(); });
             pair.server.close(); // what the good-bye waits for
         });
     });

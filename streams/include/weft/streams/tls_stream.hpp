@@ -73,7 +73,8 @@ public:
     std::pair<any_byte_stream, bytes> unwrap();
 
     /// Changes the key for sending, and asks the peer to do the same, with one of the next send()s.
-    /// Never waits. Errors: std::logic_error (before TLS 1.3). Source: OpenSSL SSL_key_update
+    /// Never waits. Errors: closed_resource_error; std::logic_error (before TLS 1.3). Source: OpenSSL
+    /// SSL_key_update
     void update_keys();
 
     void close() override;
