@@ -3,7 +3,7 @@
 namespace weft {
 
 void stapled_byte_stream::close() {
-    if (receive_) detail::close_both(send_, receive_);
+    if (receive_) detail::close_both(send_, receive_, closed_);
 }
 
 attribute_map stapled_byte_stream::extra_attributes() const {
@@ -13,7 +13,13 @@ attribute_map stapled_byte_stream::extra_attributes() const {
 
 namespace detail {
 
-void close_both(resource& first, std::shared_ptr<resource> const second) {
+void require_open(closed_mark const& closed) {
+    // Relaxed: it orders nothing; the halves have their own locks.
+    if (!closed || closed->load(std::memory_order_relaxed)) throw closed_resource_error();
+}
+
+void close_both(resource& first, std::shared_ptr<resource> const second, closed_mark const& closed) {
+    closed->store(true, std::memory_order_relaxed); // require_open()
     std::exception_ptr failure;
     try {
         first.close();

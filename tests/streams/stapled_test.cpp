@@ -13,6 +13,8 @@
 #include <memory>
 #include <stdexcept>
 #include <string>
+#include <tuple>
+#include <utility>
 #include <vector>
 
 TEST_SUITE_BEGIN("streams.stapled");
@@ -187,6 +189,28 @@ TEST_CASE("ST1: send_eof() closes the sending one") {
         check_throws<weft::end_of_stream>([&] { there.receive.receive(); }, "the end");
         back.send.send(5);
         check(both.receive() == 5, "the other direction goes on");
+    });
+}
+
+TEST_CASE("R4, X4: a stapled stream that is closed refuses send_eof(), and one moved onto another's place does not") {
+    run_test([] {
+        auto const make = [] {
+            auto there = weft::create_memory_object_stream<weft::bytes>(1);
+            auto back = weft::create_memory_object_stream<weft::bytes>(1);
+            return std::pair(weft::stapled_byte_stream(std::move(there.send), std::move(back.receive)),
+                             weft::stapled_object_stream<weft::bytes>(std::move(back.send),
+                                                                      std::move(there.receive)));
+        };
+        auto [octets, objects] = make();
+        octets.send_eof();
+        octets.send_eof();
+        octets.close();
+        objects.close();
+        check_throws<weft::closed_resource_error>([&] { octets.send_eof(); }, "the end of octets");
+        check_throws<weft::closed_resource_error>([&] { objects.send_eof(); }, "of objects");
+        std::tie(octets, objects) = make();
+        octets.send_eof();
+        objects.send_eof();
     });
 }
 

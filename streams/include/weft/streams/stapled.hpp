@@ -4,6 +4,7 @@
 #include <weft/streams/listener.hpp>
 
 #include <algorithm>
+#include <atomic>
 #include <exception>
 #include <iterator>
 #include <memory>
@@ -17,9 +18,15 @@ namespace weft {
 
 namespace detail {
 
-/// close() of a stream made of two: closes both, then throws what the first one threw, else the
-/// second. Whoever is woken by the first may destroy the stream, so who closes keeps the second.
-void close_both(resource& first, std::shared_ptr<resource> second);
+/// Whether close() was called; from any thread.
+using closed_mark = std::shared_ptr<std::atomic<bool>>;
+/// Errors: closed_resource_error (closed, or moved from).
+void require_open(closed_mark const& closed);
+
+/// close() of a stream made of two: marks it, closes both, then throws what the first one threw,
+/// else the second. Whoever is woken by the first may destroy the stream, so who closes keeps the
+/// second.
+void close_both(resource& first, std::shared_ptr<resource> second, closed_mark const& closed);
 
 /// Errors: closed_resource_error after it was moved from.
 template <class Stream> Stream& half(std::shared_ptr<Stream> const& of) {
@@ -31,9 +38,9 @@ template <class Stream> Stream& half(std::shared_ptr<Stream> const& of) {
 
 /// A byte stream made of two, one for each direction.
 ///
-/// send_eof() closes the sending one. close() closes both, the sending one first, also if that
-/// fails; whoever that wakes may destroy this stream, but not yet what it has borrowed. Of
-/// attributes that both have, the receiving one's count.
+/// send_eof() closes the sending one, unless this stream is closed. close() closes both, the sending
+/// one first, also if that fails; whoever that wakes may destroy this stream, but not yet what it has
+/// borrowed. Of attributes that both have, the receiving one's count.
 ///
 /// Threads, cancellation, errors  as the two streams
 /// Source                         AnyIO StapledByteStream
@@ -49,7 +56,7 @@ public:
     void send(bytes_view data) override { send_.send(data); }
     void send(std::span<bytes_view const> parts) override { send_.send(parts); }
     void send_eof() override {
-        detail::half(receive_); // is there
+        detail::require_open(closed_);
         send_.close();
     }
     void close() override;
@@ -58,6 +65,7 @@ public:
 private:
     any_byte_send_stream send_;
     std::shared_ptr<any_byte_receive_stream> receive_;
+    detail::closed_mark closed_ = std::make_shared<std::atomic<bool>>(false);
 };
 
 /// An object stream made of two, one for each direction. Takes lvalues to borrow, rvalues and
@@ -80,9 +88,12 @@ public:
             throw std::logic_error("the stream that sends has no send_nowait()");
         send_nowait_(*send_.operator->(), std::move(item));
     }
-    void send_eof() override { send_->close(); }
+    void send_eof() override {
+        detail::require_open(closed_);
+        send_->close();
+    }
     void close() override {
-        if (send_) detail::close_both(*send_.operator->(), receive_);
+        if (send_) detail::close_both(*send_.operator->(), receive_, closed_);
     }
     attribute_map extra_attributes() const override {
         return send_->extra_attributes().update(detail::half(receive_).extra_attributes());
@@ -119,6 +130,7 @@ private:
     detail::held_stream<object_send_stream<T>> send_;
     std::shared_ptr<receiver> receive_;
     nowait_call send_nowait_;
+    detail::closed_mark closed_ = std::make_shared<std::atomic<bool>>(false);
 };
 
 /// Several listeners as one. Those that are multi_listeners themselves are taken apart.
