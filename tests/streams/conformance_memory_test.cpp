@@ -18,8 +18,11 @@ using namespace std::chrono_literals;
 using weft::byte_stream_ends;
 using weft::test::run_test;
 
-template <class Stream> byte_stream_ends ends_of(std::pair<Stream, Stream> pair) {
-    return {std::move(pair.first), std::move(pair.second)};
+byte_stream_ends ends_in(weft::memory_network& network) {
+    auto [here, there] = network.make_pair();
+    auto breaking = std::make_unique<weft::memory_network_stream>(std::move(here));
+    auto const break_here = [&broken = *breaking] { broken.reset(); };
+    return {std::move(breaking), std::move(there), break_here};
 }
 
 } // namespace
@@ -27,14 +30,14 @@ template <class Stream> byte_stream_ends ends_of(std::pair<Stream, Stream> pair)
 TEST_CASE("X1-X6, R2-R4: the network in memory conforms") {
     run_test([] {
         weft::memory_network network;
-        weft::check_byte_stream([&] { return ends_of(network.make_pair()); });
+        weft::check_byte_stream([&] { return ends_in(network); });
     });
 }
 
 TEST_CASE("X1-X6, R2-R4: the network in memory conforms, with delays and in pieces") {
     weft::test::explore(4, [] {
         weft::memory_network network({.seed = 7, .most_delay = 3ms, .largest_piece = 50'000});
-        weft::check_byte_stream([&] { return ends_of(network.make_pair()); });
+        weft::check_byte_stream([&] { return ends_in(network); });
     });
 }
 
@@ -42,9 +45,9 @@ TEST_CASE("X1-X7, R2-R4: buffered byte streams conform") {
     run_test([] {
         weft::memory_network network;
         weft::check_byte_stream([&] {
-            auto [here, there] = network.make_pair();
+            auto [here, there, break_here] = ends_in(network);
             return byte_stream_ends{weft::buffered_byte_stream(std::move(here)),
-                                    weft::buffered_byte_stream(std::move(there))};
+                                    weft::buffered_byte_stream(std::move(there)), break_here};
         });
     });
 }

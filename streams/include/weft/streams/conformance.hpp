@@ -6,6 +6,8 @@
 #include <weft/streams/byte_stream.hpp>
 #include <weft/streams/object_stream.hpp>
 
+#include <cstddef>
+#include <exception>
 #include <functional>
 #include <memory>
 #include <string>
@@ -25,6 +27,7 @@ public:
 struct byte_stream_ends {
     any_byte_stream here;
     any_byte_stream there;
+    std::function<void()> break_here{}; ///< breaks `here`, by a reset say; none: that is not checked
 };
 
 /// What the interface leaves open.
@@ -37,12 +40,14 @@ struct byte_stream_traits {
 /// Checks that a byte stream keeps what byte_receive_stream, byte_send_stream, byte_stream and
 /// resource promise: order, ends, closing from both sides and during calls, cancellation, misuse.
 /// make() is called for each check, and gives streams that are connected and unused. Both ends are
-/// checked.
+/// checked. A check that is not over within a minute has failed, and what waits is cancelled and
+/// closed.
 ///
 ///     weft::run([] { weft::check_byte_stream([] { return ...; }); });
 ///
 /// Cancellation  a cancellation point. It must be alone: it waits until every other task waits
-/// Errors        conformance_failure; whatever make() throws
+/// Errors        conformance_failure (another error of the stream, one it should not have thrown, is
+///               nested); whatever make() throws
 /// Source        Trio check_two_way_stream, check_half_closeable_stream
 void check_byte_stream(std::function<byte_stream_ends()> const& make,
                        byte_stream_traits traits = {});
@@ -57,20 +62,44 @@ template <class T> struct object_stream_ends {
 namespace detail {
 
 [[noreturn]] void refuse_stream(std::string const& promise);
+/// What it threw instead is nested, and is being handled.
+[[noreturn]] void refuse_stream(std::string const& promise, std::exception const& instead);
 void expect_of_stream(bool kept, char const* promise);
-/// A failure in a child is as good as one here.
-void check_stream_by(std::function<void()> const& check);
+/// Runs one check of streams that `close_all` closes. A failure in a child is as good as one here.
+void check_promise(std::string const& promise, std::function<void()> const& check,
+                   std::function<void()> const& close_all);
+/// Forcefully, whatever that throws.
+void close_at_last(resource& stream);
 
 template <class Failure, class Call> void expect_failure(Call&& call, char const* promise) {
     try {
         call();
     } catch (Failure const&) {
         return;
+    } catch (std::exception const& other) {
+        refuse_stream(promise, other);
     }
     refuse_stream(promise);
 }
 
-template <class T> void check_order(object_stream_ends<T> ends, std::vector<T> const& items) {
+/// How many turns others have at most before a call is cancelled. With several workers that is chance.
+constexpr int most_turns = 4;
+/// Runs the call in a task, `once_it_waits` when that does, and cancels it after others had so many
+/// turns.
+void cancel_call(std::function<void()> const& call, int turns,
+                 std::function<void()> const& once_it_waits = {});
+
+template <class T, class Check>
+void check_objects(char const* promise, object_stream_ends<T> ends, Check check) {
+    check_promise(
+        promise, [&] { check(ends); },
+        [&] {
+            close_at_last(*ends.send);
+            close_at_last(*ends.receive);
+        });
+}
+
+template <class T> void check_order(object_stream_ends<T>& ends, std::vector<T> const& items) {
     with_task_group([&](task_group& group) {
         group.start_soon([&] {
             for (T const& item : items)
@@ -86,7 +115,7 @@ template <class T> void check_order(object_stream_ends<T> ends, std::vector<T> c
     ends.receive->close();
 }
 
-template <class T> void check_closing(object_stream_ends<T> ends, T const& item) {
+template <class T> void check_closing(object_stream_ends<T>& ends, T const& item) {
     with_task_group([&](task_group& group) {
         group.start_soon([&] {
             expect_failure<closed_resource_error>([&] { ends.receive->receive(); },
@@ -98,14 +127,15 @@ template <class T> void check_closing(object_stream_ends<T> ends, T const& item)
     });
     expect_failure<closed_resource_error>([&] { ends.receive->receive(); },
                                           "what is closed does not receive");
-    expect_failure<broken_resource_error>([&] { ends.send->send(item); },
-                                          "sending breaks if nobody can receive");
+    for (int time = 0; time < 2; ++time)
+        expect_failure<broken_resource_error>([&] { ends.send->send(item); },
+                                              "sending breaks if nobody can receive, each time");
     ends.send->close();
     expect_failure<closed_resource_error>([&] { ends.send->send(item); },
                                           "what is closed does not send");
 }
 
-template <class T> void check_cancelling(object_stream_ends<T> ends, T const& item) {
+template <class T> void check_cancelled(object_stream_ends<T>& ends, T const& item) {
     cancel_scope cancelled_before;
     cancelled_before.cancel();
     expect_of_stream(!cancelled_before.run([&] { ends.send->send(item); }),
@@ -132,6 +162,70 @@ template <class T> void check_cancelling(object_stream_ends<T> ends, T const& it
     close_forcefully(*ends.receive);
 }
 
+template <class T> std::size_t count_until_end(object_receive_stream<T>& from) {
+    std::size_t count = 0;
+    for (auto each = from.begin(); each != from.end(); ++each)
+        ++count;
+    return count;
+}
+
+/// Cancelled while an object comes, or is there already.
+template <class T>
+void check_cancelled_receive(object_stream_ends<T>& ends, T const& item, int turns, bool waits) {
+    std::size_t received = 0;
+    auto const receive = [&] {
+        ends.receive->receive();
+        ++received;
+    };
+    with_task_group([&](task_group& group) {
+        auto const send = [&] {
+            group.start_soon([&] {
+                ends.send->send(item);
+                ends.send->close();
+            });
+        };
+        if (!waits) send();
+        cancel_call(receive, turns, waits ? std::function<void()>(send) : nullptr);
+        received += count_until_end(*ends.receive);
+    });
+    expect_of_stream(received == 1, "a receive() that is cancelled takes nothing");
+}
+
+template <class T> void check_cancelled_sends(object_stream_ends<T>& ends, T const& item) {
+    std::size_t sent = 0;
+    std::size_t received = 0;
+    with_task_group([&](task_group& group) {
+        group.start_soon([&] { received = count_until_end(*ends.receive); });
+        for (int turns = 0; turns < most_turns; ++turns)
+            cancel_call(
+                [&] {
+                    ends.send->send(item);
+                    ++sent;
+                },
+                turns);
+        ends.send->close();
+    });
+    expect_of_stream(received == sent, "a send() that is cancelled sends nothing");
+}
+
+/// If there is room for many, it does not wait.
+template <class T> void check_cancelled_waiting_send(object_stream_ends<T>& ends, T const& item) {
+    constexpr std::size_t many = 1000;
+    std::size_t sent = 0;
+    std::size_t received = 0;
+    cancel_call(
+        [&] {
+            for (; sent < many; ++sent)
+                ends.send->send(item);
+        },
+        0, [] {});
+    with_task_group([&](task_group& group) {
+        group.start_soon([&] { ends.send->close(); });
+        received = count_until_end(*ends.receive);
+    });
+    expect_of_stream(received == sent, "a send() that is cancelled while it waits sends nothing");
+}
+
 } // namespace detail
 
 /// Checks that streams of objects keep what object_send_stream, object_receive_stream and resource
@@ -139,11 +233,24 @@ template <class T> void check_cancelling(object_stream_ends<T> ends, T const& it
 /// errors as check_byte_stream().
 template <class T>
 void check_object_stream(std::function<object_stream_ends<T>()> const& make, std::vector<T> items) {
-    detail::check_stream_by([&] {
-        detail::check_order(make(), items);
-        detail::check_closing(make(), items.at(0));
-        detail::check_cancelling(make(), items.at(0));
-    });
+    using namespace detail;
+    using ends_of = object_stream_ends<T>;
+    T const& item = items.at(0);
+    check_objects("objects arrive in order, before the end", make(),
+                  [&](ends_of& ends) { check_order(ends, items); });
+    check_objects("close() wakes whoever receives, and tells whoever sends", make(),
+                  [&](ends_of& ends) { check_closing(ends, item); });
+    check_objects("a cancelled call does nothing, and streams still work", make(),
+                  [&](ends_of& ends) { check_cancelled(ends, item); });
+    check_objects("a send() that is cancelled sends nothing", make(),
+                  [&](ends_of& ends) { check_cancelled_sends(ends, item); });
+    check_objects("send() is cancelled while it waits", make(),
+                  [&](ends_of& ends) { check_cancelled_waiting_send(ends, item); });
+    for (int turns = 0; turns < most_turns; ++turns)
+        for (bool const waits : {false, true})
+            check_objects(
+                "a receive() that is cancelled takes nothing", make(),
+                [&](ends_of& ends) { check_cancelled_receive(ends, item, turns, waits); });
 }
 
 } // namespace weft
