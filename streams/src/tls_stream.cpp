@@ -60,7 +60,10 @@ void tls_stream::close() {
     auto const alive = connection_;
     if (alive) alive->close();
 }
-attribute_map tls_stream::extra_attributes() const { return open(connection_)->attributes(); }
+attribute_map tls_stream::extra_attributes() const {
+    auto const alive = connection_;
+    return alive ? alive->attributes() : attribute_map();
+}
 
 tls_stream connect_tls(std::string host, port_number port, tls_connect_options options) {
     if (!host.empty()) detail::require_fiber("connect_tls"); // else it is connect_tcp()'s to refuse

@@ -171,6 +171,20 @@ TEST_CASE("ST1: a stream that was moved from is closed, and closes without harm"
     });
 }
 
+TEST_CASE("A4: streams that were moved from have no attributes, so a fallback counts") {
+    run_test({.workers = {1}, .seeds = {}}, [] {
+        static constexpr weft::typed_attribute<int> unknown{"unknown"};
+        auto there = weft::create_memory_object_stream<weft::bytes>(1);
+        weft::stapled_byte_stream octets(there.send, there.receive);
+        weft::stapled_object_stream<weft::bytes> objects(there.send, there.receive);
+        weft::stapled_byte_stream const octets_moved = std::move(octets);
+        weft::stapled_object_stream<weft::bytes> const objects_moved = std::move(objects);
+        check(octets.extra(unknown, 7) == 7, "octets");
+        check(objects.extra(unknown, 7) == 7, "objects");
+        check_throws<weft::typed_attribute_lookup_error>([&] { objects.extra(unknown); }, "no fallback");
+    });
+}
+
 TEST_CASE("ST1, A5: of attributes that both have the receiving one's count") {
     std::vector<std::string> log;
     weft::stapled_byte_stream const both{

@@ -288,6 +288,16 @@ TEST_CASE("TL14: before TLS 1.3 both sides know the same unique value, also when
     });
 }
 
+TEST_CASE("A4: a TLS stream that was moved from has no attributes, so a fallback counts") {
+    run_few([] {
+        tls_pair pair = shake_hands();
+        tls_stream const moved = std::move(pair.client);
+        check(pair.client.extra(attribute::cipher, "none") == "none", "the fallback");
+        check_throws<weft::typed_attribute_lookup_error>([&] { pair.client.extra(attribute::cipher); },
+                                                         "no fallback");
+    });
+}
+
 TEST_CASE("A3: the stream underneath is asked each time, and only for what is wanted") {
     run_few([] {
         memory_network network;

@@ -96,7 +96,8 @@ public:
         if (send_) detail::close_both(*send_.operator->(), receive_, closed_);
     }
     attribute_map extra_attributes() const override {
-        return send_->extra_attributes().update(detail::half(receive_).extra_attributes());
+        if (!send_) return {}; // moved from
+        return send_->extra_attributes().update(receive_->extra_attributes());
     }
 
 private:
