@@ -245,11 +245,14 @@ void tls_connection::flush_if_free() {
     } while (has_output());
 }
 
+bool tls_connection::owes_much() const {
+    std::lock_guard const guard(lock_);
+    return engine_.outgoing.size() >= most_owed;
+}
+
 // A3
 bool tls_connection::answers_can_wait() const {
-    std::lock_guard const guard(lock_);
-    return engine_.server_side() && ::SSL_version(engine_.native()) >= TLS1_3_VERSION &&
-           engine_.outgoing.size() < most_owed;
+    return engine_.server_side() && is_tls_1_3() && !owes_much();
 }
 
 // The reader's. That they cannot be sent is noted; what counts is what the peer has said.
@@ -364,6 +367,7 @@ void tls_connection::encrypt(bytes_view data) {
 void tls_connection::encrypt_at_once(bytes_view data) {
     std::unique_lock turn(sending_);
     check_cancellation("TLS send"); // as long as nothing has been encrypted
+    if (owes_much()) send_output(); // of sends that were cancelled: A4 would take it for answers
     for (;;) {
         std::uint64_t feeds = 0;
         auto const write = [this, data](tls_engine& engine) {

@@ -57,6 +57,7 @@ private:
     bool feed(std::uint64_t seen);
     std::size_t receive_input(buffer room);
     bool has_output() const;
+    bool owes_much() const;
     bool answers_can_wait() const;
     void flush_if_free();
     void flush_answers();

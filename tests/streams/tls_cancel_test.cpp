@@ -31,6 +31,11 @@ void cancel_on_alert(int is_ours, int, int type, void const*, std::size_t, SSL*,
     if (is_ours != 0 && type == SSL3_RT_ALERT) static_cast<weft::cancel_scope*>(scope)->cancel();
 }
 
+// The same for anything.
+void cancel_on_record(int is_ours, int, int type, void const*, std::size_t, SSL*, void* scope) {
+    if (is_ours != 0 && type == SSL3_RT_HEADER) static_cast<weft::cancel_scope*>(scope)->cancel();
+}
+
 } // namespace
 
 TEST_CASE("TL17: a handshake that is cancelled leaves nothing behind") {
@@ -117,6 +122,32 @@ TEST_CASE(
     });
     CHECK(points >= 3);
     CHECK(broken >= 1);
+}
+
+TEST_CASE("TL12, M2: sends that are cancelled when they have encrypted are not taken for answers to a flood") {
+    run_test({.workers = {1}, .seeds = {0}}, [] {
+        tls_pair pair = shake_hands();
+        SSL* const ssl = pair.client.extra(weft::tls_attribute::ssl_object);
+        std::size_t const size = 65536; // what is encrypted at once
+        std::size_t const many = 10;
+        std::size_t received = 0;
+        weft::with_task_group([&](weft::task_group& group) {
+            group.start_soon([&] {
+                while (received < (many + 1) * size)
+                    received += pair.server.receive().size();
+            });
+            for (std::size_t time = 0; time < many; ++time) {
+                weft::cancel_scope scope;
+                ::SSL_set_msg_callback(ssl, cancel_on_record);
+                ::SSL_set_msg_callback_arg(ssl, &scope);
+                check(!scope.run([&] { pair.client.send(weft::bytes(size, 'x')); }), "cancelled");
+                ::SSL_set_msg_callback(ssl, nullptr);
+            }
+            pair.client.send(weft::bytes(size, 'x'));
+        });
+        check(received == (many + 1) * size, "all of it has gone out");
+        close_both(pair);
+    });
 }
 
 TEST_CASE("TL13: a send that waits for another one's turn can be cancelled without harm") {
