@@ -218,7 +218,7 @@ void named_temporary_file::close() {
         if (on_close_) owned_ = {};
         throw;
     }
-    if (on_close_)
+    if (on_close_ && !owned_.is_empty())
         finish_in_thread(state().format.limiter, [this] { owned_.remove(); });
     else
         lowlevel::checkpoint_if_cancelled();

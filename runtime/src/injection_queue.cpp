@@ -111,7 +111,7 @@ void injection_queue::push_own(fiber* const* items, std::size_t count) noexcept 
 void injection_queue::push_aside(fiber& item) noexcept {
     aside_lock_.lock();
     item.next = nullptr;
-    (aside_last_ != nullptr ? aside_last_->next : aside_) = &item;
+    (aside_ != nullptr ? aside_last_->next : aside_) = &item;
     aside_last_ = &item;
     has_aside_.store(true, std::memory_order_relaxed); // a hint: count_ says that there is something
     aside_lock_.unlock();
@@ -133,7 +133,7 @@ std::size_t injection_queue::take(fiber** out, std::size_t most) noexcept {
     if (empty()) return 0;
     std::size_t count = 0;
     if (has_aside_.load(std::memory_order_relaxed)) count = take_aside(out, most); // a hint; first: they were before
-    count += queue_->items.try_dequeue_bulk(out + count, most - count);
+    if (count < most) count += queue_->items.try_dequeue_bulk(out + count, most - count);
     for (std::size_t step = 0; step < count; ++step) {
         take_over(out[step]);
         if (queue_->shared.size() > 1) prefetch(*out[step]); // else they are our own, and many

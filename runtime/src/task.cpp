@@ -96,6 +96,7 @@ void wake_joiners(fiber& of) noexcept { // under its lock
 group_state* end_task(fiber& of, outcome how, std::exception_ptr error,
                       bool cancellation_escaped) noexcept {
     release_context(std::exchange(of.context_variables, nullptr)); // RV4: gone before anybody is told
+    note_task_ended(of, false); // what destructors did with a cancellation is not for the next task in the block
     group_state* group = nullptr;
     if (of.base != nullptr && scope_access::is_of_start(*of.base))
         static_cast<start_record*>(of.base)->child_ends();

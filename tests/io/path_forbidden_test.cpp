@@ -166,7 +166,7 @@ void remove_what_becomes_a_link(replacement& by) {
     target.chmod(0);
     weft::temporary_directory going({.directory = place / ""});
     path const dark = going.name() / "dark";
-    dark.mkdir();
+    (dark / "inside").mkdir({.parents = true}); // an empty one goes without being opened
     dark.chmod(0);
     {
         std::lock_guard const lock(by.mutex);

@@ -233,6 +233,7 @@ TEST_CASE("NX10: a nameless file leaves no name, named ones vanish with their ob
             named.write("\xc3\xa4");
             weft::named_temporary_file moved = std::move(named);
             moved.flush();
+            named.close(); // there is nothing left in it
             check(name.read_text() == "\xc3\xa4", "by its name");
         }
         check(!name.exists(), "by destruction");

@@ -120,8 +120,8 @@ TEST_CASE("RV4: the first task's context is destroyed before run() ends, though 
 
 TEST_CASE("S13: what a task said with started() is destroyed in a task, though it waits") {
     struct copied { // start() gives a copy, so one is left
-        bool* waits;
-        explicit copied(bool* flag) : waits(flag) {}
+        std::atomic<bool>* waits;
+        explicit copied(std::atomic<bool>* flag) : waits(flag) {}
         copied(copied const&) = default;
         ~copied() {
             if (*waits) shielded([] { weft::sleep(1ms); });
@@ -129,7 +129,7 @@ TEST_CASE("S13: what a task said with started() is destroyed in a task, though i
     };
     for (bool const fails : {false, true})
         run_test([&] {
-            bool waits = false;
+            std::atomic<bool> waits = false;
             try {
                 with_task_group([&](task_group& group) {
                     gate end;

@@ -25,6 +25,7 @@ public:
     owned_name& operator=(owned_name&&) noexcept;
     ~owned_name();
 
+    bool is_empty() const { return !name_; } // removed, released or moved from
     path const& name() const { return *name_; }
     void remove(); ///< blocks. Errors: std::system_error
     void release() { name_.reset(); }
