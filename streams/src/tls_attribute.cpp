@@ -1,8 +1,6 @@
 #include "tls_connection.hpp"
 #include "tls_failure.hpp"
 
-#include <weft/runtime/detail/parking.hpp>
-#include <weft/runtime/this_task.hpp>
 #include <weft/streams/tls_attribute.hpp>
 
 #include <ctime>
@@ -136,21 +134,6 @@ std::optional<std::vector<std::string>> shared_ciphers(SSL const* ssl, bool serv
     }
     return result;
 }
-
-} // namespace
-
-namespace {
-
-// Who asks may be an OS thread, which may wait: it holds up no worker.
-class no_waiting {
-public:
-    no_waiting() {
-        if (current_fiber() != nullptr) ban_.emplace();
-    }
-
-private:
-    std::optional<no_suspend> ban_;
-};
 
 } // namespace
 

@@ -163,6 +163,7 @@ bool tls_connection::peer_has_shut_down() const {
 template <class Call> tls_engine::outcome tls_connection::attempt(Call call, std::uint64_t& feeds) {
     std::lock_guard const guard(lock_);
     rethrow_if(broken_);
+    no_waiting const ban; // for callbacks that users have given OpenSSL
     tls_engine::outcome after = call(engine_);
     if (after.is_unexpected_end) // somebody may have cut the connection off
         after.error = nest(after.error, "the peer ended the connection without a TLS close_notify");

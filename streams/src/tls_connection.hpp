@@ -2,6 +2,8 @@
 
 #include "tls_engine.hpp"
 
+#include <weft/runtime/detail/parking.hpp>
+#include <weft/runtime/this_task.hpp>
 #include <weft/streams/any_byte_stream.hpp>
 #include <weft/sync/event.hpp>
 #include <weft/sync/mutex.hpp>
@@ -17,6 +19,17 @@
 #include <utility>
 
 namespace weft::detail {
+
+/// For what is called with a lock held. An OS thread may wait: it holds up no worker.
+class no_waiting {
+public:
+    no_waiting() {
+        if (current_fiber() != nullptr) ban_.emplace();
+    }
+
+private:
+    std::optional<no_suspend> ban_;
+};
 
 /// Closes what is under TLS that has failed or was cancelled: that is told, not what closing throws.
 void drop(any_byte_stream&);

@@ -89,6 +89,19 @@ child_program const waits_in_a_getter("waits in a getter", [] {
     });
 });
 
+child_program const waits_in_a_callback("waits in a callback", [] {
+    weft::run([] {
+        auto const server = trusted_server();
+        ::SSL_CTX_set_tlsext_servername_callback(server.native(), +[](SSL*, int*, void*) -> int {
+            weft::sleep(1ms);
+            return SSL_TLSEXT_ERR_OK;
+        });
+        auto const client = trusting_client();
+        std::filesystem::remove_all(certificates::get().folder()); // nobody will after what comes
+        shake_hands({.client = client, .server = server});
+    });
+});
+
 } // namespace
 
 TEST_CASE("TL1: names that the certificate has, as users write them") {
@@ -353,6 +366,13 @@ TEST_CASE("A7: after unwrap() a getter does not ask the stream underneath, which
 
 TEST_CASE("A7: a getter under TLS that waits ends the process, and names its call") {
     child_end const end = run_child("waits in a getter");
+    INFO(end.output);
+    CHECK(end.signal == SIGABRT);
+    CHECK(end.says("would suspend in sleep inside a no_suspend scope"));
+}
+
+TEST_CASE("M7: a callback of OpenSSL's that waits ends the process, and names its call") {
+    child_end const end = run_child("waits in a callback");
     INFO(end.output);
     CHECK(end.signal == SIGABRT);
     CHECK(end.says("would suspend in sleep inside a no_suspend scope"));

@@ -64,7 +64,9 @@ public:
     static tls_context server(std::string cert_chain_file, std::string key_file,
                               tls_server_options options = {});
 
-    /// For what is not among the options. It stays the context's.
+    /// For what is not among the options. It stays the context's. Callbacks set by it are called with
+    /// a stream locked: they must not wait for anything (suspend their task), nor throw; one that
+    /// waits ends the process, which names the call.
     ssl_ctx_st* native() const { return handle_.get(); }
 
 private:
