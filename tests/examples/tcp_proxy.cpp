@@ -22,13 +22,6 @@ using namespace std::chrono_literals;
 
 namespace {
 
-void pass_on(weft::byte_receive_stream& from, weft::byte_stream& to) {
-    std::array<std::byte, 16384> chunk;
-    while (std::size_t const count = from.receive_some(chunk))
-        to.send(std::span(chunk).first(count));
-    to.send_eof();
-}
-
 // Closed after this it is reset: what was cut short must not look like all of it.
 void reset_when_closed(weft::byte_stream& connection) {
     ::linger const at_once{.l_onoff = 1, .l_linger = 0};
@@ -36,17 +29,23 @@ void reset_when_closed(weft::byte_stream& connection) {
                  sizeof at_once);
 }
 
-void pass_on_both_ways(weft::byte_stream& client, weft::byte_stream& server) {
+void pass_on(weft::byte_receive_stream& from, weft::byte_stream& to) {
     try {
-        weft::with_task_group([&](weft::task_group& group) {
-            group.start_soon([&] { pass_on(client, server); });
-            pass_on(server, client);
-        });
+        std::array<std::byte, 16384> chunk;
+        while (std::size_t const count = from.receive_some(chunk))
+            to.send(std::span(chunk).first(count));
+        to.send_eof();
     } catch (...) { // also when the proxy ends
-        reset_when_closed(client);
-        reset_when_closed(server);
+        reset_when_closed(to);
         throw;
     }
+}
+
+void pass_on_both_ways(weft::byte_stream& client, weft::byte_stream& server) {
+    weft::with_task_group([&](weft::task_group& group) {
+        group.start_soon([&] { pass_on(client, server); });
+        pass_on(server, client);
+    });
 }
 
 void relay(weft::socket_stream client, weft::any_connectable& target) {

@@ -41,7 +41,7 @@ struct byte_stream_traits {
 /// resource promise: order, ends, closing from both sides and during calls, cancellation, misuse.
 /// make() is called for each check, and gives streams that are connected and unused. Both ends are
 /// checked. A check that is not over within a minute has failed, and what waits is cancelled and
-/// closed.
+/// closed. Under "sim" the minute is over at once where octets pass through other threads or processes.
 ///
 ///     weft::run([] { weft::check_byte_stream([] { return ...; }); });
 ///
