@@ -64,13 +64,16 @@ TEST_CASE("NX1: a value that nobody has a handle to is gone before another task 
 TEST_CASE("NX1: a value that nobody has a handle to is destroyed by its task, and its destructor may wait") {
     run_test([] {
         std::string by;
+        gate dropped;
         with_task_group([&](task_group& group) {
             group.create_task({.name = "made it"}, [&] {
+                dropped.wait();
                 return at_destruction([&] {
                     weft::sleep(1ms);
                     by = get_current_task().name;
                 });
             });
+            dropped.open();
         });
         check(by == "made it", by.c_str());
     });
