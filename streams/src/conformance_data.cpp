@@ -25,9 +25,11 @@ bytes receive_some_of(byte_receive_stream& from, std::size_t at_most) {
 } // namespace
 
 bytes pattern(std::size_t size, unsigned start) {
-    bytes data(size, '\0');
-    for (std::size_t at = 0; at < size; ++at)
+    bytes data(std::min(size, std::size_t(1) << 16), '\0'); // then it repeats itself
+    for (std::size_t at = 0; at < data.size(); ++at)
         data[at] = char((at * 131 + (at >> 8) + start) & 0xff);
+    while (data.size() < size)
+        data.append(data, 0, size - data.size());
     return data;
 }
 
