@@ -13,6 +13,8 @@
 #include <optional>
 #include <stdexcept>
 
+#include <sched.h>
+
 namespace weft {
 
 using detail::scope_access;
@@ -399,12 +401,12 @@ bool is_cancelled(fiber& self) noexcept {
 }
 
 // The timer may be in the heap of any worker, and that one may compute. What another thread has just taken out
-// is marked by it.
+// is marked by it, which may have lost its core in between.
 void notice_deadlines(fiber& self) {
     scope_access::arm_deadlines(self);
-    if (is_cancelled(self) || !has_pending_cancellation(self)) return;
-    for (auto const& each : self.runtime->workers)
-        each->timers.expire(self.runtime->now());
+    for (; !is_cancelled(self) && has_pending_cancellation(self); ::sched_yield())
+        for (auto const& each : self.runtime->workers)
+            each->timers.expire(self.runtime->now());
 }
 
 std::exception_ptr pending_cancellation(fiber& waiter) {
