@@ -29,6 +29,7 @@ public:
 
     /// False only if nothing was pushed before, in the single total order of seq_cst operations.
     bool empty() const noexcept { return count_.load(std::memory_order_seq_cst) == 0; } // push()
+    std::size_t size() const noexcept { return count_.load(std::memory_order_relaxed); } // a hint
 
 private:
     struct queue;

@@ -5,7 +5,13 @@
 
 #include <new>
 
+#include <sched.h>
+
 namespace weft::detail {
+
+void yielding_look::leave_cpu() noexcept {
+    ::sched_yield();
+}
 
 bool patience::has_company() noexcept {
     try {

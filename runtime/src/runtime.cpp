@@ -9,6 +9,7 @@
 #include "task.hpp"
 
 #include <weft/runtime/detail/fork.hpp>
+#include <weft/runtime/detail/patience.hpp>
 #include <weft/runtime/detail/task_identity.hpp>
 #include <weft/runtime/detail/wake_batch.hpp>
 #include <weft/runtime/inspect.hpp>
@@ -27,6 +28,18 @@ namespace {
 
 constexpr std::size_t worker_limit = idle_word<>::max_workers;
 constexpr std::size_t few_woken = 8; // the last of them runs next, as if it were the only one
+
+constexpr unsigned posts_at_once = 1000; // 256 KiB of control blocks
+
+struct posting_pace {
+    unsigned posts = 0; // since the others were let run, to whichever runs
+    yielding_look after_others;
+};
+
+[[gnu::noinline]] posting_pace& pace_of_thread() noexcept {
+    thread_local posting_pace of_thread;
+    return of_thread;
+}
 
 std::mutex runs_mutex;
 kept_for_ever<std::vector<runtime*>> kept_runs;
@@ -256,6 +269,17 @@ void runtime::schedule_elsewhere(fiber& runnable, worker* here) noexcept {
     } else {
         here->push_woken(runnable);
     }
+}
+
+// In a time slice a thread makes tens of thousands of tasks, more than the caches hold, and each would be begun
+// with as many misses (weft-bench xpost, on one core).
+void runtime::let_workers_run() noexcept {
+    posting_pace& mine = pace_of_thread();
+    if (++mine.posts < posts_at_once) return;
+    mine.posts = 0;
+    auto const before = std::int64_t(injection.size());
+    mine.after_others.look_for(
+        [&] { return std::max<std::int64_t>(0, before - std::int64_t(injection.size())); });
 }
 
 worker& runtime::with_time_left(worker& otherwise) noexcept {

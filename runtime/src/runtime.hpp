@@ -83,6 +83,11 @@ public:
         return visitors_.load(std::memory_order_seq_cst) != 0; // pairs with visit
     }
 
+    /// For threads from outside that make many tasks: lets the workers run some of them, where it takes that.
+    void let_workers_catch_up() noexcept {
+        if (single_cpu) let_workers_run();
+    }
+
     std::uint64_t new_task_id() noexcept { // outside the workers, which have ranges of their own
         return foreign_ids_.fetch_add(1, std::memory_order_relaxed); // unique is enough
     }
@@ -118,6 +123,7 @@ public:
 
 private:
     void schedule_elsewhere(fiber&, worker* here) noexcept;
+    void let_workers_run() noexcept;
     void start_threads();
     void serve(worker&) noexcept;
     void become_worker(worker&) noexcept;

@@ -389,6 +389,7 @@ fiber& new_task::launch(group_state& group, cancel_scope* base) {
     else
         group.adopt_from_outside(made); // from here on the child keeps the run from ending
     fiber_ = nullptr;
+    if (here == nullptr) run.let_workers_catch_up();
     if (at_home && made.pinned_to.load(std::memory_order_relaxed) == fiber::any_worker) // not shared
         here->push_new(made);
     else

@@ -527,14 +527,19 @@ bool worker::has_more_than_ready() const noexcept {
 // woken are not something: those who play ping-pong would keep us looking for ever, and each look costs them a
 // miss. It is if the waker goes on and on.
 bool worker::spin() noexcept {
+    auto const found = [this] {
+        return anything_to_run() || run_of.stopping.load(std::memory_order_relaxed); // a hint
+    };
+    if (run_of.single_cpu)
+        return woken_by_injection && after_others.look_for([&] {
+            return found() ? std::max<std::int64_t>(1, run_of.injection.size()) : 0;
+        });
     if (alone ? !woken_by_injection : !searching) return false;
-    if (run_of.single_cpu) return false;
     std::int64_t const until = ns(runtime::real_now()) + spin_time;
     woken_fibers others(*this);
     do {
         for (int look = 0; look < 32; ++look) {
-            if (anything_to_run() || run_of.stopping.load(std::memory_order_relaxed) || // a hint
-                (look % 8 == 0 && others.one_is_left_waiting())) {
+            if (found() || (look % 8 == 0 && others.one_is_left_waiting())) {
                 spin_time = std::min(2 * spin_time, longest_spin);
                 return true;
             }

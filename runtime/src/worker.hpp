@@ -9,6 +9,7 @@
 #include "timer_heap.hpp"
 
 #include <weft/runtime/detail/next_slot.hpp>
+#include <weft/runtime/detail/patience.hpp>
 #include <weft/runtime/detail/poller.hpp>
 
 #include <atomic>
@@ -123,6 +124,7 @@ struct alignas(128) worker {
     std::int64_t turns_since = 0;                  // ns, begin of what is measured next
     std::uint32_t turns_since_tick = 0;            //  "
     std::int64_t spin_time;                        // ns
+    yielding_look after_others;                    // instead, on a single CPU
 
     ready_ring ready;
     injection_queue overflow{injection_queue::producers::one}; // ready ones that the ring has no room for

@@ -135,7 +135,7 @@ TEST_SUITE("runtime.thread_local") {
             "this_worker", "set_this_worker",  "this_thread_errno", "this_thread_exception_globals",
             "this_thread_locks", "this_thread_stack", "thread_values",   "prepare_thread_for_overflow",
             "load_errno",        "store_errno",       "note_thread_stack", "datagram_scratch",
-            "patience_of_thread", "stock_of_thread"};
+            "patience_of_thread", "stock_of_thread",  "pace_of_thread"};
 #if defined(__clang__) // puts some of those into functions of OS threads, and of the begin of a run
         for (char const* const around : {"noted_thread_stack", "report_overflows", "watch_for_forks",
                                          "stall_detector::stall_detector", "thread_pool::submit"})
