@@ -29,10 +29,10 @@ namespace {
 constexpr std::size_t worker_limit = idle_word<>::max_workers;
 constexpr std::size_t few_woken = 8; // the last of them runs next, as if it were the only one
 
-constexpr unsigned posts_at_once = 1000; // 256 KiB of control blocks
+constexpr int posts_at_once = 1000; // 256 KiB of control blocks
 
 struct posting_pace {
-    unsigned posts = 0; // since the others were let run, to whichever runs
+    int posts = 0; // since the others were let run, to whichever runs
     yielding_look after_others;
 };
 
@@ -278,6 +278,8 @@ void runtime::let_workers_run() noexcept {
     if (++mine.posts < posts_at_once) return;
     mine.posts = 0;
     auto const before = std::int64_t(injection.size());
+    if (before < posts_at_once / 2) return; // they keep up
+    visit const visiting(*this); // the task that is being started is in no queue yet
     mine.after_others.look_for(
         [&] { return std::max<std::int64_t>(0, before - std::int64_t(injection.size())); });
 }

@@ -144,8 +144,7 @@ bool future_state::wait_in_thread(duration at_most) {
     if (at_most <= duration::zero()) return false;
     std::int64_t const start = patience::now();
     patience& mine = patience_of_thread();
-    bool const seen_at_once =
-        at_most.count() > patience::longest && mine.look_for([this] { return is_done(); });
+    bool const seen_at_once = mine.look_for([this] { return is_done(); }, at_most.count());
     while (!seen_at_once) {
         std::uint32_t seen = nobody;
         if (!threads_.compare_exchange_strong(seen, waiting,

@@ -60,6 +60,25 @@ void opened_outside(std::unique_ptr<Primitive> (*make)(), Open const& open, Wait
 
 } // namespace
 
+TEST_CASE("TI5, TR79: what a thread starts by the thousand runs, while somebody waits for quiet again and again") {
+    constexpr int tasks = 20'000;
+    weft::test::run_test({.seeds = {}, .times = 3}, [] {
+        std::atomic<int> ran = 0;
+        weft::with_task_group([&](weft::task_group& group) {
+            std::atomic<bool> over = false;
+            std::thread thread([&] {
+                for (int number = 0; number < tasks; ++number)
+                    group.start_soon([&] { ++ran; });
+                over = true;
+            });
+            while (!over)
+                weft::wait_all_tasks_blocked();
+            thread.join();
+        });
+        check(ran == tasks, "each ran once");
+    });
+}
+
 TEST_CASE("M14, M15: a thread lets a task through, which destroys what it waited for at once") {
     opened_outside<weft::event>([] { return std::make_unique<weft::event>(); },
                                 [](weft::event& it) { it.set(); },

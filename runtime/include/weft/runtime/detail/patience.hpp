@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <chrono>
 #include <cstdint>
+#include <limits>
 
 namespace weft::detail {
 
@@ -19,11 +20,12 @@ public:
         if (start < not_before_) return false;
         leave_cpu();
         std::int64_t const found = look();
-        std::int64_t const took = now() - start;
+        std::int64_t const end = now();
+        std::int64_t const took = std::min(end - start, longest_that_counts);
         if (found == 0)
-            not_before_ = start + took + times_after_nothing * took;
+            not_before_ = end + times_after_nothing * took;
         else if (took > worth_of_first + worth_of_each * found)
-            not_before_ = start + took + times_after_little * took;
+            not_before_ = end + times_after_little * took;
         return found != 0;
     }
     static std::int64_t now() noexcept {
@@ -33,6 +35,7 @@ public:
 private:
     static constexpr std::int64_t worth_of_first = 50'000; // ns: a sleeper would have been woken before
     static constexpr std::int64_t worth_of_each = 200;     // ns, as if it were a small task
+    static constexpr std::int64_t longest_that_counts = 100'000'000; // ns: the program was stopped, or so
     static constexpr std::int64_t times_after_nothing = 100;
     static constexpr std::int64_t times_after_little = 30;
     static void leave_cpu() noexcept;
@@ -49,12 +52,15 @@ class patience {
 public:
     static constexpr std::int64_t longest = 50'000; // ns
     static constexpr std::int64_t shortest = 1'000;
+    static constexpr std::int64_t for_ever = std::numeric_limits<std::int64_t>::max();
 
-    /// True: look() said so. False: sleep now, and then learn() how long it took from the beginning.
-    template <class Look> bool look_for(Look&& look) noexcept {
+    /// True: look() said so. False: sleep now, and then learn() how long it took from the beginning. Who may wait for
+    /// no longer than that looks once.
+    template <class Look> bool look_for(Look&& look, std::int64_t at_most = for_ever) noexcept {
         if (look()) return true;
-        if (!has_company())
-            return after_others_.look_for([&look] { return look() ? 1 : 0; });
+        if (at_most <= longest) return false;
+        if (!has_company()) // others may keep the CPU for longer than a short wait
+            return at_most > longest_of_others && after_others_.look_for([&look] { return look() ? 1 : 0; });
         std::int64_t const until = now() + time_;
         do {
             for (int number = 0; number < looks_between_clock_reads; ++number) {
@@ -71,6 +77,7 @@ public:
 
 private:
     static constexpr int looks_between_clock_reads = 16;
+    static constexpr std::int64_t longest_of_others = 1'000'000'000; // ns, for their time slices
     static bool has_company() noexcept; // of other CPUs
     static void pause() noexcept;
 
