@@ -18,6 +18,7 @@
 #include <chrono>
 #include <csignal>
 #include <cstdio>
+#include <filesystem>
 #include <fstream>
 #include <functional>
 #include <iostream>
@@ -126,6 +127,25 @@ weft::test::child_program const without_streams("calls without standard streams"
     });
     if (result != 25) ::_exit(1);
 });
+
+// A standard input that does not end at once, whatever the one of this program is.
+class something_to_read {
+public:
+    something_to_read() {
+        int ends[2];
+        check(::pipe2(ends, O_CLOEXEC) == 0, "a pipe");
+        weft::unique_fd const reader(ends[0]);
+        weft::unique_fd const writer(ends[1]);
+        check(::write(writer.get(), "x", 1) == 1, "written");
+        check(::dup2(reader.get(), STDIN_FILENO) == STDIN_FILENO, "in its place");
+    }
+    ~something_to_read() { ::dup2(before_.get(), STDIN_FILENO); }
+    something_to_read(something_to_read const&) = delete;
+    something_to_read& operator=(something_to_read const&) = delete;
+
+private:
+    weft::unique_fd before_{::fcntl(STDIN_FILENO, F_DUPFD_CLOEXEC, 3)};
+};
 
 class own_error : public std::runtime_error {
 public:
@@ -353,8 +373,17 @@ TEST_CASE("P6: calls work in a program whose standard streams are closed") {
     CHECK(weft::test::run_child("calls without standard streams").exit_code == 0);
 }
 
-TEST_CASE("P6: what a function prints goes nowhere, and it reads nothing") {
+TEST_CASE("P6: a function's standard streams are the null device: what it prints goes nowhere, and it reads nothing") {
+    something_to_read const for_whom_inherits;
     run_with_processes([] {
+        auto const streams = to_process::run_sync([] {
+            std::vector<std::string> files;
+            for (char const* const stream : {"0", "1", "2"})
+                files.push_back(std::filesystem::read_symlink("/proc/self/fd/"s + stream));
+            return files;
+        });
+        check(streams == std::vector<std::string>(3, "/dev/null"),
+              streams[0] + " " + streams[1] + " " + streams[2]);
         auto const got = to_process::run_sync([] {
             std::puts("this is not seen");
             std::cout << "nor this" << std::endl;
