@@ -48,6 +48,7 @@ using namespace std::chrono_literals;
 using namespace std::string_literals;
 using weft::test::check;
 using weft::test::check_throws;
+using weft::test::immense;
 using weft::test::run_with_processes;
 using weft::test::shared_flag;
 using weft::test::square;
@@ -109,14 +110,6 @@ static_assert(transportable<no_default> && transportable<std::array<double, 3>>)
 static_assert(!transportable<int*> && !transportable<std::string_view> && !transportable<unknown>);
 static_assert(!transportable<std::vector<int*>> && !transportable<std::optional<unknown>>);
 static_assert(!transportable<void (*)()> && !transportable<std::reference_wrapper<int>>);
-
-// Would be longer than a frame; its memory is not looked at.
-struct immense {
-    template <class Archive> void save(Archive& archive) const {
-        archive(cereal::binary_data(this, weft::detail::largest_frame + 1));
-    }
-    template <class Archive> void load(Archive&) {}
-};
 
 weft::test::child_program const without_streams("calls without standard streams", [] {
     int result = 0;
@@ -256,6 +249,25 @@ TEST_CASE("P2: a result that is too large is an error, and the worker stays") {
     });
 }
 
+TEST_CASE("P2: a result that a worker finds no memory to send is bad_alloc, and the worker stays") {
+    if (under_sanitizer) return; // whose shadow is beyond any limit
+    run_with_processes([] {
+        pid_t const before = worker();
+        check_throws<std::bad_alloc>(
+            [] {
+                to_process::run_sync([] {
+                    static little_memory const limit(std::size_t(96) << 20); // for one of them
+                    std::string result(std::size_t(64) << 20, 'x');
+                    ++calls_in_this_process;
+                    return result;
+                });
+            },
+            "no memory for two");
+        check(worker() == before, "the worker is as good as before");
+        check(to_process::run_sync([] { return calls_in_this_process; }) == 1, "the function came to its end");
+    });
+}
+
 TEST_CASE("P2: an exception whose text cannot be sent comes without it, and the worker stays") {
     if (under_sanitizer) return; // whose shadow is beyond any limit
     run_with_processes([] {
@@ -373,7 +385,7 @@ TEST_CASE("P6: calls work in a program whose standard streams are closed") {
     CHECK(weft::test::run_child("calls without standard streams").exit_code == 0);
 }
 
-TEST_CASE("P6: a function's standard streams are the null device: what it prints goes nowhere, and it reads nothing") {
+TEST_CASE("P6: a function's standard streams are the null device: its output goes nowhere, it reads nothing") {
     something_to_read const for_whom_inherits;
     run_with_processes([] {
         auto const streams = to_process::run_sync([] {

@@ -4,6 +4,7 @@
 #include "support/run_test.hpp"
 
 #include <weft/io/descriptor.hpp>
+#include <weft/io/detail/frame.hpp>
 #include <weft/io/to_process.hpp>
 
 #include <doctest/doctest.h>
@@ -46,6 +47,14 @@ inline int square(int number) { return number * number; }
 inline pid_t worker() {
     return to_process::run_sync([] { return ::getpid(); });
 }
+
+/// Would be longer than a frame; its memory is not looked at.
+struct immense {
+    template <class Archive> void save(Archive& archive) const {
+        archive(cereal::binary_data(this, detail::largest_frame + 1));
+    }
+    template <class Archive> void load(Archive&) {}
+};
 
 /// An octet that this process and its workers share.
 class shared_flag {
