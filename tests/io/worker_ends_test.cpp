@@ -34,8 +34,11 @@ namespace {
 
 using namespace std::chrono_literals;
 using namespace std::string_literals;
+using weft::detail::frame_header;
+using weft::detail::frame_kind;
 using weft::test::check;
 using weft::test::check_throws;
+using weft::test::immense;
 using weft::test::run_with_processes;
 using weft::test::shared_flag;
 using weft::test::square;
@@ -67,6 +70,32 @@ constexpr char const* early_end = "WEFT_TEST_EARLY_END";
             ::pause();
     std::_Exit(3);
 }();
+
+// By whichever number its connection has.
+void say_to_all(void const* data, std::size_t size) {
+    for (int fd = 3; fd < 100; ++fd)
+        (void)!::write(fd, data, size);
+}
+
+// The exit status of a worker that is told this in place of a call.
+int status_after(frame_header const& told) {
+    int ends[2];
+    check(::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) == 0, "a connection");
+    weft::unique_fd ours(ends[0]);
+    weft::unique_fd theirs(ends[1]);
+    auto const child = weft::detail::child_process::start(
+        {.arguments = {weft::detail::worker_name, std::to_string(theirs.get())},
+         .candidates = {"/proc/self/exe"},
+         .kept = {theirs.get()}});
+    theirs.reset();
+    frame_header greeting;
+    check(::recv(ours.get(), &greeting, sizeof greeting, MSG_WAITALL) == sizeof greeting &&
+              greeting.kind == frame_kind::greeting,
+          "it has begun");
+    check(::send(ours.get(), &told, sizeof told, MSG_NOSIGNAL) == sizeof told, "told");
+    ::shutdown(ours.get(), SHUT_WR);
+    return child->wait_blocking();
+}
 
 struct silent_workers {
     silent_workers() { ::setenv(silence, "1", 1); }
@@ -111,11 +140,27 @@ TEST_CASE("P4, P11: a process that ends is an error that says how, and the next 
               }) != "nothing",
               "one that closes its connection");
         check(failure_of([] {
-                  for (int fd = 3; fd < 100; ++fd)
-                      (void)!::write(fd, "nonsense, and enough of it", 26);
+                  say_to_all("nonsense, and enough of it", 26);
                   std::this_thread::sleep_for(1000s);
               }).find("protocol") != std::string::npos,
               "one that talks nonsense");
+        check(failure_of([] {
+                  frame_header const too_large{.kind = frame_kind::value, .size = weft::detail::largest_frame + 1};
+                  say_to_all(&too_large, sizeof too_large);
+                  std::this_thread::sleep_for(1000s);
+              }).find("protocol") != std::string::npos,
+              "one that announces more than a frame");
+    });
+}
+
+TEST_CASE("P4: a worker that hears what is no call, or is larger than a frame can be, ends") {
+    constexpr int breach = 125;
+    run_with_processes([] {
+        check(status_after({.kind = frame_kind::call, .size = 8}) == 0, "the program is gone");
+        check(status_after({.kind = frame_kind::call, .size = weft::detail::largest_frame + 1}) == breach,
+              "more than a frame");
+        check(status_after({.kind = frame_kind::value}) == breach, "no call");
+        check(status_after({.magic = 1, .kind = frame_kind::call}) == breach, "nonsense");
     });
 }
 
