@@ -9,6 +9,8 @@
 #include <weft/runtime/inspect.hpp>
 #include <weft/runtime/run.hpp>
 #include <weft/runtime/task_group.hpp>
+#include <weft/sync/from_thread.hpp>
+#include <weft/sync/portal.hpp>
 #include <weft/sync/to_thread.hpp>
 
 #include <doctest/doctest.h>
@@ -18,6 +20,9 @@
 #include <chrono>
 #include <csignal>
 #include <cstdlib>
+#include <filesystem>
+#include <fstream>
+#include <stdexcept>
 #include <string>
 #include <thread>
 #include <vector>
@@ -268,7 +273,7 @@ TEST_CASE("P4, P5: a worker that ends before it greets is an error that says how
     });
 }
 
-TEST_CASE("no thread and no zombie is left when calls were killed, abandoned and refused") {
+TEST_CASE("no thread and no zombie is left when calls were killed, abandoned, refused and failed") {
     unsigned const before = weft::test::count_threads();
     for (unsigned const workers : {1u, 2u}) {
         weft::run({.workers = workers}, [] {
@@ -294,6 +299,18 @@ TEST_CASE("no thread and no zombie is left when calls were killed, abandoned and
                                                                              [] {});
                                                }),
                           "no token");
+                });
+                group.start_soon([] {
+                    check_throws<std::length_error>([] { to_process::run_sync([] { return immense(); }); },
+                                                    "the result is too large");
+                    check_throws<int>([] { weft::to_thread::run_sync([] { throw 7; }); }, "no std::exception");
+                });
+                group.start_soon([] {
+                    auto const portal = weft::from_thread::start_blocking_portal({.workers = 1});
+                    portal->call([&portal] {
+                        check_throws<std::logic_error>([&portal] { portal->call([] {}); }, "by its own fiber");
+                    });
+                    check_throws<int>([&portal] { portal->call([] { throw 7; }); }, "no std::exception");
                 });
             });
         });
