@@ -9,6 +9,8 @@
 #include <chrono>
 #include <csignal>
 #include <cstdlib>
+#include <filesystem>
+#include <fstream>
 #include <stdexcept>
 #include <string>
 #include <sys/wait.h>
@@ -84,6 +86,20 @@ void call_there(to_process::options const& how, random_source& random,
     }
 }
 
+// A worker process that does not serve yet, as which it has its name; 0: there is none.
+pid_t find_starting_worker() {
+    for (auto const& entry : std::filesystem::directory_iterator("/proc")) {
+        int const pid = std::atoi(entry.path().filename().c_str());
+        std::string line; // "pid (name) state parent ..."
+        if (pid == 0 || !std::getline(std::ifstream(entry.path() / "stat"), line)) continue;
+        auto const name_end = line.rfind(')');
+        if (name_end != line.npos && std::atoi(line.c_str() + name_end + 4) == ::getpid() &&
+            line.find("(weft-worker)") == line.npos)
+            return pid;
+    }
+    return 0;
+}
+
 } // namespace
 
 void worker_process_storm(trial& now) {
@@ -93,9 +109,10 @@ void worker_process_storm(trial& now) {
         weft::capacity_limiter limiter(double(now.random.between(1, 4)));
         weft::with_task_group([&](weft::task_group& killer) {
             killer.start_soon([&, random = now.random.split()]() mutable {
-                for (;;) { // at random moments, busy or idle
+                for (;;) { // at random moments: busy, idle or not there yet
                     weft::sleep(microseconds(random.below(5000)));
-                    if (pid_t const victim = somebody.exchange(0)) ::kill(victim, SIGKILL);
+                    pid_t const victim = random.one_in(10) ? find_starting_worker() : somebody.exchange(0);
+                    if (victim != 0) ::kill(victim, SIGKILL);
                 }
             });
             weft::with_task_group([&](weft::task_group& group) {
