@@ -7,6 +7,7 @@
 #include <weft/io/error.hpp>
 #include <weft/io/path.hpp>
 #include <weft/io/resolver.hpp>
+#include <weft/runtime/blocking_region.hpp>
 #include <weft/runtime/cancel_scope.hpp>
 #include <weft/runtime/inspect.hpp>
 #include <weft/runtime/lowlevel.hpp>
@@ -26,6 +27,7 @@
 #include <iterator>
 #include <latch>
 #include <memory>
+#include <semaphore>
 #include <string>
 #include <system_error>
 #include <thread>
@@ -415,6 +417,27 @@ TEST_CASE("KW1: a fiber that keeps its worker busy does not keep others from the
             });
             peer.join();
         });
+}
+
+TEST_CASE("KW1: while a task blocks its thread in a blocking_region, another thread waits for descriptors") {
+    run_test({.workers = {1}, .seeds = {}, .times = 10}, [] {
+        for (bool const before : {false, true}) {
+            two_ends const pair;
+            std::binary_semaphore received(0);
+            weft::with_task_group([&](weft::task_group& group) {
+                group.start_soon([&] {
+                    weft::wait_readable(pair.there.get());
+                    pair.receive();
+                    received.release();
+                });
+                weft::wait_all_tasks_blocked();
+                if (before) pair.send();
+                weft::blocking_region const region;
+                if (!before) pair.send();
+                received.acquire(); // nothing but the other task ends it
+            });
+        }
+    });
 }
 
 TEST_CASE("KW5: a cancelled wait leaves nothing behind") {
