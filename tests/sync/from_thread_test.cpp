@@ -413,34 +413,86 @@ TEST_CASE("F10: with one worker nothing else runs during run_sync()") {
     });
 }
 
-TEST_CASE("F9, F11: requests against cancellation: every thread gets an answer") {
-    often_on_each_runtime(10, [] {
-        for (bool abandon : {false, true}) {
-            weft::cancel_scope scope;
-            weft::with_task_group([&](weft::task_group& group) {
-                for (int call = 0; call < 2; ++call)
-                    group.start_soon([&scope, abandon] {
-                        weft::move_on_after(weft::duration::max(), [&] {
-                            weft::cancel_scope own;
-                            own.run([&] {
-                                weft::to_thread::run_sync({.abandon_on_cancel = abandon}, [] {
-                                    try {
-                                        for (int step = 0; step < 5; ++step)
-                                            weft::from_thread::run(
-                                                [] { weft::lowlevel::checkpoint(); });
-                                    } catch (weft::run_finished_error const&) {
-                                        return; // abandoned
-                                    }
-                                });
-                            });
-                        });
-                    });
-                group.start_soon([&scope] { scope.cancel(); });
+namespace {
+
+// What the threads of one round, which may outlive it, tell the test.
+struct requests_told {
+    std::atomic<int> begun = 0, answers = 0, over = 0;         // over: in one of these three ways
+    std::atomic<int> finished = 0, cancelled = 0, refused = 0; // refused: run_finished_error
+    std::atomic<bool> wrong = false;
+};
+
+// The thread's side: five requests; the last one of those that do not end by themselves waits for ever.
+void make_requests(int call, bool ends_by_itself, requests_told& told) {
+    ++told.begun;
+    try {
+        for (int step = 0; step < 5; ++step) {
+            int const got = weft::from_thread::run([number = call * 10 + step, stays = !ends_by_itself && step == 4] {
                 weft::lowlevel::checkpoint();
-                group.cancel();
+                if (stays) weft::sleep_forever();
+                return number;
             });
+            if (got != call * 10 + step) told.wrong = true;
+            ++told.answers;
         }
+        ++told.finished;
+    } catch (weft::cancelled const&) {
+        ++told.cancelled;
+        ++told.over;
+        throw; // to the task, if that is still there
+    } catch (weft::run_finished_error const&) {
+        ++told.refused;
+    }
+    ++told.over;
+}
+
+// Two calls, which are cancelled when threads have got so many answers.
+void cancel_after_answers(int answers, bool abandon, std::shared_ptr<requests_told> const& told) {
+    weft::cancel_scope scopes[2];
+    weft::with_task_group([&](weft::task_group& group) {
+        for (int call = 0; call < 2; ++call)
+            group.start_soon([&, call] {
+                scopes[call].run([&] {
+                    weft::to_thread::run_sync({.abandon_on_cancel = abandon}, [call, told] {
+                        make_requests(call, call == 0, *told);
+                    });
+                });
+            });
+        while (told->answers < answers)
+            weft::lowlevel::checkpoint();
+        for (weft::cancel_scope& scope : scopes)
+            scope.cancel();
     });
+    weft::test::check(scopes[1].cancelled_caught(), "it does not end by itself");
+    if (!abandon) weft::test::check(told->over == told->begun, "no thread is left");
+}
+
+} // namespace
+
+TEST_CASE("F9, F11: requests against cancellation: every thread gets its answers, a cancellation or, abandoned, a "
+          "refusal") {
+    for (bool const abandon : {false, true}) {
+        std::vector<std::shared_ptr<requests_told>> rounds;
+        on_each_runtime([&] {
+            for (int round = 0; round < 10; ++round) {
+                auto const told = std::make_shared<requests_told>();
+                rounds.push_back(told);
+                cancel_after_answers(round, abandon, told);
+            }
+        });
+        int finished = 0, cancelled = 0;
+        for (auto const& told : rounds) {
+            while (told->over != told->begun)
+                std::this_thread::yield();
+            CHECK_FALSE(told->wrong);
+            CHECK(told->finished + told->cancelled + told->refused == told->over);
+            CHECK((abandon || told->refused == 0));
+            finished += told->finished;
+            cancelled += told->cancelled;
+        }
+        CHECK(finished != 0);
+        CHECK(cancelled != 0);
+    }
 }
 
 TEST_CASE("F1: a function whose task gets no stack fails for its thread alone") {
