@@ -1,6 +1,7 @@
 #include <weft/sync/portal.hpp>
 
 #include "each_runtime.hpp"
+#include "portal_in_thread.hpp"
 #include "support/old_cancellation.hpp"
 
 #include <weft/runtime/blocking_region.hpp>
@@ -25,19 +26,6 @@
 #include <vector>
 
 #include <time.h>
-
-namespace {
-
-/// Runs the body with a portal, in an OS thread.
-template <class Body> void with_portal_in_thread(Body const& body) {
-    on_each_runtime([&] {
-        weft::with_blocking_portal([&](weft::blocking_portal& portal) {
-            weft::to_thread::run_sync([&] { body(portal); });
-        });
-    });
-}
-
-} // namespace
 
 TEST_SUITE_BEGIN("sync.portal");
 
@@ -219,14 +207,6 @@ TEST_CASE("B16: while a thread waits for a call it costs no CPU time, nor do the
     }
 }
 
-TEST_CASE("no thread outlives a portal of its own") {
-    unsigned const before = weft::test::count_threads();
-    for (int round = 0; round < 10; ++round)
-        weft::from_thread::start_blocking_portal({.workers = 2})->call(
-            [] { weft::to_thread::run_sync([] {}); });
-    weft::test::wait_for_threads(before);
-}
-
 TEST_CASE("B2: what a task throws goes to who asked, and to nobody else") {
     with_portal_in_thread([](weft::blocking_portal& portal) {
         CHECK(throws<std::domain_error>([&] { portal.call([] { throw std::domain_error("no"); }); }));
@@ -325,163 +305,6 @@ TEST_CASE("B6: start_task() gives what was started, or why it was not") {
         });
         CHECK(throws<std::domain_error>([&] { failing.get(); }));
         portal.call([] {});
-    });
-}
-
-TEST_CASE("B9: wrap_scoped() makes and destroys in one task") {
-    struct made_here {
-        std::uint64_t made = weft::get_current_task().id;
-        std::uint64_t& destroyed;
-        explicit made_here(std::uint64_t& report) : destroyed(report) {}
-        made_here(made_here const&) = delete;
-        ~made_here() { destroyed = weft::get_current_task().id; }
-    };
-    with_portal_in_thread([](weft::blocking_portal& portal) {
-        std::uint64_t destroyed = 0;
-        std::uint64_t made = 0;
-        {
-            auto handle = portal.wrap_scoped([&] { return made_here(destroyed); });
-            made = handle->made;
-            CHECK(destroyed == 0);
-        }
-        CHECK(made != 0);
-        CHECK(destroyed == made);
-        CHECK(throws<std::domain_error>(
-            [&] { portal.wrap_scoped([]() -> int { throw std::domain_error("no"); }); }));
-    });
-}
-
-TEST_CASE("B10: a runtime of its own: its errors, its calls, its end") {
-    CHECK(throws<std::invalid_argument>(
-        [] { weft::from_thread::start_blocking_portal({.backend = "none"}); }));
-    for (int round = 0; round < 10; ++round) {
-        std::atomic<bool> finished = false;
-        {
-            auto const portal = weft::from_thread::start_blocking_portal({.workers = 2});
-            portal->start_task_soon([&] {
-                weft::lowlevel::checkpoint();
-                finished = true;
-            });
-            CHECK(portal->call([] { return 4; }) == 4);
-        }
-        CHECK(finished);
-        auto stopped = weft::from_thread::start_blocking_portal({.workers = 1});
-        auto const endless = stopped->start_task_soon([] { weft::sleep_forever(); });
-        stopped.stop(true);
-        CHECK(throws<weft::run_finished_error>([&] { stopped->call([] {}); }));
-        CHECK(throws<weft::future_cancelled>([&] { endless.get(); }));
-    }
-}
-
-TEST_CASE("B12: threads share a portal; the last to leave stops it, the next starts another") {
-    weft::from_thread::blocking_portal_provider provider(weft::run_options{.workers = 1});
-    for (int round = 0; round < 5; ++round) {
-        std::atomic<int> sum = 0;
-        std::vector<std::thread> threads;
-        for (int user = 0; user < 3; ++user)
-            threads.emplace_back([&] {
-                auto const portal = provider.acquire();
-                sum += portal->call([] { return 1; });
-            });
-        for (std::thread& thread : threads)
-            thread.join();
-        CHECK(sum == 3);
-    }
-}
-
-TEST_CASE("B12: the last to leave a shared portal waits for its tasks, also while an exception flies") {
-    weft::from_thread::blocking_portal_provider provider(weft::run_options{.workers = 1});
-    std::optional<weft::future<int>> answer;
-    weft::event go;
-    std::thread opener;
-    try {
-        auto const last = provider.acquire();
-        weft::event begun;
-        answer = provider.acquire()->start_task_soon([&] {
-            begun.set();
-            go.wait();
-            return 7;
-        });
-        last->call([&] { begun.wait(); });
-        opener = std::thread([&go, &portal = *last] { // which is there as long as its task
-            while (!throws<weft::run_finished_error>([&] { portal.call([] {}); })) {
-            }
-            go.set();
-        });
-        throw std::runtime_error("of no concern to other users");
-    } catch (std::runtime_error const&) {
-        opener.join();
-    }
-    CHECK(answer->get() == 7);
-}
-
-TEST_CASE("B3, B12: a shared portal is for OS threads; a task that asks for it is refused") {
-    weft::from_thread::blocking_portal_provider provider(weft::run_options{.workers = 1});
-    on_each_runtime([&provider] {
-        CHECK(throws<std::logic_error>([&] { provider.acquire(); }));
-        int const answer = weft::to_thread::run_sync([&provider] {
-            auto const portal = provider.acquire();
-            return portal->call([&provider] {
-                return throws<std::logic_error>([&] { provider.acquire(); }) ? 1 : 0;
-            });
-        });
-        CHECK(answer == 1);
-    });
-}
-
-TEST_CASE("B9: wrap_scoped() that is cancelled while its object is made leaves no task behind") {
-    weft::test::run_test({.seeds = {}}, [] {
-        std::atomic<int> there = 0;
-        struct counted {
-            std::atomic<int>& of;
-            explicit counted(std::atomic<int>& in) : of(in) { ++of; }
-            ~counted() { --of; }
-        };
-        weft::cancel_scope scope;
-        {
-            auto const portal = weft::from_thread::start_blocking_portal({.workers = 1});
-            weft::event begun;
-            weft::event go;
-            weft::with_task_group([&](weft::task_group& group) {
-                group.start_soon([&] {
-                    scope.run([&] {
-                        portal->wrap_scoped([&] {
-                            begun.set();
-                            go.wait();
-                            return counted(there);
-                        });
-                    });
-                });
-                begun.wait();
-                scope.cancel();
-            });
-            go.set();
-        } // waits for what the portal's tasks keep
-        CHECK(scope.cancelled_caught());
-        CHECK(there == 0);
-    });
-}
-
-TEST_CASE("B9: a task of another run that leaves a cancelled scope waits for its scoped handles' objects") {
-    struct counted {
-        std::atomic<int>& of;
-        explicit counted(std::atomic<int>& in) : of(in) { ++of; }
-        ~counted() { --of; }
-    };
-    on_each_runtime([] {
-        auto const portal = weft::from_thread::start_blocking_portal({.workers = 1});
-        for (bool const throws_through : {false, true}) {
-            std::atomic<int> there = 0;
-            weft::cancel_scope scope;
-            scope.run([&] {
-                auto const handle = portal->wrap_scoped([&] { return counted(there); });
-                weft::test::check(there == 1, "made");
-                scope.cancel();
-                if (throws_through) weft::lowlevel::checkpoint();
-            });
-            weft::test::check(there == 0, "destroyed before the handle's owner goes on");
-            weft::test::check(scope.cancelled_caught() == throws_through, "the cancellation is not eaten");
-        }
     });
 }
 
