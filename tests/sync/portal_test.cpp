@@ -272,6 +272,31 @@ TEST_CASE("B4, B14: cancelling the future cancels the task, at any moment") {
     });
 }
 
+TEST_CASE("B4: cancelling the future cancels the task also once the portal was stopped") {
+    for (bool const has_begun : {false, true}) {
+        std::atomic<int> begun = 0;
+        std::atomic<int> ended = 0;
+        with_portal_in_thread([&](weft::blocking_portal& portal) {
+            auto const task = portal.start_task_soon([&] {
+                ++begun;
+                struct count {
+                    std::atomic<int>& of;
+                    ~count() { ++of; }
+                } const guard{ended};
+                weft::sleep_forever();
+            });
+            if (has_begun) portal.call([] { weft::wait_all_tasks_blocked(); });
+            portal.stop();
+            CHECK_FALSE(task.done());
+            CHECK(task.cancel());
+            CHECK(task.cancelled());
+            CHECK(throws<weft::future_cancelled>([&] { task.get(); }));
+        }); // waits for it
+        CHECK(begun == ended);
+        if (has_begun) CHECK(begun > 0);
+    }
+}
+
 TEST_CASE("B5, B7: stop(true) cancels what runs, and its futures say so") {
     std::vector<weft::future<void>> futures;
     on_each_runtime([&] {
