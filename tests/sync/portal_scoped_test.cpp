@@ -4,14 +4,17 @@
 #include "portal_in_thread.hpp"
 
 #include <weft/runtime/cancel_scope.hpp>
+#include <weft/runtime/inspect.hpp>
 #include <weft/runtime/lowlevel.hpp>
 #include <weft/runtime/task_group.hpp>
 #include <weft/runtime/this_task.hpp>
+#include <weft/runtime/time.hpp>
 #include <weft/sync/event.hpp>
 
 #include <atomic>
 #include <cstdint>
 #include <stdexcept>
+#include <vector>
 
 // Objects that live in a portal's task.
 
@@ -37,6 +40,30 @@ TEST_CASE("B9: wrap_scoped() makes and destroys in one task") {
         CHECK(destroyed == made);
         CHECK(throws<std::domain_error>(
             [&] { portal.wrap_scoped([]() -> int { throw std::domain_error("no"); }); }));
+    });
+}
+
+TEST_CASE("B9: stop(true) leaves the object to its handle, which destroys it once and in its task") {
+    struct counted {
+        std::vector<std::uint64_t>& destroyed_in;
+        std::uint64_t made_in = weft::get_current_task().id;
+        explicit counted(std::vector<std::uint64_t>& report) : destroyed_in(report) {}
+        counted(counted const&) = delete;
+        ~counted() { destroyed_in.push_back(weft::get_current_task().id); }
+    };
+    with_portal_in_thread([](weft::blocking_portal& portal) {
+        std::vector<std::uint64_t> destroyed_in;
+        std::uint64_t made_in = 0;
+        {
+            auto const handle = portal.wrap_scoped([&] { return counted(destroyed_in); });
+            made_in = handle->made_in;
+            auto const endless = portal.start_task_soon([] { weft::sleep_forever(); });
+            portal.call([] { weft::wait_all_tasks_blocked(); });
+            portal.stop(true);
+            CHECK(throws<weft::future_cancelled>([&] { endless.get(); }));
+            CHECK(destroyed_in.empty());
+        }
+        CHECK(destroyed_in == std::vector{made_in});
     });
 }
 
