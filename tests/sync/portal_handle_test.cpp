@@ -40,6 +40,42 @@ TEST_CASE("B10: a runtime of its own: its errors, its calls, its end") {
     }
 }
 
+TEST_CASE("B10: a portal that an exception leaves cancels the tasks that are still at work") {
+    std::optional<weft::future<void>> endless;
+    CHECK(throws<int>([&] {
+        auto const portal = weft::from_thread::start_blocking_portal({.workers = 1});
+        endless = portal->start_task_soon([] { weft::sleep_forever(); });
+        throw 7;
+    }));
+    CHECK(endless->cancelled());
+}
+
+namespace {
+
+// Goes while an exception is in flight.
+struct uses_a_portal {
+    std::optional<weft::future<int>>& answer;
+    ~uses_a_portal() {
+        auto const portal = weft::from_thread::start_blocking_portal({.workers = 1});
+        answer = portal->start_task_soon([&inside = *portal] {
+            inside.sleep_until_stopped();
+            weft::lowlevel::checkpoint();
+            return 5;
+        });
+    }
+};
+
+} // namespace
+
+TEST_CASE("B10: one that is made and left while another exception flies waits for its tasks") {
+    std::optional<weft::future<int>> answer;
+    CHECK(throws<int>([&] {
+        uses_a_portal const at_the_end{answer};
+        throw 7;
+    }));
+    CHECK(answer->get() == 5);
+}
+
 TEST_CASE("no thread outlives a portal of its own") {
     unsigned const before = weft::test::count_threads();
     for (int round = 0; round < 10; ++round)
