@@ -126,6 +126,29 @@ TEST_CASE("B12: the last to leave a shared portal waits for its tasks, also whil
     CHECK(answer->get() == 7);
 }
 
+TEST_CASE("B12: who comes while the last to leave waits for the tasks gets a new portal at once") {
+    weft::from_thread::blocking_portal_provider provider(weft::run_options{.workers = 1});
+    weft::event go;
+    std::optional<weft::from_thread::blocking_portal_provider::lease> last(provider.acquire());
+    weft::blocking_portal& old = **last;
+    auto const answer = old.start_task_soon([&] {
+        go.wait();
+        return 7;
+    });
+    std::thread leaver([&] { last.reset(); });
+    while (!throws<weft::run_finished_error>([&] { old.call([] {}); })) { // there as long as its task
+    }
+    auto const next = provider.acquire();
+    CHECK(&*next != &old);
+    CHECK(next->call([] { return 2; }) == 2);
+    CHECK_FALSE(answer.done());
+    go.set();
+    leaver.join();
+    CHECK(answer.get() == 7);
+    CHECK(next->call([] { return 3; }) == 3); // the end of the old one is of no concern to it
+    CHECK(&*provider.acquire() == &*next);
+}
+
 TEST_CASE("B3, B12: a shared portal is for OS threads; a task that asks for it is refused") {
     weft::from_thread::blocking_portal_provider provider(weft::run_options{.workers = 1});
     on_each_runtime([&provider] {
