@@ -24,12 +24,11 @@ namespace weft::detail {
 
 namespace {
 
-constexpr std::chrono::seconds idle_limit{10};
-
 struct pool_thread {
     std::thread handle;
     std::shared_ptr<thread_call> call; // what to do, or is being done: by submit(), then by the thread
     bool looks = false;                // for a moment, before it sleeps
+    std::int64_t idle_limit = 0;       // ns
 
     // A futex. awake -> asleep (the thread, before it sleeps) -> wanted (who gives it a call or the order
     // to stop, under the lock before); wanted -> awake (the thread, before it is in the idle list).
@@ -126,7 +125,7 @@ template <class Body> std::thread make_thread(Body body) {
 struct thread_pool::state {
     std::mutex lock;
     std::vector<std::shared_ptr<pool_thread>> all;
-    std::vector<std::shared_ptr<pool_thread>> idle; // the last one is used first
+    std::vector<std::shared_ptr<pool_thread>> idle; // if none of them looks the last one is used first
     std::vector<std::thread> retired; // have ended, or are about to; has room for all others
     pool_thread* looking = nullptr;                 // one of the idle ones
     bool stopped = false;
@@ -190,10 +189,9 @@ bool thread_pool::state::wait_for_call(std::shared_ptr<pool_thread> const& self,
         if (looking == self.get()) looking = nullptr;
     }
     while (!found) {
-        constexpr std::int64_t limit = std::chrono::nanoseconds(idle_limit).count();
-        std::int64_t const waited = patience::now() - start;
-        if (waited >= limit && retire(self)) return false;
-        self->sleep(std::max<std::int64_t>(limit - waited, 0));
+        std::int64_t const left = self->idle_limit - (patience::now() - start);
+        if (left <= 0 && retire(self)) return false;
+        self->sleep(std::max<std::int64_t>(left, 0));
         found = wanted();
     }
     mine.learn(patience::now() - start);
@@ -247,6 +245,7 @@ void thread_pool::submit(std::shared_ptr<thread_call> call) {
         } else {
             auto const fresh = std::make_shared<pool_thread>();
             fresh->call = std::move(call);
+            fresh->idle_limit = idle_limit.count();
             std::size_t const threads = state_->all.size() + 1;
             state_->idle.reserve(threads); // later insertions do not throw
             retired.reserve(threads);      //  "

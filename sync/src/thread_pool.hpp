@@ -3,15 +3,16 @@
 #include <weft/runtime/detail/service.hpp>
 #include <weft/sync/detail/thread_call.hpp>
 
+#include <chrono>
 #include <memory>
 
 namespace weft::detail {
 
 /// The threads that a run keeps for blocking calls. Made on first use, closed before run() returns.
 ///
-/// A thread that is done waits for the next call, the one that came last is used first; after ten
-/// seconds of idleness it ends. Closing waits for every thread but those of abandoned calls, which end
-/// by themselves and touch nothing of the run.
+/// A thread that is done waits for the next call, and ends after ten seconds of idleness. The first to be
+/// used is the one that still looks for a call, or, if all sleep, the one that came last. Closing waits for
+/// every thread but those of abandoned calls, which end by themselves and touch nothing of the run.
 class thread_pool final : public service {
 public:
     thread_pool();
@@ -20,6 +21,8 @@ public:
     /// Hands over the call. Errors: std::system_error (no thread can be had)
     void submit(std::shared_ptr<thread_call>);
     void close() noexcept override;
+
+    std::chrono::nanoseconds idle_limit = std::chrono::seconds(10); ///< of new threads. Tests have less time
 
     struct state;
 

@@ -21,7 +21,6 @@
 #include <latch>
 #include <memory>
 #include <mutex>
-#include <set>
 #include <stdexcept>
 #include <string>
 #include <system_error>
@@ -316,15 +315,6 @@ TEST_CASE("T7: the default limiter is one a run, with 40 tokens") {
     });
 }
 
-TEST_CASE("T8: a thread that has become idle takes the next call") {
-    on_each_runtime([] {
-        std::set<std::thread::id> seen;
-        for (int call = 0; call < 50; ++call)
-            seen.insert(weft::to_thread::run_sync([] { return std::this_thread::get_id(); }));
-        CHECK(seen.size() == 1);
-    });
-}
-
 TEST_CASE("T10: the thread is no task") {
     on_each_runtime([] {
         weft::event gate;
@@ -512,24 +502,6 @@ TEST_CASE("T16: a task that blocks its worker holds up nothing that another work
             wake.set();
             ran.wait(); // the OS thread, with all its queues
         });
-    });
-}
-
-TEST_CASE("T8, T13: threads that are idle at the same time take calls one each, and none is lost") {
-    often_on_each_runtime(3, [] {
-        std::atomic<int> done = 0;
-        for (int at_once : {1, 7, 2, 5, 1, 3})
-            weft::with_task_group([&](weft::task_group& group) {
-                auto const together = std::make_shared<std::latch>(at_once);
-                for (int call = 0; call < at_once; ++call)
-                    group.start_soon([&, together] {
-                        weft::to_thread::run_sync([&done, together] {
-                            together->arrive_and_wait(); // each in a thread of its own
-                            ++done;
-                        });
-                    });
-            });
-        weft::test::check(done == 19, "each call ran once");
     });
 }
 
