@@ -2,6 +2,8 @@
 
 #include "each_runtime.hpp"
 
+#include <weft/runtime/cancel_scope.hpp>
+#include <weft/runtime/lowlevel.hpp>
 #include <weft/runtime/task_group.hpp>
 #include <weft/sync/to_thread.hpp>
 
@@ -217,6 +219,40 @@ TEST_CASE("T8: a call that comes as an idle thread reaches the limit is run once
         CHECK(ran == returned);
         CHECK(seen->begun == seen->ended);
     }
+}
+
+TEST_CASE("T9: a run that ends while calls are handed over and threads become idle leaves no call and no thread") {
+    unsigned const before = weft::test::count_threads();
+    for (unsigned const workers : {1u, 2u, 4u})
+        for (int round = 0; round < 100 / slowdown; ++round) {
+            auto const abandoned = std::make_shared<std::atomic<int>>(0); // of those that return after the run
+            std::atomic<int> handed_over = 0;
+            std::atomic<int> ran = 0;
+            weft::run({.workers = workers}, [&] {
+                pool_of_run().idle_limit = round % 2 == 0 ? 10s : 0s; // none retires meanwhile, or many do
+                std::array<weft::cancel_scope, 3> scopes;
+                weft::with_task_group([&](weft::task_group& group) {
+                    for (weft::cancel_scope& scope : scopes)
+                        group.start_soon([&] {
+                            weft::to_thread::run_sync([] {}); // its thread is idle for a moment
+                            if (weft::detail::run_in_background(make_call([&] { ++ran; }))) ++handed_over;
+                            scope.run([&] {
+                                weft::to_thread::run_sync({.abandon_on_cancel = true}, [abandoned] { ++*abandoned; });
+                            });
+                        });
+                    weft::lowlevel::checkpoint();
+                    for (weft::cancel_scope& scope : scopes)
+                        scope.cancel();
+                });
+                if (weft::detail::run_in_background(make_call([&] { ++ran; }))) ++handed_over;
+            });
+            CHECK(ran == handed_over);
+            CHECK(handed_over == 4);
+            while (abandoned.use_count() > 1)
+                std::this_thread::yield();
+            CHECK(*abandoned <= 3);
+        }
+    weft::test::wait_for_threads(before);
 }
 
 TEST_SUITE_END();

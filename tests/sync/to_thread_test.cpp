@@ -357,7 +357,7 @@ TEST_CASE("T15: completion against cancellation: the value comes, or the scope i
     });
 }
 
-TEST_CASE("T9: many calls at once, bounded by the limiter") {
+TEST_CASE("T1: many calls at once, bounded by the limiter") {
     on_each_runtime([] {
         weft::capacity_limiter limiter(3);
         std::atomic<int> inside = 0;
