@@ -6,6 +6,7 @@
 #include <weft/io/resolver.hpp>
 #include <weft/runtime/cancel_scope.hpp>
 #include <weft/runtime/inspect.hpp>
+#include <weft/sync/event.hpp>
 
 #include <doctest/doctest.h>
 
@@ -187,6 +188,44 @@ TEST_CASE("KD5: close() wakes the receiver; a second receiver is refused") {
         });
         check_throws<weft::closed_resource_error>([&] { server.sendto("x", "127.0.0.1", 9); },
                                                   "later");
+    });
+}
+
+TEST_CASE("KD5, KD3: iterating goes on over an empty datagram; close() ends it by an error, never quietly") {
+    run_with_sockets([] {
+        auto server = weft::create_udp_socket({.local_host = "127.0.0.1"});
+        auto client = weft::create_connected_udp_socket("127.0.0.1", port_of(server));
+        std::vector<weft::bytes> const sent{"one", "", "three"};
+        std::vector<weft::bytes> from_anybody, from_the_peer;
+        weft::event all_came;
+        weft::with_task_group([&](weft::task_group& group) {
+            group.start_soon([&] {
+                check_throws<weft::closed_resource_error>(
+                    [&] {
+                        for (weft::datagram const& item : server) {
+                            from_anybody.push_back(item.data);
+                            server.send(item);
+                        }
+                    },
+                    "a socket without a peer");
+            });
+            group.start_soon([&] {
+                check_throws<weft::closed_resource_error>(
+                    [&] {
+                        for (weft::bytes const& item : client) {
+                            from_the_peer.push_back(item);
+                            if (from_the_peer == sent) all_came.set();
+                        }
+                    },
+                    "a socket with one");
+            });
+            for (weft::bytes const& item : sent)
+                client.send(item);
+            all_came.wait();
+            server.close();
+            client.close();
+        });
+        check(from_anybody == sent && from_the_peer == sent, "all that came before, once");
     });
 }
 
