@@ -285,6 +285,26 @@ void bind_to_one_family() {
     check(server.receive().data == "x", "of its two addresses that of the local one's family");
 }
 
+void connect_within_one_family() {
+    for (weft::ip_address const local : {weft::ip_address::parse("127.0.0.1"), weft::ip_address::parse("::1")}) {
+        std::string const attempt = "connect to " + weft::socket_address(local, 30000).to_string();
+        int attempts = 0; // two for IPv4: asked for that, glibc's reader of /etc/hosts makes 127.0.0.1 of ::1
+        try {
+            weft::connect_tcp("twofaced", 30000, {.local_host = local});
+        } catch (weft::connection_failed const& failure) { // nobody listens
+            try {
+                std::rethrow_if_nested(failure);
+            } catch (weft::exception_group const& causes) {
+                causes.handle([&](std::system_error const& cause) {
+                    check(std::string(cause.what()).starts_with(attempt), cause.what());
+                    ++attempts;
+                });
+            }
+        }
+        check(attempts > 0, attempt);
+    }
+}
+
 weft::test::child_program const programs[] = {
     {"rotate", [] { run_in_network(rotate); }},
     {"find no port", [] { run_in_network(find_no_port); }},
@@ -296,6 +316,7 @@ weft::test::child_program const programs[] = {
     {"find no way", [] { run_in_network(find_no_way); }},
     {"win once", [] { run_in_network(win_once); }},
     {"bind to one family", [] { run_in_network(bind_to_one_family); }},
+    {"connect within one family", [] { run_in_network(connect_within_one_family); }},
 };
 
 void expect_well(char const* program) {
@@ -346,6 +367,10 @@ TEST_CASE("KC5: a network that there is no way to is an error that says so") {
 
 TEST_CASE("KL3: a link-local address is bound with its scope") {
     expect_well("listen link-locally");
+}
+
+TEST_CASE("KC7: with a local address only those of the host's that have its family are tried") {
+    expect_well("connect within one family");
 }
 
 TEST_CASE("KD2: the peer of a socket that is bound has an address of the same family") {

@@ -208,7 +208,7 @@ TEST_CASE("KC6: a cancelled connect leaves nothing open") {
         30);
 }
 
-TEST_CASE("KC7: the local address is bound before connecting") {
+TEST_CASE("KC7: the local address and port are bound before connecting") {
     run_with_sockets([] {
         auto listener = weft::create_tcp_listener({.local_host = "127.0.0.1"});
         weft::with_task_group([&](weft::task_group& group) {
@@ -218,6 +218,12 @@ TEST_CASE("KC7: the local address is bound before connecting") {
             check(stream.extra(weft::socket_attribute::local_address).ip().to_string() ==
                       "127.0.0.2",
                   "that address");
+            std::uint16_t const free_port = deserted_port();
+            auto const second = weft::connect_tcp(
+                "127.0.0.1", port_of(listener), {.local_host = "127.0.0.3", .local_port = free_port});
+            check(second.extra(weft::socket_attribute::local_address).to_string() ==
+                      "127.0.0.3:" + std::to_string(free_port),
+                  "that port, too");
             check_throws<weft::connection_failed>(
                 [&] {
                     weft::connect_tcp("127.0.0.1", port_of(listener), {.local_host = "192.0.2.1"});
