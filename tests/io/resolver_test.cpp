@@ -26,9 +26,22 @@ TEST_CASE("KN1: numbers are answered without a thread") {
         unsigned const threads = weft::test::count_threads();
         auto const found = weft::getaddrinfo("fe80::1%1", "80", {.type = SOCK_STREAM});
         check(found.size() == 1 && found.front().address.to_string() == "[fe80::1%1]:80", "it");
-        check(weft::getaddrinfo("", "80", {.flags = AI_PASSIVE}).front().address.port() == 80,
-              "any");
-        check(!weft::getaddrinfo("", "").empty(), "loopback");
+        struct host {
+            int family;
+            char const* any;
+            char const* loopback;
+        };
+        for (host const& of : {host{AF_INET, "0.0.0.0:80", "127.0.0.1:80"}, host{AF_INET6, "[::]:80", "[::1]:80"}}) {
+            auto const gives = [&of](int flags, char const* address) {
+                auto const all =
+                    weft::getaddrinfo("", "80", {.family = of.family, .type = SOCK_STREAM, .flags = flags});
+                check(all.size() == 1 && all.front().address.to_string() == address, address);
+            };
+            gives(AI_PASSIVE, of.any);
+            gives(0, of.loopback);
+        }
+        for (weft::address_info const& each : weft::getaddrinfo("", ""))
+            check(each.address.port() == 0, "no port");
         check(weft::getnameinfo(found.front().address, NI_NUMERICHOST | NI_NUMERICSERV).service ==
                   "80",
               "back again");
@@ -39,8 +52,37 @@ TEST_CASE("KN1: numbers are answered without a thread") {
 TEST_CASE("KN1, KN3: names are looked up") {
     run_test({.seeds = {}}, [] {
         auto const found = weft::getaddrinfo("localhost", "80", {.type = SOCK_STREAM});
-        check(!found.empty() && found.front().address.port() == 80, "localhost");
+        check(!found.empty(), "localhost");
+        for (weft::address_info const& each : found) {
+            bool const is_local = each.address.ip() == weft::ip_address::parse("127.0.0.1") ||
+                                  each.address.ip() == weft::ip_address::parse("::1");
+            check(is_local && each.address.port() == 80, each.address.to_string());
+            check(each.type == SOCK_STREAM && each.family == each.address.family(), "its kind");
+            check(each.canonname.empty(), "not asked for");
+        }
         check(!weft::getnameinfo(found.front().address).host.empty(), "a name");
+    });
+}
+
+TEST_CASE("KN1: a service's name is looked up, be the host a name, a number or none") {
+    run_test({.seeds = {}}, [] {
+        for (char const* const host : {"localhost", "127.0.0.1", ""}) {
+            auto const found = weft::getaddrinfo(host, "http", {.type = SOCK_STREAM});
+            check(!found.empty(), host);
+            for (weft::address_info const& each : found)
+                check(each.address.port() == 80, each.address.to_string());
+        }
+    });
+}
+
+TEST_CASE("KN3: the canonical name comes with the first answer, if it was asked for") {
+    run_test({.seeds = {}}, [] {
+        auto const found = weft::getaddrinfo("localhost", "80", {.flags = AI_CANONNAME});
+        check(found.size() > 1, "one for each type"); // of sockets
+        check(!found.front().canonname.empty(), "the first");
+        check(found.back().canonname.empty(), "no other one");
+        auto const number = weft::getaddrinfo("127.0.0.1", "80", {.flags = AI_CANONNAME});
+        check(number.front().canonname == "127.0.0.1", "as it was given");
     });
 }
 
