@@ -1,9 +1,10 @@
-#include "sockets.hpp"
 #include "support/failing_memory.hpp"
+#include "unix_sockets.hpp"
 
 #include <weft/runtime/inspect.hpp>
 #include <weft/streams/memory.hpp>
 #include <weft/streams/memory_network.hpp>
+#include <weft/streams/udp.hpp>
 
 #include <doctest/doctest.h>
 
@@ -14,9 +15,10 @@
 #include <optional>
 #include <string>
 #include <utility>
+#include <vector>
 
-// What sending and receiving cost in memory: nothing, once a connection has begun; and what is left
-// behind where there is none. This program counts what it asks for, and lets one request fail.
+// What sending and receiving cost in memory: nothing, once a connection has begun, and a string for a datagram;
+// and what is left behind where there is none. This program counts what it asks for, and lets one request fail.
 
 TEST_SUITE_BEGIN("streams.allocations");
 
@@ -28,27 +30,46 @@ namespace {
 using weft::test::check;
 using weft::test::check_throws;
 using weft::test::connect_pair;
-using weft::test::connection;
+using weft::test::port_of;
 using weft::test::run_test;
 
-constexpr int rounds = 200;
+constexpr std::size_t rounds = 200;
 
 // How often `there` and `back` together allocate, when they have done it some times before.
 template <class There, class Back> std::size_t count_allocations(There there, Back back) {
     std::size_t count = 0;
     weft::with_task_group([&](weft::task_group& group) {
         group.start_soon([&] {
-            for (int round = 0; round < 2 * rounds; ++round)
+            for (std::size_t round = 0; round < 2 * rounds; ++round)
                 back();
         });
-        for (int round = 0; round < rounds; ++round)
+        for (std::size_t round = 0; round < rounds; ++round)
             there();
         count = allocations;
-        for (int round = 0; round < rounds; ++round)
+        for (std::size_t round = 0; round < rounds; ++round)
             there();
         count = allocations - count;
     });
     return count;
+}
+
+template <class Pair> void expect_no_allocations(Pair pair) {
+    std::array<std::byte, 100> space, other;
+    weft::bytes_view const parts[] = {"gathered ", "parts"};
+    auto const ask = [&] {
+        pair.here.send("a question");
+        pair.here.receive_some(space);
+    };
+    auto const answer = [&] {
+        pair.there.receive_some(other);
+        pair.there.send(parts);
+    };
+    check(count_allocations(ask, answer) == 0, "not once");
+    auto const know = [&] { // it is there already
+        pair.here.send("x");
+        pair.there.receive_some(other);
+    };
+    check(count_allocations(know, [] {}) == 0, "nor where nobody waits");
 }
 
 // For calls that must not fail: whether it asked for memory, of which there was none.
@@ -62,23 +83,28 @@ template <class Call> bool asks_for_memory(Call call) {
 
 TEST_CASE("KS11: receiving and sending allocate nothing, whether they wait or not") {
     run_test({.workers = {1}, .seeds = {}}, [] {
-        connection pair = connect_pair();
-        std::array<std::byte, 100> space, other;
-        weft::bytes_view const parts[] = {"gathered ", "parts"};
-        auto const ask = [&] {
-            pair.here.send("a question");
-            pair.here.receive_some(space);
+        expect_no_allocations(connect_pair());
+        expect_no_allocations(weft::test::connect_unix_pair());
+    });
+}
+
+TEST_CASE("KD3: a datagram costs not more than a string, and that if it is not short; a batch a vector") {
+    run_test({.workers = {1}, .seeds = {}}, [] {
+        auto server = weft::create_udp_socket({.local_host = "127.0.0.1"});
+        auto client = weft::create_connected_udp_socket("127.0.0.1", port_of(server));
+        std::vector<weft::bytes> const brief{"a question"}, longer{weft::bytes(100, 'x')};
+        auto const answer = [&server] { // to its sender
+            std::vector<weft::datagram> const asked = server.receive_many();
+            server.send_many(asked);
         };
-        auto const answer = [&] {
-            pair.there.receive_some(other);
-            pair.there.send(parts);
+        auto const ask = [&client](std::vector<weft::bytes> const& items) {
+            return [&client, &items] {
+                client.send_many(items);
+                client.receive();
+            };
         };
-        check(count_allocations(ask, answer) == 0, "not once");
-        auto const know = [&] { // it is there already
-            pair.here.send("x");
-            pair.there.receive_some(other);
-        };
-        check(count_allocations(know, [] {}) == 0, "nor where nobody waits");
+        check(count_allocations(ask(brief), answer) <= rounds, "the server's vector");
+        check(count_allocations(ask(longer), answer) <= 3 * rounds, "and a string on both sides");
     });
 }
 
