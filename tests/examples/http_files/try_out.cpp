@@ -6,6 +6,7 @@
 
 #include <cerrno>
 #include <cstdio>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -51,6 +52,15 @@ public:
     bool at_the_end() {
         std::byte octet[1];
         return connection_.receive_some(octet) == 0;
+    }
+    std::size_t count_rest() {
+        std::size_t count = 0;
+        try {
+            for (weft::bytes const& chunk : connection_)
+                count += chunk.size();
+        } catch (weft::broken_resource_error const&) { // a reset is an end, too
+        }
+        return count;
     }
 
 private:
@@ -171,6 +181,40 @@ void ends_gracefully(weft::path const& root, std::string const& large) {
     });
 }
 
+void serves_so_many_at_once(weft::path const& root) {
+    auto listener = weft::create_tcp_listener({.local_host = "127.0.0.1"});
+    std::uint16_t const port = listener.extra(weft::socket_attribute::local_port);
+    http_files::server server(http_files::site(root), {.connections = 1, .idle = 1h});
+    weft::with_task_group([&](weft::task_group& group) {
+        group.start_soon([&] { server.serve(listener); });
+        std::optional<client> first(port);
+        expect(first->get("/").is(200), "the first has the place");
+        client second(port);
+        second.ask("GET", "/");
+        expect(!weft::move_on_after(100ms, [&] { second.receive(); }), "there is none for a second");
+        first.reset();
+        expect(second.receive().is(200), "when the first has gone there is");
+        group.cancel("enough");
+    });
+}
+
+// Another one has its place then.
+void gives_up_on_who_takes_nothing(weft::path const& root, std::size_t size) {
+    constexpr std::size_t wanted = 20; // more than the buffers of both ends take
+    auto listener = weft::create_tcp_listener({.local_host = "127.0.0.1"});
+    std::uint16_t const port = listener.extra(weft::socket_attribute::local_port);
+    http_files::server server(http_files::site(root), {.connections = 1, .idle = 1h, .piece = 100ms});
+    weft::with_task_group([&](weft::task_group& group) {
+        group.start_soon([&] { server.serve(listener); });
+        client stalled(port);
+        for (std::size_t each = 0; each < wanted; ++each)
+            stalled.ask("GET", "/large");
+        expect(client(port).get("/").is(200), "the next one is served");
+        expect(stalled.count_rest() < wanted * size, "the one before was given up");
+        group.cancel("enough");
+    });
+}
+
 void try_out(weft::path const& place) {
     std::string large(5'000'000, '\0');
     for (std::size_t each = 0; each < large.size(); ++each)
@@ -202,6 +246,8 @@ void try_out(weft::path const& place) {
         gives_up_on_the_slow(port);
         group.cancel("enough");
     });
+    serves_so_many_at_once(root);
+    gives_up_on_who_takes_nothing(root, large.size());
     ends_gracefully(root, large);
 }
 
