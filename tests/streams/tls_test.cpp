@@ -13,9 +13,12 @@
 
 #include <doctest/doctest.h>
 
+#include <cerrno>
 #include <cstdio>
+#include <exception>
 #include <stdexcept>
 #include <string>
+#include <system_error>
 
 TEST_SUITE_BEGIN("streams.tls");
 
@@ -281,7 +284,83 @@ TEST_CASE("TL12: before TLS 1.3 keys are not updated") {
     });
 }
 
-TEST_CASE("TL4: what the stream underneath throws breaks the stream, with the cause") {
+namespace {
+
+// Fails as a socket does, when it is told to.
+class failing_stream final : public weft::byte_stream {
+public:
+    explicit failing_stream(weft::byte_stream& on) : on_(on) {}
+    using byte_send_stream::send;
+    std::size_t receive_some(weft::buffer target) override {
+        if (cannot_receive) throw std::system_error(ECONNRESET, std::system_category(), "recv");
+        return on_.receive_some(target);
+    }
+    void send(weft::bytes_view data) override {
+        if (cannot_send) throw std::system_error(EPIPE, std::system_category(), "sendmsg");
+        on_.send(data);
+    }
+    void send_eof() override { on_.send_eof(); }
+    void close() override { on_.close(); }
+
+    bool cannot_receive = false;
+    bool cannot_send = false;
+
+private:
+    weft::byte_stream& on_;
+};
+
+// The call finds the stream broken, and by what.
+template <class Call> void check_broken_by(int error, Call&& call, char const* what) {
+    int found = 0;
+    try {
+        call();
+    } catch (weft::broken_resource_error const& failure) {
+        try {
+            std::rethrow_if_nested(failure);
+        } catch (std::system_error const& cause) {
+            found = cause.code().value();
+        }
+    }
+    check(found == error, std::string(what) + ": " + std::to_string(found));
+}
+
+} // namespace
+
+TEST_CASE("TL4: an error of the system underneath breaks the stream, with the cause") {
+    run_test([] {
+        memory_network network;
+        auto ends = network.make_pair();
+        failing_stream transport(ends.first);
+        tls_pair pair = shake_hands(transport, ends.second);
+        transport.cannot_send = true;
+        for (int time = 0; time < 2; ++time)
+            check_broken_by(EPIPE, [&] { pair.client.send("x"); }, "sending");
+        pair.server.send("still");
+        check(pair.client.receive() == "still", "what the peer says is received all the same");
+        transport.cannot_receive = true;
+        for (int time = 0; time < 2; ++time) {
+            check_broken_by(ECONNRESET, [&] { pair.client.receive(); }, "receiving");
+            check_broken_by(ECONNRESET, [&] { pair.client.send("x"); }, "sending, then");
+        }
+    });
+}
+
+TEST_CASE("TL4: an error of the system underneath ends the handshake, with the cause") {
+    run_test([] {
+        for (int const error : {EPIPE, ECONNRESET}) {
+            memory_network network;
+            auto ends = network.make_pair();
+            failing_stream transport(ends.first);
+            (error == EPIPE ? transport.cannot_send : transport.cannot_receive) = true;
+            check_broken_by(
+                error,
+                [&] { tls_stream::wrap(transport, {.hostname = "localhost", .context = trusting_client()}); },
+                "the handshake");
+        }
+    });
+}
+
+TEST_CASE("TL4: where the stream underneath is broken or closed, its own words say it") {
     run_test([] {
         memory_network network;
         auto ends = network.make_pair();
@@ -290,6 +369,13 @@ TEST_CASE("TL4: what the stream underneath throws breaks the stream, with the ca
         for (int time = 0; time < 2; ++time) {
             check_throws<weft::broken_resource_error>([&] { pair.client.receive(); }, "receiving");
             check_throws<weft::broken_resource_error>([&] { pair.client.send("x"); }, "sending");
+        }
+        auto others = network.make_pair();
+        tls_pair closed = shake_hands(others.first, others.second);
+        others.first.close();
+        for (int time = 0; time < 2; ++time) {
+            check_throws<weft::closed_resource_error>([&] { closed.client.send("x"); }, "sending");
+            check_throws<weft::closed_resource_error>([&] { closed.client.receive(); }, "receiving");
         }
     });
 }
