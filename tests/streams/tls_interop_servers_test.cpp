@@ -13,7 +13,7 @@
 #include <string>
 #include <utility>
 
-// Servers of other implementations, as far as they are installed: tools/setup sees to it.
+// Servers of other implementations. Those that tools/setup installs must be there in CI; Go is tried where it is.
 TEST_SUITE_BEGIN("streams.tls_interop_servers");
 
 namespace {

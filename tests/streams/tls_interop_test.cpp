@@ -14,7 +14,7 @@
 #include <string>
 #include <utility>
 
-// Clients of other implementations, as far as they are installed: tools/setup sees to it.
+// Clients of other implementations. Those that tools/setup installs must be there in CI; Go is tried where it is.
 TEST_SUITE_BEGIN("streams.tls_interop");
 
 namespace {
