@@ -8,7 +8,6 @@
 #include <doctest/doctest.h>
 
 #include <cstdint>
-#include <filesystem>
 #include <functional>
 #include <string>
 #include <utility>
@@ -126,16 +125,14 @@ TEST_CASE("our client fetches a page from NSS's selfserv") {
         if (!is_there(tool)) return;
     for_each_case([](certificate_case const& with, std::string const& version) {
         if (with.name == "Ed25519") return; // NSS does not know it yet
-        std::string const folder = with.files.chain + "-nss-" + version;
-        std::string const packed = folder + "/server.p12";
-        std::filesystem::create_directory(folder);
-        weft::run_process({"certutil", "-N", "-d", "sql:" + folder, "--empty-password"});
+        std::string const database = make_nss_database(with.name + version);
+        std::string const packed = with.files.chain + "-" + version + ".p12";
         weft::run_process({"openssl", "pkcs12", "-export", "-in", with.files.chain, "-inkey",
                            with.files.key, "-name", "server", "-passout", "pass:", "-out", packed});
-        weft::run_process({"pk12util", "-i", packed, "-d", "sql:" + folder, "-W", ""});
+        weft::run_process({"pk12util", "-i", packed, "-d", database, "-W", ""});
         reserved_port const port;
         std::string const only = "tls" + version;
-        program server({"selfserv", "-d", "sql:" + folder, "-n", "server", "-p",
+        program server({"selfserv", "-d", database, "-n", "server", "-p",
                         std::to_string(port.number()), "-V", only + ":" + only});
         tls_stream stream = connect_when_ready(port.number(), trusting_client());
         check(stream.extra(weft::tls_attribute::tls_version) == "TLSv" + version, "the version");

@@ -3,6 +3,7 @@
 #include "tls_programs.hpp"
 #include "support/receive_all.hpp"
 
+#include <weft/io/path.hpp>
 #include <weft/runtime/cancel_scope.hpp>
 #include <weft/runtime/task_group.hpp>
 #include <weft/streams/buffered.hpp>
@@ -156,25 +157,43 @@ TEST_CASE("Go's crypto/tls talks to our server, in each version, with each certi
     });
 }
 
-TEST_CASE("NSS's tstclnt shakes hands with our server, in each version, with each certificate") {
-    if (!is_there("tstclnt")) return;
-    for_each_case([](certificate_case const& with, std::string const& version) {
+TEST_CASE("NSS's tstclnt talks to our server, in each version, with each certificate") {
+    for (char const* const tool : {"tstclnt", "certutil"})
+        if (!is_there(tool)) return;
+    std::string database;
+    std::string const hello = certificates::get().folder() + "/hello"; // of a pipe it does not see the end
+    weft::run({.workers = 1}, [&] {
+        weft::path(hello).write_text("hello\n");
+        database = make_nss_database("tstclnt");
+        weft::run_process({"certutil", "-A", "-d", database, "-n", "authority", "-t", "C,,", "-i", authority()});
+    });
+    for_each_case([&](certificate_case const& with, std::string const& version) {
         if (with.name == "Ed25519") return; // NSS does not know it yet
         weft::run({.workers = 2}, [&] {
             heard got;
             int status = -1;
             std::string said;
-            serve_one(
-                server_of(with.files), [&](tls_stream& stream) { greet(stream, got); },
-                [&](std::string const& port) {
-                    std::string const only = "tls" + version;
-                    program peer({"tstclnt", "-h", "127.0.0.1", "-p", port, "-a", "localhost", "-D",
-                                  "-o", "-Q", "-V", only + ":" + only});
-                    status = peer.finish();
-                    said = peer.said();
-                    return status == 0;
-                });
-            check(got.version == "TLSv" + version && status == 0, with.name + ": " + said);
+            auto const talk = [&got](tls_stream& stream) { // it leaves it to us to end
+                got.version = stream.extra(weft::tls_attribute::tls_version);
+                weft::buffered_byte_stream reader(stream);
+                reader.send("welcome\n");
+                got.text = reader.receive_until("\n", 100);
+                reader.close(); // with its good-bye
+            };
+            auto const run_client = [&](std::string const& port) {
+                std::string const only = "tls" + version;
+                program peer({"tstclnt", "-h", "127.0.0.1", "-p", port, "-a", "localhost", "-d", database, "-V",
+                              only + ":" + only, "-A", hello});
+                status = peer.finish();
+                said = peer.said();
+                return status == 0;
+            };
+            serve_one(server_of(with.files), talk, run_client);
+            std::string const what = with.name + ", " + version + ": ";
+            check(status == 0, what + "it ended with " + std::to_string(status) + ": " + said);
+            check(said.find("welcome\n") != said.npos, what + "it heard " + said);
+            check(got.text == "hello", what + "we heard '" + got.text + "'");
+            check(got.version == "TLSv" + version, what + "the version: " + got.version);
         });
     });
 }

@@ -98,6 +98,14 @@ private:
     std::size_t read_ = 0; // by read_until()
 };
 
+/// A database of NSS's, new and empty, by the name that its programs want; in a run.
+inline std::string make_nss_database(std::string const& name) {
+    std::string const folder = certificates::get().folder() + "/nss-" + name;
+    std::filesystem::create_directory(folder);
+    run_process({"certutil", "-N", "-d", "sql:" + folder, "--empty-password"});
+    return "sql:" + folder;
+}
+
 /// A port that is free, and given to nobody who does not ask for it by its number with
 /// SO_REUSEADDR: for servers that cannot choose one.
 class reserved_port {
