@@ -284,6 +284,26 @@ TEST_CASE("TL12: before TLS 1.3 keys are not updated") {
     });
 }
 
+TEST_CASE("TL8: send_eof() says whether the version is to blame, or we are") {
+    run_test({.workers = {1}, .seeds = {0}}, [] {
+        for (int const version : {TLS1_2_VERSION, TLS1_3_VERSION}) {
+            tls_pair pair = shake_hands({.client = only(trusting_client(), version)});
+            std::string why;
+            try {
+                pair.client.send_eof();
+            } catch (std::logic_error const& failure) {
+                why = failure.what();
+            }
+            bool const blames_version = why.find("before TLS 1.3") != why.npos;
+            bool const blames_us = why.find("not been implemented") != why.npos;
+            check(blames_version == (version == TLS1_2_VERSION) && blames_us != blames_version, why);
+            pair.client.send("more");
+            check(pair.server.receive() == "more", "nothing has ended");
+            close_both(pair);
+        }
+    });
+}
+
 namespace {
 
 // Fails as a socket does, when it is told to.
