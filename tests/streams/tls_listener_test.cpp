@@ -1,6 +1,7 @@
 #include <weft/streams/tls_listener.hpp>
 
 #include "sockets.hpp"
+#include "support/child_process.hpp"
 #include "tls_pair.hpp"
 
 #include <weft/runtime/cancel_scope.hpp>
@@ -176,6 +177,49 @@ TEST_CASE("TL15: by default an error closes the connection, and the server goes 
             group.cancel();
         });
     });
+}
+
+namespace {
+
+child_program const failed_handshake("a TLS handshake that fails", [] {
+    weft::run({.workers = 1}, [] {
+        memory_network network;
+        tls_listener listener(network.listen(443), trusted_server());
+        weft::with_task_group([&](weft::task_group& group) {
+            group.start_soon([&] { listener.serve(echo); });
+            auto plain = network.connect(443);
+            plain.send("neither TLS nor anything");
+            weft::wait_all_tasks_blocked();
+            group.cancel();
+        });
+    });
+});
+
+child_program const cancelled_handshake("a TLS handshake that is cancelled", [] {
+    weft::run({.workers = 1}, [] {
+        memory_network network;
+        tls_listener listener(network.listen(443), trusted_server());
+        weft::with_task_group([&](weft::task_group& group) {
+            auto silent = network.connect(443);
+            group.start_soon([&] { listener.serve(echo); });
+            weft::wait_all_tasks_blocked();
+            group.cancel();
+        });
+    });
+});
+
+} // namespace
+
+TEST_CASE("TL15: by default an error is a line on standard error, a cancellation is none") {
+    child_end const failed = run_child("a TLS handshake that fails");
+    CAPTURE(failed.output);
+    CHECK(failed.exit_code == 0);
+    CHECK(failed.says("weft: the TLS handshake with 127.0.0.1:"));
+    CHECK(failed.says(" failed: TLS: wrong version number\n"));
+    child_end const cancelled = run_child("a TLS handshake that is cancelled");
+    CAPTURE(cancelled.output);
+    CHECK(cancelled.exit_code == 0);
+    CHECK_FALSE(cancelled.says("weft:"));
 }
 
 TEST_CASE("TL15: an error handler that throws ends the server") {
