@@ -1,13 +1,20 @@
 #!/usr/bin/env bash
 # Has testssl.sh look at our TLS server, without any network: `meson test --suite clients`.
 #
-#   testssl.sh WEFT_TLS
+#   testssl.sh WEFT_TLS KEY
+#
+# KEY is what the certificate has in it: ec or rsa.
 #
 # Fails if it complains about anything but what cannot be otherwise here (see `excused`). Exit status
 # 77: it is not installed.
 set -euo pipefail
 
 weft_tls=$(realpath -- "$1") # Meson gives it relative to where it runs
+case $2 in
+    ec) key=(-newkey ec -pkeyopt ec_paramgen_curve:P-256) ;;
+    rsa) key=(-newkey rsa:2048) ;;
+    *) exit 2 ;;
+esac
 testssl=$(command -v testssl || command -v testssl.sh) || {
     echo "no testssl.sh here"
     exit 77
@@ -27,9 +34,9 @@ cd "$place"
 quietly() { # COMMAND...: its output only if it fails
     "$@" >said 2>&1 || { cat said; exit 1; }
 }
-quietly openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 100 \
+quietly openssl req -x509 "${key[@]}" -nodes -days 100 \
     -subj '/O=weft/CN=authority of a test' -keyout authority.key -out authority.pem
-quietly openssl req -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes \
+quietly openssl req "${key[@]}" -nodes \
     -subj '/CN=localhost' -keyout server.key -out server.csr
 cat >extensions <<'EXTENSIONS'
 subjectAltName = DNS:localhost
