@@ -16,6 +16,7 @@
 #include <doctest/doctest.h>
 
 #include <atomic>
+#include <cerrno>
 #include <csignal>
 #include <cstdio>
 #include <cstdlib>
@@ -131,7 +132,28 @@ child_program const previous_handler("previous_handler", [] {
     });
 });
 
-// Not for the stack of the first task.
+constexpr unsigned some_batches = 150; // guards are made for 64 at a time
+
+// How many stacks of the chain have a guard that can be read, or else nothing that can.
+unsigned unguarded_of(detail::stack const* chain) {
+    int ends[2];
+    if (::pipe(ends) != 0) std::abort();
+    auto const can_be_read = [&](char const* address) {
+        char read = 0;
+        if (::write(ends[1], address, 1) == 1) return ::read(ends[0], &read, 1) == 1;
+        if (errno != EFAULT) std::abort();
+        return false;
+    };
+    unsigned unguarded = 0;
+    for (detail::stack const* each = chain; each != nullptr; each = each->next)
+        if (can_be_read(each->lowest - detail::stack_classes::guard_size) || can_be_read(each->lowest - 1) ||
+            !can_be_read(each->lowest))
+            ++unguarded;
+    ::close(ends[0]);
+    ::close(ends[1]);
+    return unguarded;
+}
+
 // In MiB.
 long address_space() {
     long pages = 0;
@@ -312,7 +334,18 @@ TEST_SUITE("runtime.stacks") {
         CHECK(run_child("one_large_stack").says("one"));
     }
 
-    TEST_CASE("TR85: every stack has a guard below it, and nothing else is one") {
+    TEST_CASE("TR85: below every stack lies a page that nobody can use, also when its memory was given back") {
+        for (int time = 0; time < 2; ++time) {
+            unsigned count = 0;
+            detail::stack* const chain = detail::stack_depot::take(2, some_batches, count);
+            REQUIRE(count == some_batches);
+            CHECK(unguarded_of(chain) == 0);
+            detail::stack_depot::give(chain);
+            detail::stack_depot::release_idle_memory(true);
+        }
+    }
+
+    TEST_CASE("TR85: what lies in a guard is told from all else") {
         using namespace weft::detail;
         unsigned count = 0;
         stack* const chain = stack_depot::take(2, 100, count);
