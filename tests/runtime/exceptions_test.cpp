@@ -1,3 +1,4 @@
+#include "support/ferry.hpp"
 #include "support/gate.hpp"
 #include "support/run_test.hpp"
 
@@ -68,6 +69,16 @@ struct suspends_when_destroyed {
         if (std::uncaught_exceptions() != expected) std::abort();
         suspend(way);
         if (std::uncaught_exceptions() != expected) std::abort();
+    }
+};
+
+struct crosses_when_destroyed {
+    ferry& across;
+    std::atomic<int>& migrated;
+    ~crosses_when_destroyed() {
+        if (std::uncaught_exceptions() != 1) std::abort();
+        if (across.migrate()) ++migrated;
+        if (std::uncaught_exceptions() != 1 || std::current_exception() != nullptr) std::abort();
     }
 };
 
@@ -171,6 +182,43 @@ TEST_SUITE("runtime.exceptions") {
                 check(outer.number == task, "the outer one");
             }
         });
+    }
+
+    TEST_CASE("M7, M9: on another thread a handler has its exception still, and unwinding goes on") {
+        std::atomic<int> while_unwinding{0};
+        std::atomic<int> in_handler{0};
+        run_test({.workers = {2, 4}, .seeds = {}, .times = 3}, [&] {
+            ferry across;
+            with_task_group([&](task_group& group) {
+                for (int task = 0; task < 2; ++task)
+                    group.start_soon({.pinned = true}, [&] { across.help(); });
+                group.start_soon([&] {
+                    for (int time = 0; time < 20; ++time) {
+                        int caught = -1;
+                        try {
+                            try {
+                                crosses_when_destroyed const guard{across, while_unwinding};
+                                throw numbered(time);
+                            } catch (numbered const& error) {
+                                if (across.migrate()) ++in_handler;
+                                check(error.number == time, "the caught object");
+                                check(number_of(std::current_exception()) == time, "the current exception");
+                                check(std::uncaught_exceptions() == 0, "none is in flight");
+                                throw;
+                            }
+                        } catch (numbered const& again) {
+                            if (across.migrate()) ++in_handler;
+                            caught = again.number;
+                        }
+                        check(caught == time, "what was thrown again");
+                        check(std::current_exception() == nullptr, "none afterwards");
+                    }
+                    across.stop = true;
+                });
+            });
+        });
+        CHECK(while_unwinding > 0); // else this test showed nothing
+        CHECK(in_handler > 0);
     }
 
     TEST_CASE("M7: an exception_ptr travels between tasks and threads") {

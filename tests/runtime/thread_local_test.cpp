@@ -1,85 +1,27 @@
-#include "support/child_process.hpp"
-#include "support/gate.hpp"
+#include "support/command_output.hpp"
+#include "support/ferry.hpp"
 #include "support/run_test.hpp"
 
 #include "runtime/src/this_thread.hpp"
 #include "runtime/src/worker.hpp"
 
-#include <weft/runtime/detail/parking.hpp>
-#include <weft/runtime/lowlevel.hpp>
 #include <weft/runtime/run.hpp>
 #include <weft/runtime/task_group.hpp>
 
 #include <doctest/doctest.h>
 
 #include <algorithm>
-#include <vector>
 #include <atomic>
 #include <cerrno>
-#include <cstdio>
-#include <set>
 #include <string>
+#include <vector>
 
 #include <dlfcn.h>
 #include <pthread.h>
-#include <unistd.h>
 
 using namespace weft;
 using namespace weft::test;
 using namespace std::chrono_literals;
-
-namespace {
-
-[[gnu::noinline]] int thread_number() {
-    int const number = ::gettid();
-    asm volatile("" ::: "memory");
-    return number;
-}
-
-// Where a task waits for a helper on another thread: that one takes it over when it wakes it.
-struct ferry {
-    std::atomic<detail::fiber*> waiter{nullptr};
-    std::atomic<std::uint64_t> epoch{0};
-    std::atomic<int> thread{0};
-    std::atomic<int> helpers{0};
-    std::atomic<bool> stop{false};
-
-    bool migrate() {
-        int const here = thread_number();
-        for (int time = 0; time < 10'000; ++time) {
-            detail::parking wait("ferry");
-            epoch = wait.epoch();
-            thread = thread_number();
-            waiter = &wait.owner();
-            wait.suspend();
-            if (thread_number() != here) return true;
-        }
-        return false;
-    }
-    void help() { // pinned, on two workers
-        ++helpers;
-        while (helpers < 2) {} // keeps its worker, so that the other helper gets another one
-        while (!stop) {
-            detail::fiber* waiting = waiter;
-            if (waiting != nullptr && thread != thread_number() &&
-                waiter.compare_exchange_strong(waiting, nullptr))
-                detail::wake(*waiting, epoch, detail::wake_reason::event);
-            lowlevel::checkpoint();
-        }
-    }
-};
-
-std::string output_of(std::string const& command) {
-    std::string text;
-    std::FILE* const pipe = ::popen(command.c_str(), "r");
-    if (pipe == nullptr) return text;
-    char part[4096];
-    while (std::size_t const count = std::fread(part, 1, sizeof part, pipe))
-        text.append(part, count);
-    return ::pclose(pipe) == 0 ? text : std::string();
-}
-
-} // namespace
 
 TEST_SUITE("runtime.thread_local") {
     TEST_CASE("TR75: after a migration worker, errno and exception globals are the new thread's") {
