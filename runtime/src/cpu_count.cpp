@@ -42,18 +42,18 @@ std::istringstream contents_of(std::string const& name) {
 }
 
 // "max 100000" or "150000 100000": microseconds of CPU in each period. Cgroup version 2.
-double quota_of(std::string const& group) {
-    auto file = contents_of("/sys/fs/cgroup" + group + "/cpu.max");
-    std::string quota;
+double quota_of(std::string const& groups, std::string const& group) {
+    auto file = contents_of(groups + group + "/cpu.max");
+    double quota = 0;
     double period = 0;
-    if (!(file >> quota >> period) || quota == "max" || period <= 0) return INFINITY;
-    return std::stod(quota) / period;
+    if (!(file >> quota >> period) || quota <= 0 || period <= 0) return INFINITY; // "max" is no number
+    return quota / period;
 }
 
 // Version 1 keeps two numbers in the controller's own hierarchy.
-double quota_of_v1(std::string const& group) {
-    auto quota_file = contents_of("/sys/fs/cgroup/cpu" + group + "/cpu.cfs_quota_us");
-    auto period_file = contents_of("/sys/fs/cgroup/cpu" + group + "/cpu.cfs_period_us");
+double quota_of_v1(std::string const& groups, std::string const& group) {
+    auto quota_file = contents_of(groups + "/cpu" + group + "/cpu.cfs_quota_us");
+    auto period_file = contents_of(groups + "/cpu" + group + "/cpu.cfs_period_us");
     double quota = -1;
     double period = 0;
     if (!(quota_file >> quota) || !(period_file >> period) || quota <= 0 || period <= 0)
@@ -61,27 +61,31 @@ double quota_of_v1(std::string const& group) {
     return quota / period;
 }
 
+} // namespace
+
 // A group is bound by its parents, too: the tightest of all counts.
-double tightest_quota() {
+double tightest_quota(std::string const& root) {
+    std::string const groups = root + "/sys/fs/cgroup";
     double tightest = INFINITY;
-    auto groups = contents_of("/proc/self/cgroup");
-    for (std::string line; std::getline(groups, line);) {
+    auto memberships = contents_of(root + "/proc/self/cgroup");
+    for (std::string line; std::getline(memberships, line);) { // number:controllers:group
+        std::size_t const first = line.find(':');
+        std::size_t const second = first == line.npos ? first : line.find(':', first + 1);
+        if (second == line.npos) continue;
+        std::string const controllers = "," + line.substr(first + 1, second - first - 1) + ",";
         bool const v2 = line.rfind("0::", 0) == 0;
-        bool const v1 = line.find(":cpu,") != line.npos || line.find(":cpu:") != line.npos ||
-                        line.find(",cpu:") != line.npos;
+        bool const v1 = controllers.find(",cpu,") != controllers.npos;
         if (!v2 && !v1) continue;
-        std::string group = line.substr(line.rfind(':') + 1);
+        std::string group = line.substr(second + 1); // its name may have colons, too
         for (;;) {
             if (group == "/") group.clear();
-            tightest = std::min(tightest, v2 ? quota_of(group) : quota_of_v1(group));
+            tightest = std::min(tightest, v2 ? quota_of(groups, group) : quota_of_v1(groups, group));
             if (group.empty()) break;
             group.resize(group.rfind('/') == group.npos ? 0 : group.rfind('/'));
         }
     }
     return tightest;
 }
-
-} // namespace
 
 unsigned usable_cpus() {
     static unsigned const found = [] {
