@@ -336,9 +336,10 @@ void* new_task::place() const {
 }
 
 void new_task::set_body(body_operations const& operations, void const* function,
-                        void const* spawn_site) {
+                        void const* return_address) {
     fiber_->operations = &operations;
-    fiber_->spawn_site = spawn_site;
+    // Within the call: what it returns to may be another line, or another function if it is the last of its own.
+    fiber_->spawn_site = static_cast<char const*>(return_address) - 1;
     if (function != nullptr && fiber_->name == nullptr) {
         fiber_->name = static_cast<char const*>(function);
         fiber_->flags |= fiber::name_is_function;

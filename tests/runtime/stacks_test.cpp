@@ -1,5 +1,6 @@
 #include "support/address_space.hpp"
 #include "support/child_process.hpp"
+#include "support/command_output.hpp"
 #include "support/gate.hpp"
 #include "support/run_test.hpp"
 
@@ -21,6 +22,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <filesystem>
 #include <functional>
 #include <map>
 #include <stdexcept>
@@ -44,14 +46,24 @@ namespace {
     return deeper + frame[0];
 }
 
+void go_deep() {
+    lowlevel::checkpoint();
+    std::printf("%d\n", recurse(1 << 20));
+}
+task_options const of_the_deep_one{.name = "the deep one", .stack_size = 64 * 1024};
+int volatile spawned = 0;
+
+constexpr int line_of_spawn = __LINE__ + 2;
+void spawn_the_deep_one(task_group& group) {
+    group.start_soon(of_the_deep_one, go_deep);
+    spawned = 1; // where the call returns to is in another line than the call
+}
+
 void overflow_in_task(unsigned workers) {
     run({.workers = workers}, [] {
         with_task_group([](task_group& group) {
             group.start_soon([] { sleep_forever(); });
-            group.start_soon({.name = "the deep one", .stack_size = 64 * 1024}, [] {
-                lowlevel::checkpoint();
-                std::printf("%d\n", recurse(1 << 20));
-            });
+            spawn_the_deep_one(group);
         });
     });
 }
@@ -229,6 +241,17 @@ TEST_SUITE("runtime.stacks") {
         CHECK(end.says("spawned at"));
         CHECK(end.says("weft-test-runtime"));
         CHECK(end.says("stack_size"));
+
+        std::size_t const end_of_line = end.output.find('\n', end.output.find("spawned at"));
+        std::size_t const offset = end.output.rfind("+0x", end_of_line) + 1;
+        std::string const place = output_of(
+            "addr2line -e '" + std::filesystem::read_symlink("/proc/self/exe").string() + "' " +
+            end.output.substr(offset, end_of_line - offset) + " 2>/dev/null");
+        if (place.find("stacks_test.cpp") == place.npos) {
+            MESSAGE("no addr2line, or nothing for it to read");
+            return;
+        }
+        CHECK_MESSAGE(place.find(":" + std::to_string(line_of_spawn)) != place.npos, place);
     }
 
     TEST_CASE("TR85: an overflow of a task that is a function names the function, or where it is") {
