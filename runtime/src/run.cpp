@@ -56,7 +56,7 @@ struct first_body {
             return std::system_error(ENOMEM, std::system_category(),
                                      "no stack of " +
                                          std::to_string(stack_classes::bytes_of(run.stack_class)) +
-                                         " bytes for the first task of run()");
+                                         " bytes for the first task of run()" + stack_depot::shortage());
         });
         run.system->close(); // it has no tasks: nobody waits
         run.stop();

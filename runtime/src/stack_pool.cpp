@@ -54,6 +54,7 @@ long most_protected_stacks() noexcept {
 }
 
 std::atomic<long> protected_stacks = 0;
+std::atomic<bool> guard_refused = false; // the last time that something was
 
 } // namespace
 
@@ -153,8 +154,10 @@ private:
         if (protected_stacks.fetch_add(1, std::memory_order_relaxed) >= most || // only counts
             ::mprotect(memory_ + guarded_ * stride(), stack_classes::guard_size, PROT_NONE) != 0) {
             protected_stacks.fetch_sub(1, std::memory_order_relaxed); // only counts
+            guard_refused.store(true, std::memory_order_relaxed);     // for a message
             return false;
         }
+        guard_refused.store(false, std::memory_order_relaxed); // as above
         ++guarded_;
         return true;
     }
@@ -225,8 +228,9 @@ stack* take_one(slab_list& list, unsigned size_class) noexcept { // under the lo
         if (!list.slabs[list.first_with_room]->is_exhausted()) return nullptr; // no guard to be had
         ++list.first_with_room;
     }
-    stack_slab* const added = add_slab(size_class);
-    return added == nullptr ? nullptr : added->take();
+    if (stack_slab* const added = add_slab(size_class)) return added->take();
+    guard_refused.store(false, std::memory_order_relaxed); // for a message: it was not that
+    return nullptr;
 }
 
 constexpr std::size_t most_released_at_once = 256; // others wait for the lock meanwhile
@@ -301,6 +305,12 @@ void stack_depot::release_idle_memory(bool all) noexcept {
     std::lock_guard const guard(depot_lock);
     for (slab_list& list : lists)
         if (list.idle != nullptr) release_from(list, all);
+}
+
+char const* stack_depot::shortage() noexcept {
+    return guard_refused.load(std::memory_order_relaxed) // others may have set it since
+               ? ": no mapping is left for its guard (vm.max_map_count)"
+               : "";
 }
 
 std::size_t stack_depot::stacks_in_use() noexcept {

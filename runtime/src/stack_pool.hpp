@@ -61,6 +61,9 @@ public:
     /// needed since the last call.
     static void release_idle_memory(bool all) noexcept;
 
+    /// Why take() gave none, for a message: ": ...", or "" if it was memory that lacked.
+    static char const* shortage() noexcept;
+
     static std::size_t stacks_in_use() noexcept;
 
     /// If the address lies in a guard: true, and the usable size of that stack. Async-signal-safe.

@@ -245,7 +245,7 @@ void worker::give_up(fiber& unstarted) noexcept {
                            ENOMEM, std::system_category(),
                            "no stack of " +
                                std::to_string(stack_classes::bytes_of(unstarted.stack_class)) +
-                               " bytes for task '" + task_name(unstarted) + "'");
+                               " bytes for task '" + task_name(unstarted) + "'" + stack_depot::shortage());
                    }));
     current.store(here, std::memory_order_relaxed); // our own
 }

@@ -19,11 +19,14 @@
 #include <atomic>
 #include <cerrno>
 #include <csignal>
+#include <cstddef>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
 #include <filesystem>
+#include <fstream>
 #include <functional>
+#include <iterator>
 #include <map>
 #include <stdexcept>
 #include <string>
@@ -31,6 +34,10 @@
 #include <utility>
 #include <vector>
 
+#include <linux/filter.h>
+#include <linux/seccomp.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 using namespace weft;
@@ -198,6 +205,64 @@ child_program const no_first_stack("no_first_stack", [] {
         }
 });
 
+// As a kernel does that is older than guard markers.
+void refuse_guard_markers() {
+    constexpr unsigned guard_install = 102;
+    ::sock_filter rules[] = {
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(::seccomp_data, nr)),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_madvise, 0, 3),
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(::seccomp_data, args[2])),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, guard_install, 0, 1),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EINVAL),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+    };
+    ::sock_fprog const program{static_cast<unsigned short>(std::size(rules)), rules};
+    if (::prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0 ||
+        ::prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) != 0)
+        std::puts("no filter for system calls");
+}
+
+long most_mappings() {
+    long most = 0;
+    std::ifstream("/proc/sys/vm/max_map_count") >> most;
+    return most;
+}
+
+child_program const out_of_mappings("more guards than mappings", [] {
+    refuse_guard_markers();
+    if (detail::current_guard_method() == detail::guard_method::protected_pages) std::puts("protected pages");
+    unsigned count = 0;
+    detail::stack* const some = detail::stack_depot::take(2, some_batches, count);
+    if (count == some_batches && unguarded_of(some) == 0) std::puts("all are guarded");
+    detail::stack_depot::give(some);
+    run({.workers = 2, .stack_size = detail::stack_classes::smallest}, [] {
+        std::atomic<long> waiting = 0;
+        try {
+            with_task_group([&](task_group& group) {
+                for (long task = 0; task < most_mappings() / 2; ++task)
+                    group.start_soon([&] {
+                        ++waiting;
+                        sleep_forever();
+                    });
+            });
+        } catch (exception_group const& errors) {
+            errors.handle([](std::system_error const& error) {
+                static bool told = false; // of all that were too many
+                if (std::exchange(told, true)) return;
+                if (error.code().value() == ENOMEM) std::puts("ENOMEM");
+                std::puts(error.what());
+            });
+        }
+        if (waiting > most_mappings() / 4) std::puts("many waited");
+        std::atomic<int> ran = 0;
+        with_task_group([&](task_group& group) {
+            for (int task = 0; task < 1000; ++task)
+                group.start_soon([&] { ++ran; });
+        });
+        if (ran == 1000) std::puts("life goes on");
+    });
+});
+
 // Address space for some more stacks, but not for another slab of them.
 child_program const no_memory("no_memory", [] {
     run({.workers = 2}, [] {
@@ -301,6 +366,7 @@ TEST_SUITE("runtime.stacks") {
         CHECK_FALSE(end.says("it ran"));
         CHECK(end.says("ENOMEM"));
         CHECK(end.says("the big one"));
+        CHECK_FALSE(end.says("max_map_count"));
         CHECK(end.says("33554432"));
         CHECK(end.says("start failed as well"));
         CHECK(end.says("life goes on"));
@@ -315,6 +381,23 @@ TEST_SUITE("runtime.stacks") {
         CHECK(end.says("ENOMEM of epoll"));
         CHECK(end.says("ENOMEM of sim"));
         CHECK(end.says("67108864"));
+    }
+
+    TEST_CASE("G11: where guards need mappings, a task too many fails with what limits them, and the run goes on") {
+        if (slowdown > 1) return; // these need mappings themselves
+        if (most_mappings() > 100'000) {
+            MESSAGE("so many tasks would take gigabytes");
+            return;
+        }
+        child_end const end = run_child("more guards than mappings");
+        INFO(end.output);
+        CHECK(end.exit_code == 0);
+        CHECK(end.says("protected pages"));
+        CHECK(end.says("all are guarded"));
+        CHECK(end.says("ENOMEM"));
+        CHECK(end.says("vm.max_map_count"));
+        CHECK(end.says("many waited"));
+        CHECK(end.says("life goes on"));
     }
 
     TEST_CASE("TR85: a task can use the stack that it asked for") {
