@@ -79,6 +79,8 @@ TEST_CASE("KC5: all attempts failed: connection_failed, with every cause in a gr
             weft::connect_tcp("127.0.0.1", port);
         } catch (weft::connection_failed const& failure) {
             refused = failure.code() == std::errc::connection_refused;
+            std::string const text = failure.what();
+            check(text.find("127.0.0.1 port " + std::to_string(port)) != text.npos, text);
             try {
                 std::rethrow_if_nested(failure);
             } catch (weft::exception_group const& causes) {
@@ -104,6 +106,8 @@ TEST_CASE("KN4: a name that does not resolve says so, unchanged") {
             weft::connect_tcp("no-such-host.invalid", 80);
         } catch (std::system_error const& failure) {
             unresolved = failure.code().category() == weft::resolver_category();
+            std::string const text = failure.what();
+            check(text.find("cannot resolve 'no-such-host.invalid'") != text.npos, text);
         }
         check(unresolved, "an error of the resolver");
         check_throws<std::invalid_argument>([] { weft::connect_tcp("", 80); }, "no host");
