@@ -113,6 +113,13 @@ void rotate() {
         check(port_of(*each) == 40001, "the port that both have");
 }
 
+void listen_in_order() {
+    auto const both = weft::create_tcp_listener({.local_host = "twofaced"}); // the IPv6 one is its first
+    check(both.listeners().size() == 2, "two addresses");
+    check(both.listeners().front()->extra(weft::socket_attribute::family) == AF_INET, "IPv4");
+    check(both.listeners().back()->extra(weft::socket_attribute::family) == AF_INET6, "before IPv6");
+}
+
 void find_no_port() {
     auto const one = weft::create_tcp_listener({.local_host = "::1", .local_port = 40000});
     auto const other = weft::create_tcp_listener({.local_host = "127.0.0.1", .local_port = 40001});
@@ -318,6 +325,7 @@ void connect_within_one_family() {
 
 weft::test::child_program const programs[] = {
     {"rotate", [] { run_in_network(rotate); }},
+    {"listen in order", [] { run_in_network(listen_in_order); }},
     {"find no port", [] { run_in_network(find_no_port); }},
     {"wait before the next attempt", [] { run_in_network(wait_before_the_next_attempt); }},
     {"go on after a failure", [] { run_in_network(go_on_after_a_failure); }},
@@ -343,6 +351,10 @@ void expect_well(char const* program) {
 }
 
 } // namespace
+
+TEST_CASE("KL1: of the listeners for a name those of IPv4 come first") {
+    expect_well("listen in order");
+}
 
 TEST_CASE("KL4: where the port is taken on one address, another one chooses") {
     expect_well("rotate");

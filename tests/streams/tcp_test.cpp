@@ -16,14 +16,18 @@
 
 #include <doctest/doctest.h>
 
+#include <algorithm>
 #include <atomic>
 #include <cstdio>
+#include <fstream>
 #include <stdexcept>
 #include <string>
 #include <system_error>
 #include <vector>
 
 #include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <sys/socket.h>
 
 TEST_SUITE_BEGIN("streams.tcp");
 
@@ -46,6 +50,21 @@ one_listener& first_of(tcp_listener const& listener) {
 std::uint16_t deserted_port() {
     auto listener = weft::create_tcp_listener({.local_host = "127.0.0.1"});
     return port_of(listener);
+}
+
+int option_of(weft::typed_attribute_provider const& socket, int level, int option) {
+    int value = -1;
+    ::socklen_t length = sizeof value;
+    ::getsockopt(socket.extra(weft::socket_attribute::raw_socket), level, option, &value, &length);
+    return value;
+}
+
+// How many connections wait for accept() at most: of a listener that is what this field means.
+unsigned backlog_of(weft::typed_attribute_provider const& listener) {
+    ::tcp_info info{};
+    ::socklen_t length = sizeof info;
+    ::getsockopt(listener.extra(weft::socket_attribute::raw_socket), IPPROTO_TCP, TCP_INFO, &info, &length);
+    return info.tcpi_sacked;
 }
 
 bool has_ipv6_loopback() {
@@ -253,6 +272,19 @@ TEST_CASE("KL1, KL5: without host and family one socket listens for IPv4 and IPv
     });
 }
 
+TEST_CASE("KL1: who listens on an IPv6 address takes no IPv4 connections") {
+    run_with_sockets([] {
+        if (!has_ipv6_loopback()) return;
+        auto const listener = weft::create_tcp_listener({.local_host = "::"});
+        check(option_of(listener, IPPROTO_IPV6, IPV6_V6ONLY) == 1, "IPv6 only");
+        weft::connect_tcp("::1", port_of(listener));
+        check_throws<weft::connection_failed>([&] { weft::connect_tcp("127.0.0.1", port_of(listener)); },
+                                              "refused");
+        auto const both = weft::create_tcp_listener();
+        check(option_of(both, IPPROTO_IPV6, IPV6_V6ONLY) == 0, "nothing given: not only");
+    });
+}
+
 TEST_CASE("KL1: a want of descriptors is told, and not taken for a host without IPv6") {
     auto const listen = [](std::string const& error) {
         return weft::test::trace_child("listens anywhere", "-e trace=socket -e inject=socket:when=1:error=" + error);
@@ -298,6 +330,34 @@ TEST_CASE("KL2: an address in use is refused, unless both sides share it") {
         check(port_of(shared) == port_of(twin), "shared");
         check_throws<std::system_error>(
             [] { weft::create_tcp_listener({.local_host = "192.0.2.1"}); }, "not ours");
+    });
+}
+
+TEST_CASE("KL2: a port is listened on again although connections that came there have just ended") {
+    run_with_sockets([] {
+        auto listener = weft::create_tcp_listener({.local_host = "127.0.0.1"});
+        std::uint16_t const port = port_of(listener);
+        check(option_of(listener, SOL_SOCKET, SO_REUSEADDR) == 1, "the option");
+        auto client = weft::connect_tcp("127.0.0.1", port);
+        first_of(listener).accept(); // and closes first, so the port is that of the connection for a minute
+        check_throws<weft::end_of_stream>([&] { client.receive(); }, "closed");
+        client.close();
+        listener.close();
+        auto const again = weft::create_tcp_listener({.local_host = "127.0.0.1", .local_port = port});
+        weft::connect_tcp("127.0.0.1", port);
+    });
+}
+
+TEST_CASE("KL2: the backlog is the one given, as far as the system allows") {
+    unsigned most_of_system = 0;
+    std::ifstream("/proc/sys/net/core/somaxconn") >> most_of_system;
+    run_with_sockets([&] {
+        auto const with = [](int backlog) {
+            return backlog_of(weft::create_tcp_listener({.local_host = "127.0.0.1", .backlog = backlog}));
+        };
+        check(with(7) == 7, "a small one");
+        check(with(1'000'000) == std::min(most_of_system, 65'536u), "a large one");
+        check(backlog_of(weft::create_tcp_listener()) == std::min(most_of_system, 65'536u), "none given");
     });
 }
 
