@@ -93,6 +93,29 @@ weft::unique_fd listen_before_the_run(::sockaddr_in& at) {
     return fd;
 }
 
+// In its task's name, demangled.
+struct handler_that_stays {
+    void operator()(socket_stream stream) const {
+        handled.set();
+        stream.receive();
+    }
+    weft::event& handled;
+};
+
+weft::test::child_program const impatient_server("a server that does not wait for its handlers", [] {
+    weft::run({.workers = 1}, [] {
+        auto listener = listen();
+        weft::event handled;
+        std::optional<socket_stream> client; // it stays until the server has ended
+        weft::with_task_group([&](weft::task_group& group) {
+            group.start_soon([&] { weft::serve(listener, handler_that_stays{handled}, {.drain = 0s}); });
+            client.emplace(connect_to(listener));
+            handled.wait();
+            group.cancel();
+        });
+    });
+});
+
 weft::test::child_program const crowd_server("a crowd and few descriptors", [] {
     ::sockaddr_in at{};
     weft::unique_fd listening = listen_before_the_run(at);
@@ -392,6 +415,14 @@ TEST_CASE("serve() names the handlers that do not end in time, and cancels them"
     });
 }
 
+TEST_CASE("serve() names the handlers that it cancels on standard error, if nobody else is to be told") {
+    auto const end = weft::test::run_child("a server that does not wait for its handlers");
+    INFO(end.output);
+    CHECK(end.exit_code == 0);
+    CHECK(end.says("weft: serve() cancels 1 connections that did not end in time\n  task "));
+    CHECK(end.says("handler_that_stays', waiting in socket receive\n"));
+}
+
 TEST_CASE("serve() names each connection that it cancels, those whose handler has not begun as well") {
     weft::test::run_test({.times = 20}, [] {
         weft::memory_network network;
@@ -428,13 +459,6 @@ TEST_CASE("serve() names each connection that it cancels, those whose handler ha
 }
 
 TEST_CASE("a connection's task is called like its handler, so that dumps and serve() name that") {
-    struct polite_server {
-        void operator()(socket_stream stream) const {
-            handled.set();
-            stream.receive();
-        }
-        weft::event& handled;
-    };
     run_with_sockets([] {
         auto listener = listen();
         weft::event handled;
@@ -442,7 +466,7 @@ TEST_CASE("a connection's task is called like its handler, so that dumps and ser
         std::optional<socket_stream> client; // it stays until the server has ended
         weft::with_task_group([&](weft::task_group& group) {
             group.start_soon([&] {
-                weft::serve(listener, polite_server{handled},
+                weft::serve(listener, handler_that_stays{handled},
                             {.drain = 0s, .on_stragglers = [&](std::vector<weft::task_info> tasks) {
                                  for (weft::task_info const& task : tasks)
                                      names += task.name;
@@ -452,7 +476,7 @@ TEST_CASE("a connection's task is called like its handler, so that dumps and ser
             handled.wait();
             group.cancel();
         });
-        check(names.find("polite_server") != std::string::npos, "the handler");
+        check(names.find("handler_that_stays") != std::string::npos, "the handler");
         check(names.find("connection_handler") == std::string::npos, "and not what is around it");
     });
 }
