@@ -2,6 +2,7 @@
 
 #include "sockets.hpp"
 #include "support/child_process.hpp"
+#include "support/few_descriptors.hpp"
 #include "support/traced_child.hpp"
 
 #include <weft/io/resolver.hpp>
@@ -358,6 +359,27 @@ TEST_CASE("KL2: the backlog is the one given, as far as the system allows") {
         check(with(7) == 7, "a small one");
         check(with(1'000'000) == std::min(most_of_system, 65'536u), "a large one");
         check(backlog_of(weft::create_tcp_listener()) == std::min(most_of_system, 65'536u), "none given");
+    });
+}
+
+TEST_CASE("X12: without a descriptor accept() says so, and the next one has the connection") {
+#if defined(__SANITIZE_ADDRESS__)
+    MESSAGE("not with UBSan: it looks at objects through a pipe, for which there is no descriptor");
+    return;
+#endif
+    weft::test::run_test({.workers = {1}, .seeds = {}}, [] {
+        auto listener = weft::create_tcp_listener({.local_host = "127.0.0.1"});
+        auto client = weft::connect_tcp("127.0.0.1", port_of(listener));
+        client.send("x");
+        bool told = false;
+        try {
+            weft::test::few_descriptors const none(0);
+            first_of(listener).accept();
+        } catch (std::system_error const& failure) {
+            told = failure.code() == std::errc::too_many_files_open;
+        }
+        check(told, "EMFILE");
+        check(first_of(listener).accept().receive() == "x", "it was not lost");
     });
 }
 
