@@ -27,6 +27,7 @@
 #include <stdexcept>
 #include <string>
 #include <system_error>
+#include <utility>
 
 #include <fcntl.h>
 #include <linux/if_addr.h>
@@ -295,6 +296,16 @@ void win_once() {
     std::printf("%d attempts lost when they were connected\n", silent.load());
 }
 
+// The network here: its only addresses are loopback's.
+void bind_to_loopback_alone() {
+    for (auto const& [family, host] : {std::pair(AF_INET, "127.0.0.1"), std::pair(AF_INET6, "::1")}) {
+        auto anywhere = weft::create_udp_socket({.family = family});
+        auto here = weft::create_udp_socket({.family = family, .local_host = host});
+        here.sendto("x", host, port_of(anywhere));
+        check(anywhere.receive().data == "x", "by either");
+    }
+}
+
 void bind_to_one_family() {
     auto server = weft::create_udp_socket({.local_host = "127.0.0.1"});
     auto client =
@@ -333,6 +344,7 @@ weft::test::child_program const programs[] = {
     {"tell all failures", [] { run_in_network(tell_all_failures); }},
     {"listen link-locally", [] { run_in_network(listen_link_locally); }},
     {"find no way", [] { run_in_network(find_no_way); }},
+    {"bind to loopback alone", [] { run_in_network(bind_to_loopback_alone); }},
     {"win once", [] { run_in_network(win_once); }},
     {"bind to one family", [] { run_in_network(bind_to_one_family); }},
     {"connect within one family", [] { run_in_network(connect_within_one_family); }},
@@ -387,6 +399,10 @@ TEST_CASE(
 
 TEST_CASE("KC5: a network that there is no way to is an error that says so") {
     expect_well("find no way");
+}
+
+TEST_CASE("KD1: a socket is bound also where there are no addresses but those of loopback") {
+    expect_well("bind to loopback alone");
 }
 
 TEST_CASE("KL3: a link-local address is bound with its scope") {

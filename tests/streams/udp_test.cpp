@@ -66,6 +66,8 @@ TEST_CASE("KD1: a family or a local host must be given; the local port counts wi
         check_throws<std::invalid_argument>([] { weft::create_udp_socket(); }, "neither");
         auto any = weft::create_udp_socket({.family = AF_INET});
         check(port_of(any) != 0, "a free port");
+        auto const everywhere = any.extra(weft::socket_attribute::local_address).ip();
+        check(everywhere == weft::ip_address::any_v4(), "on every interface");
         check_throws<std::system_error>(
             [&] { weft::create_udp_socket({.family = AF_INET, .local_port = port_of(any)}); },
             "in use");
