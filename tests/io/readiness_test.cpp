@@ -1,5 +1,6 @@
 #include <weft/io/readiness.hpp>
 
+#include "io/src/io_state.hpp"
 #include "support/child_process.hpp"
 #include "support/run_test.hpp"
 
@@ -23,6 +24,8 @@
 #include <cstddef>
 #include <cstdio>
 #include <ctime>
+#include <filesystem>
+#include <fstream>
 #include <functional>
 #include <iterator>
 #include <latch>
@@ -80,6 +83,18 @@ struct two_ends {
     weft::unique_fd here;
     weft::unique_fd there;
 };
+
+// How many epolls of this process watch it.
+unsigned registrations_of(int fd) {
+    unsigned count = 0;
+    for (auto const& each : std::filesystem::directory_iterator("/proc/self/fdinfo")) {
+        std::ifstream info(each.path());
+        std::string word;
+        while (info >> word)
+            if (int number = -1; word == "tfd:" && info >> number) count += number == fd;
+    }
+    return count;
+}
 
 // Waits until there is something, or it is told that the number is given up: nothing else ends it,
 // though the numbers go from one of these to the next.
@@ -444,15 +459,19 @@ TEST_CASE("KW5: a cancelled wait leaves nothing behind") {
     run_with_descriptors(
         [] {
             two_ends const pair;
+            auto const before = weft::detail::open_io_states();
             for (int round = 0; round < 3; ++round) {
                 weft::cancel_scope scope;
                 weft::with_task_group([&](weft::task_group& group) {
                     group.start_soon(
                         [&] { scope.run([&] { weft::wait_readable(pair.there.get()); }); });
                     weft::wait_all_tasks_blocked();
+                    check(registrations_of(pair.there.get()) == 1, "registered while it waits");
                     scope.cancel();
                 });
                 check(scope.cancelled_caught(), "cancelled");
+                check(registrations_of(pair.there.get()) == 0, "and not afterwards");
+                check(weft::detail::open_io_states() == before, "nor is anything kept of it");
             }
             pair.send();
             weft::wait_readable(pair.there.get());

@@ -1,5 +1,6 @@
 #include "support/run_test.hpp"
 
+#include "io/src/io_state.hpp"
 #include "runtime/src/runtime.hpp"
 
 #include <weft/runtime/cancel_scope.hpp>
@@ -38,6 +39,7 @@ unsigned count_entries(char const* directory) {
 struct belongings {
     unsigned descriptors = count_entries("/proc/self/fd") - 1; // that of the directory
     std::size_t stacks = detail::stack_depot::stacks_in_use();
+    std::uint32_t io_states = detail::open_io_states();
 };
 
 void check_nothing_left(belongings const& before) {
@@ -52,6 +54,10 @@ void check_nothing_left(belongings const& before) {
     if (after.stacks != before.stacks)
         throw failure("there were " + std::to_string(before.stacks) +
                       " stacks in use before the run and " + std::to_string(after.stacks) + " after it");
+    if (after.io_states != before.io_states)
+        throw failure("there were " + std::to_string(before.io_states) +
+                      " states of descriptors before the run and " + std::to_string(after.io_states) +
+                      " after it");
 }
 
 // In the first task, when everything else has ended.

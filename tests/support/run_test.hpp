@@ -57,7 +57,7 @@ struct run_test_options {
 };
 
 /// Runs the body as the first task of several runs: on 1, 2 and 4 threads, and under "sim" with several
-/// seeds. After each run no task, no stack, no timer and no file descriptor may be left behind.
+/// seeds. After each run no task, no stack, no timer, no file descriptor and no state of one may be left behind.
 ///
 /// A run that takes longer than 20 seconds writes the tree of tasks and ends the process. A failure names the run:
 /// with WEFT_TEST_SEED=N in the environment there is only the "sim" run with that seed.
