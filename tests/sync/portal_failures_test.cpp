@@ -5,7 +5,9 @@
 #include "support/child_process.hpp"
 #include "support/mistakes.hpp"
 
+#include <weft/runtime/cancel_scope.hpp>
 #include <weft/runtime/error.hpp>
+#include <weft/runtime/exception_group.hpp>
 #include <weft/runtime/lowlevel.hpp>
 #include <weft/runtime/this_task.hpp>
 #include <weft/runtime/time.hpp>
@@ -17,12 +19,16 @@
 #include <atomic>
 #include <cerrno>
 #include <chrono>
+#include <cstddef>
 #include <cstdio>
+#include <functional>
+#include <optional>
 #include <stdexcept>
 #include <string>
 #include <system_error>
 #include <thread>
 #include <utility>
+#include <vector>
 
 // What becomes of a portal's task, and of its callable, other than a value.
 
@@ -110,6 +116,89 @@ bool says_left_locked(auto&& call) {
     return false;
 }
 
+// Threads that call again and again until they are refused, each in its own way.
+class callers {
+public:
+    explicit callers(weft::blocking_portal& to)
+        : ways_{[&to] { to.call([] { weft::lowlevel::checkpoint(); }); },
+                [&to] { to.start_task_soon([] { weft::lowlevel::checkpoint(); }).get(); },
+                [&to] {
+                    to.start_task([](weft::task_status<>& status) {
+                          weft::lowlevel::checkpoint();
+                          status.started();
+                          weft::lowlevel::checkpoint();
+                      })
+                        .get();
+                },
+                [&to] { check(*to.wrap_scoped([] { return weft::lowlevel::checkpoint(), 5; }) == 5, "made"); },
+                [this, &to, first = true]() mutable {
+                    if (std::exchange(first, false)) at_work();
+                    to.call([] { weft::sleep_forever(); });
+                }} {
+        for (auto& way : ways_)
+            threads_.emplace_back([this, &way] { call_until_refused(way); });
+    }
+    ~callers() { join(); }
+    callers(callers const&) = delete;
+    callers& operator=(callers const&) = delete;
+
+    /// For tasks: until each has been answered, or waits for an answer that does not come by itself.
+    void wait_until_at_work() { all_at_work_.wait(); }
+    void join() {
+        for (std::thread& each : threads_)
+            if (each.joinable()) each.join();
+    }
+    bool all_were_refused() const { return refused_ == ways_.size(); }
+
+private:
+    void call_until_refused(std::function<void()>& way) {
+        bool answered = false;
+        try {
+            for (;;)
+                try {
+                    way();
+                    if (!std::exchange(answered, true)) at_work();
+                } catch (weft::future_cancelled const&) { // this call was under way, the next one tells
+                }
+        } catch (weft::run_finished_error const&) {
+            ++refused_;
+        } catch (...) { // all_were_refused() tells
+        }
+    }
+    void at_work() {
+        if (++at_work_ == ways_.size()) all_at_work_.set();
+    }
+
+    std::vector<std::function<void()>> ways_;
+    std::atomic<std::size_t> at_work_ = 0;
+    std::atomic<std::size_t> refused_ = 0;
+    weft::event all_at_work_;
+    std::vector<std::thread> threads_;
+};
+
+// Runs the body with a portal that threads call until its end: a task of the portal, which its host waits for,
+// waits for them.
+template <class Body> void with_callers(Body const& body) {
+    std::optional<callers> threads;
+    std::optional<weft::future<void>> keeper;
+    auto const wait_for_threads = [&] {
+        weft::shielded([&] { weft::to_thread::run_sync([&] { threads->join(); }); });
+    };
+    auto const at_the_end = [&] { check(threads->all_were_refused() && keeper->done(), "refused"); };
+    try {
+        weft::with_blocking_portal([&](weft::blocking_portal& portal) {
+            threads.emplace(portal);
+            weft::to_thread::run_sync([&] { keeper = portal.start_task_soon(wait_for_threads); });
+            threads->wait_until_at_work();
+            body(portal);
+        });
+    } catch (...) {
+        at_the_end();
+        throw;
+    }
+    at_the_end();
+}
+
 } // namespace
 
 TEST_SUITE_BEGIN("sync.portal_failures");
@@ -187,6 +276,52 @@ TEST_CASE("B2, T13: who is told of a task's end finds its callable and what that
         portal.stop(true);
         check(throws<weft::future_cancelled>([&] { cut_short.get(); }) && gone, "cancelled with the portal");
     });
+}
+
+TEST_CASE("B3, B5: threads that call while the host's scope is cancelled are refused, and none hangs") {
+    on_each_runtime([] {
+        weft::cancel_scope scope;
+        scope.run([&] {
+            with_callers([&](weft::blocking_portal& portal) {
+                scope.cancel();
+                portal.sleep_until_stopped();
+            });
+        });
+        check(scope.cancelled_caught(), "the host's cancellation goes on");
+    });
+}
+
+TEST_CASE("B1, B3: threads that call while the host's body throws are refused, and none hangs") {
+    on_each_runtime([] {
+        check(throws<weft::exception_group>([] {
+                  with_callers([](weft::blocking_portal&) { throw std::domain_error("no"); });
+              }),
+              "what it threw leaves");
+    });
+}
+
+TEST_CASE("B3, B10: threads that call a runtime of its own while it is stopped are refused while its handle lives") {
+    for (bool const throws_through : {false, true})
+        for (unsigned const workers : {1u, 2u}) {
+            std::size_t refused = 0;
+            bool const thrown = throws<int>([&] {
+                auto handle = weft::from_thread::start_blocking_portal({.workers = workers});
+                struct ends_before_the_handle {
+                    weft::from_thread::portal_handle& handle;
+                    std::size_t& refused;
+                    callers threads{*handle};
+                    ~ends_before_the_handle() {
+                        handle.stop(true);
+                        threads.join();
+                        refused += threads.all_were_refused();
+                    }
+                } guard{handle, refused};
+                handle->call([&] { guard.threads.wait_until_at_work(); });
+                if (throws_through) throw 7;
+            });
+            CHECK(thrown == throws_through);
+            CHECK(refused == 1);
+        }
 }
 
 TEST_SUITE_END();

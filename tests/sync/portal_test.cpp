@@ -240,9 +240,14 @@ TEST_CASE("B3: a task of the run is refused, and everybody once it is stopped") 
             portal.stop();
             portal.stop();
             portal.sleep_until_stopped();
-            CHECK(weft::to_thread::run_sync([&] {
-                return throws<weft::run_finished_error>([&] { portal.call([] {}); });
-            }));
+            weft::to_thread::run_sync([&] {
+                using over = weft::run_finished_error;
+                CHECK(throws<over>([&] { portal.call([] {}); }));
+                CHECK(throws<over>([&] { portal.start_task_soon([] {}); }));
+                CHECK(throws<over>(
+                    [&] { portal.start_task([](weft::task_status<>& status) { status.started(); }); }));
+                CHECK(throws<over>([&] { portal.wrap_scoped([] { return 1; }); }));
+            });
         });
     });
 }

@@ -153,6 +153,10 @@ template <class R, class F, class... Args> struct named_function<portal_body<R, 
 /// What a task throws goes to who asked for it, and to nobody else. The portal stays open until stop(),
 /// and the body that opened it returns when the tasks have ended.
 ///
+/// From stop() on each call is refused, and one that is under way has its task's outcome, but only while the
+/// portal is there: it goes when with_blocking_portal() returns, or with its handle. A thread that may call
+/// later is to be joined, or told, before.
+///
 /// Threads       call(), start_task_soon(), start_task(), wrap_scoped(): OS threads; stop(): any thread;
 ///               sleep_until_stopped(): tasks of the run
 /// Cancellation  sleep_until_stopped() is a cancellation point; it leaves nothing behind. A call in a task of
@@ -335,6 +339,10 @@ private:
 
 /// Runs the body with a portal, in a task; returns when the portal's tasks have ended, too. Errors: as
 /// with_task_group(). Source: AnyIO BlockingPortal as a context manager
+///
+/// The portal is in this call's frame: a thread that calls it ends before the body or a task of the portal
+/// does. It is joined by to_thread::run_sync(), since its calls need the workers; shielded, in a task of the
+/// portal for instance, where the body may be cancelled or throw.
 template <class Body>
 auto with_blocking_portal(Body&& body) -> detail::body_result<Body, blocking_portal> {
     detail::require_fiber("with_blocking_portal");
@@ -349,6 +357,9 @@ namespace from_thread {
 ///
 /// That blocks the calling thread until the last of the portal's tasks has ended, and with it the worker of
 /// a task that does so: such a handle does not belong in a task. In a child of fork() nothing is done.
+///
+/// The portal goes with the handle: a thread that may call later, and be refused, is joined before that, by
+/// an object behind the handle for instance.
 ///
 /// Threads  one thread; the portal as it says
 class portal_handle {
@@ -382,7 +393,8 @@ class blocking_portal_provider {
     struct shared;
 
 public:
-    /// The portal, as long as this lives.
+    /// The portal, as long as this lives: a thread that may call it for longer has a lease of its own, or is
+    /// joined, or told, before.
     class lease {
     public:
         lease(lease&&) noexcept = default;
