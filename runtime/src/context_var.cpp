@@ -3,6 +3,7 @@
 #include "context_values.hpp"
 #include "runtime.hpp"
 
+#include <weft/runtime/detail/fork.hpp>
 #include <weft/runtime/detail/kept_context.hpp>
 
 #include <atomic>
@@ -35,7 +36,10 @@ value_store const*& values_here() noexcept {
 
 runtime& run_here() {
     worker* const here = this_worker();
-    if (here == nullptr) throw no_event_loop_error("a run variable was used outside a run");
+    if (here == nullptr) {
+        refuse_in_forked_child("a run variable");
+        throw no_event_loop_error("a run variable was used outside a run");
+    }
     return here->run_of;
 }
 

@@ -2,6 +2,7 @@
 
 #include "runtime.hpp"
 
+#include <weft/runtime/detail/fork.hpp>
 #include <weft/runtime/detail/group_state.hpp>
 
 #include <mutex>
@@ -229,7 +230,7 @@ bool has_pending_cancellation(fiber& of, std::shared_ptr<cancel_cause const>* ca
     };
     bool open_end = false;
     bool const pending = look(&open_end);
-    if (!open_end) return pending;
+    if (!open_end || is_forked_child()) return pending; // there the lock may be nobody's
     std::lock_guard const delivery(delivery_lock);
     return look(nullptr);
 }
@@ -253,14 +254,15 @@ bool told_alone(fiber& of) noexcept {
 
 } // namespace
 
+// In a child of fork() nobody is there to be told, and the lock may be nobody's.
 void deliver_cancellation(fiber& of) noexcept {
-    if (told_alone(of)) return;
+    if (told_alone(of) || is_forked_child()) return;
     std::lock_guard const guard(delivery_lock);
     deliver_locked(of);
 }
 
 void deliver_cancellation(fiber& of, cancel_scope const& cause, bool first) noexcept {
-    if (told_alone(of)) return;
+    if (told_alone(of) || is_forked_child()) return; // as above
     std::lock_guard const guard(delivery_lock);
     if (!first) { // perhaps it was done while we waited for the lock
         std::lock_guard const own(of.scopes);

@@ -5,6 +5,7 @@
 #include "scope_access.hpp"
 #include "task.hpp"
 
+#include <weft/runtime/detail/fork.hpp>
 #include <weft/runtime/detail/swallowed.hpp>
 #include <weft/runtime/task_group.hpp>
 
@@ -235,6 +236,7 @@ void start_record::check_not_started() const {
 }
 
 void start_record::started() {
+    refuse_in_forked_child("task_status.started"); // the lock of delivery may be nobody's
     if (called_.exchange(true, std::memory_order_relaxed)) check_not_started(); // decides only that
     phase expected = phase::pending;
     if (!phase_.compare_exchange_strong(expected, phase::moving, std::memory_order_acq_rel)) // start()

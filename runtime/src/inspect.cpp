@@ -1,3 +1,4 @@
+#include <weft/runtime/detail/fork.hpp>
 #include <weft/runtime/detail/group_state.hpp>
 #include <weft/runtime/error.hpp>
 #include <weft/runtime/inspect.hpp>
@@ -174,6 +175,7 @@ task_info get_current_task() {
 }
 
 std::vector<task_info> get_running_tasks() {
+    detail::refuse_in_forked_child("get_running_tasks"); // the tasks' locks may be nobody's
     std::vector<task_info> infos;
     for (seen_task& each : look_at_tasks(run_here(), tree_detail::waits))
         infos.push_back(std::move(each.info));
@@ -181,6 +183,7 @@ std::vector<task_info> get_running_tasks() {
 }
 
 void dump_tasks(std::ostream& out) {
+    detail::refuse_in_forked_child("dump_tasks"); // as above
     detail::write_tasks(out, tree_detail::waits_and_stacks);
 }
 
@@ -201,8 +204,10 @@ void detail::write_tasks(std::ostream& out, tree_detail wanted) {
 
 run_statistics get_run_statistics() {
     detail::worker const* const here = detail::this_worker();
-    if (here == nullptr)
+    if (here == nullptr) {
+        detail::refuse_in_forked_child("get_run_statistics");
         throw no_event_loop_error("get_run_statistics() was called outside of run()");
+    }
     run_statistics statistics;
     for (auto const& each : here->run_of.workers) {
         auto const read = [](std::atomic<std::uint64_t> const& counter) {

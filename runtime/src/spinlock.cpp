@@ -3,6 +3,7 @@
 #include "abort.hpp"
 #include "this_thread.hpp"
 
+#include <weft/runtime/detail/fork.hpp>
 #include <weft/runtime/detail/report.hpp>
 
 #include <sched.h>
@@ -16,6 +17,7 @@ namespace {
 constexpr int shortest_pause = 4;
 constexpr int longest_pause = 256;
 constexpr int looks_before_yield = 10; // some 20 us: the holder's core has probably been stopped
+constexpr int looks_in_forked_child = 1000; // some ms: whoever held it did not come along
 } // namespace
 
 void wait_for_spinlock(std::atomic<std::uint8_t>& state) noexcept {
@@ -28,6 +30,9 @@ void wait_for_spinlock(std::atomic<std::uint8_t>& state) noexcept {
             state.exchange(1, std::memory_order_acquire) == 0) // pairs with unlock()
             return;
         if (look % looks_before_yield == 0) ::sched_yield();
+        if (look % looks_in_forked_child == 0 && is_forked_child()) // calls that do not wait are not refused
+            die("a call waits for a lock that another thread held when fork() was called, and that did not come "
+                "along: leave such a child by exec or _exit");
     }
 }
 

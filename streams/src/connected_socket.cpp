@@ -4,6 +4,7 @@
 
 #include <weft/io/detail/pipe_signal.hpp>
 #include <weft/io/detail/raw_address.hpp>
+#include <weft/runtime/detail/fork.hpp>
 #include <weft/runtime/detail/parking.hpp>
 #include <weft/streams/error.hpp>
 #include <weft/streams/socket.hpp>
@@ -190,6 +191,7 @@ std::uint64_t connected_socket::send_file(int file, std::uint64_t offset, std::u
 }
 
 void connected_socket::send_eof() {
+    refuse_in_forked_child("send_eof"); // it would end the parent's connection, too
     descriptor_use const use(descriptor_, access::write, "writing to");
     if (::shutdown(use.fd(), SHUT_WR) == 0 || errno == ENOTCONN) return; // gone already
     throw_socket_error("shutdown", errno);

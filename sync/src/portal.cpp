@@ -33,6 +33,7 @@ void blocking_portal::open() {
 
 // All under the lock: who is woken here may end the run and destroy the portal, but takes the lock before.
 void blocking_portal::stop(bool cancel_remaining) {
+    detail::refuse_in_forked_child("blocking_portal.stop"); // its lock may be nobody's
     std::lock_guard const guard(lock_);
     open_ = false;
     if (cancel_remaining) detail::cancel_because(group_.cancel_scope(), "the portal was stopped");

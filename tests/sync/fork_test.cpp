@@ -1,10 +1,14 @@
 #include <weft/runtime/run.hpp>
 
+#include "runtime/src/scope_access.hpp"
 #include "support/child_process.hpp"
+#include "support/forked.hpp"
 #include "support/run_test.hpp"
 
 #include <weft/runtime/cancel_scope.hpp>
-#include <weft/runtime/error.hpp>
+#include <weft/runtime/context_var.hpp>
+#include <weft/runtime/detail/spinlock.hpp>
+#include <weft/runtime/inspect.hpp>
 #include <weft/runtime/lowlevel.hpp>
 #include <weft/runtime/task_group.hpp>
 #include <weft/runtime/time.hpp>
@@ -22,9 +26,10 @@
 #include <csignal>
 #include <cstdio>
 #include <cstdlib>
-#include <cstring>
-#include <functional>
+#include <future>
+#include <mutex>
 #include <optional>
+#include <sstream>
 #include <string>
 #include <thread>
 #include <utility>
@@ -38,32 +43,9 @@ namespace {
 
 using namespace std::chrono_literals;
 using weft::test::check;
+using weft::test::failures_in_fork;
+using weft::test::is_refused;
 using weft::test::run_child;
-
-// Runs the checks in a child of fork(), which then leaves as it must; gives how many did not hold.
-int failures_in_fork(std::function<int()> const& checks) {
-    ::pid_t const child = ::fork();
-    if (child == 0) {
-        ::alarm(10 * weft::test::slowdown); // what hangs is a failure, too
-        ::_exit(checks());
-    }
-    int status = 0;
-    while (::waitpid(child, &status, 0) < 0 && errno == EINTR) {
-    }
-    return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
-}
-
-// 0 if the call is refused as it should be.
-int is_refused(std::function<void()> const& call) {
-    try {
-        call();
-    } catch (weft::run_finished_error const& refused) {
-        return std::strstr(refused.what(), "child of fork()") != nullptr ? 0 : 1;
-    } catch (...) { // anything else is wrong
-        return 1;
-    }
-    return 1;
-}
 
 weft::test::child_program const goes_on("a task goes on in a fork", [] {
     weft::run([] {
@@ -90,6 +72,22 @@ weft::test::child_program const call_goes_on("a call in a thread goes on in a fo
     });
 });
 
+weft::test::child_program const lock_of_nobody("a lock is nobody's in a fork", [] {
+    weft::run([] {
+        weft::detail::spinlock<weft::detail::lock_rank::queue> lock;
+        std::thread([&lock] { lock.lock_for_fork(); }).join(); // held by a thread that does not come along
+        ::pid_t const child = ::fork();
+        if (child == 0) {
+            ::alarm(10);
+            lock.lock();
+            ::_exit(0);
+        }
+        int status = 0;
+        ::waitpid(child, &status, 0);
+        if (WIFSIGNALED(status) && WTERMSIG(status) == SIGABRT) std::puts("aborted");
+    });
+});
+
 } // namespace
 
 TEST_CASE("in a child of fork() every call that would wait says what is wrong") {
@@ -104,11 +102,63 @@ TEST_CASE("in a child of fork() every call that would wait says what is wrong") 
                    is_refused([] { weft::run([] {}); }) +
                    is_refused([] { weft::to_thread::run_sync([] {}); }) +
                    is_refused([] { weft::with_task_group([](weft::task_group&) {}); }) +
-                   is_refused([] { weft::move_on_after(1ms, [] {}); });
+                   is_refused([] { weft::move_on_after(1ms, [] {}); }) +
+                   is_refused([] { weft::wait_all_tasks_blocked(); });
         });
         mutex.unlock();
         check(failures == 0, std::to_string(failures) + " calls were not refused");
         weft::sleep(1ms); // here all is as before
+    });
+}
+
+TEST_CASE("TI2: in a child of fork() calls that look at tasks or start them are refused, and do not hang") {
+    static weft::run_var<int> variable("of the run");
+    weft::test::run_test({.seeds = {}}, [] {
+        variable.set(1);
+        weft::with_task_group([](weft::task_group& group) {
+            int const failures = failures_in_fork([&] {
+                std::ostringstream tree;
+                return is_refused([] { weft::get_current_task(); }) +
+                       is_refused([] { weft::get_running_tasks(); }) +
+                       is_refused([&] { weft::dump_tasks(tree); }) +
+                       is_refused([] { weft::get_run_statistics(); }) +
+                       is_refused([] { variable.get(); }) + is_refused([&] { group.start_soon([] {}); }) +
+                       is_refused([&] { group.create_task([] {}); }) +
+                       is_refused([&] { group.start([](weft::task_status<>& status) { status.started(); }); });
+            });
+            check(failures == 0, std::to_string(failures) + " calls were not refused");
+        });
+    });
+}
+
+TEST_CASE("C3: a child of fork() that cancels does not hang, even if another thread was just cancelling") {
+    weft::test::run_test({.seeds = {}}, [] {
+        weft::with_task_group([](weft::task_group& group) {
+            auto const task = group.create_task([] { // who has children is told under the lock of delivery
+                weft::with_task_group([](weft::task_group& inner) {
+                    inner.start_soon([] { weft::sleep_forever(); });
+                    weft::sleep_forever();
+                });
+            });
+            weft::wait_all_tasks_blocked();
+            std::promise<void> cancelling;
+            std::promise<void> forked;
+            std::thread other([&] {
+                std::lock_guard const guard(weft::detail::delivery_mutex());
+                cancelling.set_value();
+                forked.get_future().wait();
+            });
+            cancelling.get_future().wait();
+            int const failures = failures_in_fork([&] {
+                task.cancel();
+                group.cancel();
+                return 0;
+            });
+            forked.set_value();
+            other.join();
+            group.cancel();
+            check(failures == 0, "it has ended");
+        });
     });
 }
 
@@ -121,7 +171,11 @@ TEST_CASE("in a child of fork() portals, from_thread and futures are refused, an
                 return failures_in_fork([&] {
                     return is_refused([&] { portal.call([] {}); }) +
                            is_refused([&] { portal.start_task_soon([] {}); }) +
+                           is_refused([&] { portal.start_task([](weft::task_status<>&) {}); }) +
+                           is_refused([&] { portal.wrap_scoped([] { return 1; }); }) +
+                           is_refused([&] { portal.stop(); }) +
                            is_refused([] { weft::from_thread::run([] {}); }) +
+                           is_refused([] { weft::from_thread::run_sync([] {}); }) +
                            is_refused([] { weft::from_thread::check_cancelled(); }) +
                            is_refused([&] { future.get(); }) + is_refused([] { weft::run([] {}); });
                 });
@@ -171,6 +225,13 @@ TEST_CASE("a task that goes on in a child of fork() ends it with an explanation"
     CHECK(end.exit_code == 0);
 }
 
+TEST_CASE("a call in a child of fork() that waits for a lock of nobody's ends it with an explanation") {
+    auto const end = run_child("a lock is nobody's in a fork");
+    CHECK(end.says("a lock that another thread held when fork() was called"));
+    CHECK(end.says("aborted"));
+    CHECK(end.exit_code == 0);
+}
+
 TEST_CASE("a call in a thread that returns in a child of fork() ends it with an explanation") {
     auto const end = run_child("a call in a thread goes on in a fork");
     CHECK(end.says("to_thread::run_sync runs returned in a child of fork()"));
@@ -186,6 +247,7 @@ TEST_CASE("B10, B12: in a child of fork() who holds a portal lets it go in silen
     int const failures = failures_in_fork([&] {
         int failed = is_refused([&] { provider.acquire(); });
         { auto const gone = std::move(scoped); }
+        failed += is_refused([&] { handle.stop(); });
         failed += is_refused([&] {
             auto const mine = std::move(handle);
             mine->call([] {});

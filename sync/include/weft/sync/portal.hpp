@@ -90,6 +90,7 @@ private:
         }
     }
     void on_cancel() override {
+        if (is_forked_child()) return; // the task is the parent's, and the lock may be nobody's
         std::lock_guard const guard(lock_);
         cancel_requested_ = true;
         if (scope_ != nullptr) cancel_because(*scope_, "its future was cancelled");
@@ -301,11 +302,16 @@ private:
     template <class Body> auto host(Body&& body) -> detail::body_result<Body, blocking_portal> {
         struct closing {
             blocking_portal& portal;
-            ~closing() { std::lock_guard const last(portal.lock_); }
+            ~closing() {
+                if (detail::is_forked_child()) return; // there the lock may be nobody's
+                std::lock_guard const last(portal.lock_);
+            }
         } const at_the_end{*this};
         struct stopping {
             blocking_portal& portal;
-            ~stopping() { portal.stop(); }
+            ~stopping() {
+                if (!detail::is_forked_child()) portal.stop();
+            }
         };
         detail::outside_work const door(detail::outside_work::kind::door);
         return group_.run([&](task_group&) -> detail::body_result<Body, blocking_portal> {

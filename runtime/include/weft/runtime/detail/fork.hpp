@@ -7,8 +7,8 @@ namespace weft::detail {
 /// call exec or _exit, and nothing of weft.
 bool is_forked_child() noexcept;
 
-/// There: run_finished_error that names the call and says so. For calls that would wait for a run,
-/// on their way to something slow.
+/// There: run_finished_error that names the call and says so. For calls that would wait for a run, on their way
+/// to something slow, and for those that take a lock and are not hot.
 void refuse_in_forked_child(char const* call);
 
 /// Notes down from here on when a run is copied by fork(). Once a process.
