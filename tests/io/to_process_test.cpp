@@ -21,6 +21,7 @@
 #include <filesystem>
 #include <fstream>
 #include <functional>
+#include <initializer_list>
 #include <iostream>
 #include <limits>
 #include <map>
@@ -32,6 +33,10 @@
 #include <string>
 #include <system_error>
 #include <thread>
+#include <tuple>
+#include <unordered_map>
+#include <unordered_set>
+#include <utility>
 #include <variant>
 #include <vector>
 
@@ -110,6 +115,16 @@ static_assert(transportable<no_default> && transportable<std::array<double, 3>>)
 static_assert(!transportable<int*> && !transportable<std::string_view> && !transportable<unknown>);
 static_assert(!transportable<std::vector<int*>> && !transportable<std::optional<unknown>>);
 static_assert(!transportable<void (*)()> && !transportable<std::reference_wrapper<int>>);
+static_assert(transportable<std::multimap<int, point>> && !transportable<std::multimap<int, unknown>>);
+static_assert(!transportable<std::multiset<int*>> && !transportable<std::unordered_multiset<unknown>>);
+static_assert(!transportable<std::unordered_multimap<int, unknown>> && !transportable<std::initializer_list<int>>);
+static_assert(!transportable<std::pair<int*[2], int>> && transportable<std::tuple<>>);
+
+using weft::detail::received_in_place;
+static_assert(received_in_place<no_default> && received_in_place<std::map<int, std::vector<point>>>);
+static_assert(!received_in_place<std::vector<no_default>> && !received_in_place<std::optional<no_default>>);
+static_assert(!received_in_place<std::multimap<int, std::vector<no_default>>>);
+static_assert(!received_in_place<std::variant<int, no_default>> && !received_in_place<std::set<no_default>>);
 
 weft::test::child_program const without_streams("calls without standard streams", [] {
     int result = 0;
@@ -187,6 +202,7 @@ TEST_CASE("P2: what can be sent comes back as it was") {
         echo(std::vector<point>(1000, point{3, 4}));
         echo(std::map<std::string, std::vector<int>>{{"a", {1, 2}}, {"", {}}});
         echo(std::set<std::string>{"x", "y"});
+        echo(std::multimap<int, point>{{1, {1, 2}}, {1, {3, 4}}});
         echo(std::optional<point>{{5, 6}});
         echo(std::optional<std::string>());
         echo(std::tuple<int, std::string, point>{1, "two", {3, 4}});

@@ -64,9 +64,6 @@ template <class F, class R, class... Args> struct process_function {
     }
 };
 
-template <class T>
-concept received_in_place = std::is_default_constructible_v<T> || sent_as_octets<T>;
-
 } // namespace weft::detail
 
 namespace weft::to_process {
@@ -117,11 +114,12 @@ template <class F, class... Args> auto run_sync(options const& how, F f, Args&&.
             "or a view, or a type that is neither trivially copyable nor known to cereal; "
             "give that type a serialize() function");
         static_assert(detail::received_in_place<result>,
-                      "the result cannot travel back from a worker process: it has no default "
-                      "constructor");
+                      "the result cannot travel back from a worker process: it, or an element of it, has no "
+                      "default constructor");
     }
     static_assert((detail::received_in_place<detail::travelling_t<Args>> && ...),
-                  "an argument cannot travel to a worker process: it has no default constructor");
+                  "an argument cannot travel to a worker process: it, or an element of it, has no default "
+                  "constructor");
 
     void const* function = nullptr;
     if constexpr (detail::function_pointer<F>) function = reinterpret_cast<void const*>(f);

@@ -3,13 +3,27 @@
 #include <weft/io/detail/frame.hpp>
 
 #include <array>
+#include <chrono>
+#include <complex>
 #include <concepts>
 #include <cstddef>
+#include <deque>
 #include <functional>
+#include <initializer_list>
+#include <list>
+#include <map>
 #include <new>
+#include <optional>
+#include <set>
 #include <span>
 #include <string_view>
+#include <tuple>
 #include <type_traits>
+#include <unordered_map>
+#include <unordered_set>
+#include <utility>
+#include <variant>
+#include <vector>
 
 #include <cereal/archives/binary.hpp>
 #include <cereal/cereal.hpp>
@@ -38,6 +52,7 @@ struct is_reference_like : std::bool_constant<std::is_pointer_v<T> || std::is_me
 template <class C, class T>
 struct is_reference_like<std::basic_string_view<C, T>> : std::true_type {};
 template <class T, std::size_t N> struct is_reference_like<std::span<T, N>> : std::true_type {};
+template <class T> struct is_reference_like<std::initializer_list<T>> : std::true_type {};
 template <class T> struct is_reference_like<std::reference_wrapper<T>> : std::true_type {};
 
 /// Whether the serialization library knows the type, or its user taught it.
@@ -111,35 +126,66 @@ void CEREAL_LOAD_FUNCTION_NAME(receiving_archive& from, cereal::SizeTag<T>& tag)
     tag.size = static_cast<std::remove_reference_t<T>>(size);
 }
 
+template <class... T> struct type_list {};
+
+/// What the serialization library makes one by one for a value of the type, and asks nobody before.
+template <class T> struct elements_of { using type = type_list<>; };
+template <class T, std::size_t N> struct elements_of<T[N]> { using type = type_list<T>; };
+template <class T, std::size_t N> struct elements_of<std::array<T, N>> { using type = type_list<T>; };
+template <class T, class A> struct elements_of<std::vector<T, A>> { using type = type_list<T>; };
+template <class T, class A> struct elements_of<std::deque<T, A>> { using type = type_list<T>; };
+template <class T, class A> struct elements_of<std::list<T, A>> { using type = type_list<T>; };
+template <class T> struct elements_of<std::optional<T>> { using type = type_list<T>; };
+template <class T> struct elements_of<std::complex<T>> { using type = type_list<T>; };
+template <class K, class C, class A> struct elements_of<std::set<K, C, A>> { using type = type_list<K>; };
+template <class K, class C, class A> struct elements_of<std::multiset<K, C, A>> { using type = type_list<K>; };
+template <class K, class H, class E, class A> struct elements_of<std::unordered_set<K, H, E, A>> {
+    using type = type_list<K>;
+};
+template <class K, class H, class E, class A> struct elements_of<std::unordered_multiset<K, H, E, A>> {
+    using type = type_list<K>;
+};
+template <class K, class T, class C, class A> struct elements_of<std::map<K, T, C, A>> {
+    using type = type_list<K, T>;
+};
+template <class K, class T, class C, class A> struct elements_of<std::multimap<K, T, C, A>> {
+    using type = type_list<K, T>;
+};
+template <class K, class T, class H, class E, class A> struct elements_of<std::unordered_map<K, T, H, E, A>> {
+    using type = type_list<K, T>;
+};
+template <class K, class T, class H, class E, class A> struct elements_of<std::unordered_multimap<K, T, H, E, A>> {
+    using type = type_list<K, T>;
+};
+template <class T, class U> struct elements_of<std::pair<T, U>> { using type = type_list<T, U>; };
+template <class... T> struct elements_of<std::tuple<T...>> { using type = type_list<T...>; };
+template <class... T> struct elements_of<std::variant<T...>> { using type = type_list<T...>; };
+template <class R, class P> struct elements_of<std::chrono::duration<R, P>> { using type = type_list<R>; };
+template <class C, class D> struct elements_of<std::chrono::time_point<C, D>> { using type = type_list<D>; };
+
 /// Whether a value can go to a worker process and come back; of containers their elements, too.
-template <class T>
+template <class T, class Elements = typename elements_of<T>::type>
 struct is_transportable
     : std::bool_constant<!is_reference_like<T>::value &&
                          cereal::traits::is_output_serializable<T, sending_archive>::value &&
                          cereal::traits::is_input_serializable<T, receiving_archive>::value> {};
-template <class... T>
-struct all_transportable : std::conjunction<is_transportable<std::remove_cv_t<T>>...> {};
-
-template <class T, class A> struct is_transportable<std::vector<T, A>> : all_transportable<T> {};
-template <class T, class A> struct is_transportable<std::deque<T, A>> : all_transportable<T> {};
-template <class T, class A> struct is_transportable<std::list<T, A>> : all_transportable<T> {};
-template <class T, std::size_t N>
-struct is_transportable<std::array<T, N>> : all_transportable<T> {};
-template <class T> struct is_transportable<std::optional<T>> : all_transportable<T> {};
-template <class T, class C, class A>
-struct is_transportable<std::set<T, C, A>> : all_transportable<T> {};
-template <class T, class H, class E, class A>
-struct is_transportable<std::unordered_set<T, H, E, A>> : all_transportable<T> {};
-template <class K, class T, class C, class A>
-struct is_transportable<std::map<K, T, C, A>> : all_transportable<K, T> {};
-template <class K, class T, class H, class E, class A>
-struct is_transportable<std::unordered_map<K, T, H, E, A>> : all_transportable<K, T> {};
-template <class T, class U> struct is_transportable<std::pair<T, U>> : all_transportable<T, U> {};
-template <class... T> struct is_transportable<std::tuple<T...>> : all_transportable<T...> {};
-template <class... T> struct is_transportable<std::variant<T...>> : all_transportable<T...> {};
+template <class T, class First, class... More>
+struct is_transportable<T, type_list<First, More...>>
+    : std::conjunction<is_transportable<std::remove_cv_t<First>>, is_transportable<std::remove_cv_t<More>>...> {};
 
 template <class T>
 concept transportable = is_transportable<T>::value;
+
+/// Whether there is a place to receive a value in: an object of its own, or octets; of elements the former.
+template <class T, class Elements = typename elements_of<T>::type> struct has_place;
+template <class T, class... Element>
+struct has_place<T, type_list<Element...>>
+    : std::bool_constant<(std::is_default_constructible_v<T> || sent_as_octets<T>) &&
+                         (std::is_default_constructible_v<Element> && ...) &&
+                         (has_place<std::remove_cv_t<Element>>::value && ...)> {};
+
+template <class T>
+concept received_in_place = has_place<T>::value;
 
 template <class T> void send_value(frame_writer& to, T const& value) {
     sending_archive archive(to);
