@@ -61,9 +61,10 @@ TEST_CASE("X1-X7, R2-R4: holders of holders of streams conform") {
     run_test([] {
         weft::memory_network network;
         weft::check_byte_stream([&] {
-            auto [here, there] = network.make_pair();
+            auto [here, there, break_here] = ends_in(network);
             return byte_stream_ends{std::make_unique<weft::any_byte_stream>(std::move(here)),
-                                    std::make_unique<weft::any_byte_stream>(std::move(there))};
+                                    std::make_unique<weft::any_byte_stream>(std::move(there)),
+                                    break_here};
         });
     });
 }

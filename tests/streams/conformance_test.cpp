@@ -35,7 +35,7 @@ byte_stream_ends stapled_ends(double size) {
             weft::stapled_byte_stream(std::move(back.send), std::move(there.receive))};
 }
 
-// Two pipes of the kernel do.
+// Two pipes of the kernel do. Nothing breaks them both ways: without a writer a pipe is at its end.
 byte_stream_ends piped_ends() {
     auto there = weft::create_pipe();
     auto back = weft::create_pipe();

@@ -16,9 +16,11 @@
 #include <cerrno>
 #include <cstdio>
 #include <exception>
+#include <memory>
 #include <stdexcept>
 #include <string>
 #include <system_error>
+#include <utility>
 
 TEST_SUITE_BEGIN("streams.tls");
 
@@ -34,6 +36,15 @@ std::string receive_exactly(weft::byte_receive_stream& from, std::size_t size) {
     while (all.size() < size)
         all += from.receive(size - all.size());
     return all;
+}
+
+// That the network resets the client's connection breaks it.
+weft::byte_stream_ends ends_in(memory_network& network, tls_pair_options options) {
+    auto [here, there] = network.make_pair();
+    auto transport = std::make_unique<weft::memory_network_stream>(std::move(here));
+    auto const reset = [&broken = *transport] { broken.reset(); };
+    tls_pair pair = shake_hands(std::move(transport), std::move(there), std::move(options));
+    return {std::move(pair.client), std::move(pair.server), reset};
 }
 
 std::string pattern(std::size_t size) {
@@ -96,8 +107,7 @@ TEST_CASE("X1-X7, R2-R4, TL3, TL6, TL8: TLS streams conform, in each version") {
             auto const server = only(trusted_server(), version);
             weft::check_byte_stream(
                 [&] {
-                    auto pair = shake_hands(network, {.client = client, .server = server});
-                    return weft::byte_stream_ends{std::move(pair.client), std::move(pair.server)};
+                    return ends_in(network, {.client = client, .server = server});
                 },
                 {.half_close = false});
         });
@@ -110,9 +120,8 @@ TEST_CASE("X1-X7, R2-R4, TL5: TLS streams that do not insist on a good-bye confo
         auto const server = trusted_server();
         weft::check_byte_stream(
             [&] {
-                auto pair = shake_hands(
-                    network, {.client = client, .server = server, .standard_compatible = false});
-                return weft::byte_stream_ends{std::move(pair.client), std::move(pair.server)};
+                return ends_in(network,
+                               {.client = client, .server = server, .standard_compatible = false});
             },
             {.half_close = false});
     });

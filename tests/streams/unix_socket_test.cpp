@@ -11,9 +11,11 @@
 
 #include <atomic>
 #include <chrono>
+#include <memory>
 #include <optional>
 #include <stdexcept>
 #include <string>
+#include <utility>
 
 #include <sys/stat.h>
 
@@ -47,8 +49,14 @@ void connect_many(weft::task_group& group, weft::path const& name, int count,
 TEST_CASE("X1-X9, KS1-KS9: UNIX streams conform") {
     run_with_sockets([] {
         weft::check_byte_stream([] {
-            unix_connection pair = connect_unix_pair();
-            return weft::byte_stream_ends{std::move(pair.here), std::move(pair.there)};
+            auto [here, there] = connect_unix_pair();
+            auto breaking = std::make_unique<weft::unix_socket_stream>(std::move(here));
+            auto leaving = std::make_unique<weft::unix_socket_stream>(std::move(there));
+            auto const reset = [&from = *breaking, &to = *leaving] {
+                from.send("never read"); // by one who closes: ECONNRESET, told once by the kernel
+                to.close();
+            };
+            return weft::byte_stream_ends{std::move(breaking), std::move(leaving), reset};
         });
     });
 }
