@@ -9,9 +9,13 @@
 
 #include <weft/streams/buffered.hpp>
 #include <weft/streams/memory_network.hpp>
+#include <weft/streams/socket.hpp>
+#include <weft/streams/stapled.hpp>
+#include <weft/streams/text.hpp>
 
 #include <doctest/doctest.h>
 
+#include <cstdint>
 #include <memory>
 #include <utility>
 
@@ -30,6 +34,11 @@ byte_stream_ends ends_in(weft::memory_network& network) {
     return {std::move(breaking), std::move(there), break_here};
 }
 
+template <class Wrapper> void check_tells_port(Wrapper const& wrapper, std::uint16_t port) {
+    weft::test::check(wrapper.extra(weft::socket_attribute::local_port) == port,
+                      "the port of the stream that is wrapped");
+}
+
 } // namespace
 
 TEST_CASE("X1-X6, R2-R4: the network in memory conforms") {
@@ -46,7 +55,7 @@ TEST_CASE("X1-X6, R2-R4: the network in memory conforms, with delays and in piec
     });
 }
 
-TEST_CASE("X1-X7, R2-R4: buffered byte streams conform") {
+TEST_CASE("X1-X6, R2-R4: buffered byte streams conform") {
     run_test([] {
         weft::memory_network network;
         weft::check_byte_stream([&] {
@@ -57,7 +66,7 @@ TEST_CASE("X1-X7, R2-R4: buffered byte streams conform") {
     });
 }
 
-TEST_CASE("X1-X7, R2-R4: holders of holders of streams conform") {
+TEST_CASE("X1-X6, R2-R4: holders of holders of streams conform") {
     run_test([] {
         weft::memory_network network;
         weft::check_byte_stream([&] {
@@ -66,5 +75,24 @@ TEST_CASE("X1-X7, R2-R4: holders of holders of streams conform") {
                                     std::make_unique<weft::any_byte_stream>(std::move(there)),
                                     break_here};
         });
+    });
+}
+
+TEST_CASE("X7: whatever wraps a stream has its attributes") {
+    run_test([] {
+        weft::memory_network network;
+        auto [stream, other] = network.make_pair();
+        std::uint16_t const port = stream.extra(weft::socket_attribute::local_port);
+        weft::test::check(port != other.extra(weft::socket_attribute::local_port), "one of its own");
+        check_tells_port(weft::any_byte_stream(stream), port);
+        check_tells_port(weft::any_byte_receive_stream(stream), port);
+        check_tells_port(weft::any_byte_send_stream(stream), port);
+        check_tells_port(weft::buffered_byte_stream(stream), port);
+        check_tells_port(weft::buffered_byte_receive_stream(stream), port);
+        check_tells_port(weft::stapled_byte_stream(stream, stream), port);
+        check_tells_port(weft::text_stream(stream), port);
+        check_tells_port(weft::text_receive_stream(stream), port);
+        check_tells_port(weft::text_send_stream(stream), port);
+        weft::close_forcefully(stream);
     });
 }
