@@ -45,6 +45,17 @@ void expect_of_stream(bool kept, char const* promise) {
     if (!kept) refuse_stream(promise);
 }
 
+void expect_closed_or_broken(std::function<void()> const& call, char const* promise) {
+    try {
+        call();
+    } catch (broken_resource_error const&) {
+        return;
+    } catch (closed_resource_error const&) {
+        return;
+    }
+    refuse_stream(promise);
+}
+
 // What waits in a stream for ever may not be cancelled either, so the stream is closed under it, too.
 void check_promise(std::string const& promise, std::function<void()> const& check,
                    std::function<void()> const& close_all) {

@@ -10,6 +10,8 @@
 #include <weft/runtime/lowlevel.hpp>
 #include <weft/streams/memory.hpp>
 #include <weft/streams/memory_network.hpp>
+#include <weft/streams/stapled.hpp>
+#include <weft/sync/resource_guard.hpp>
 
 #include <doctest/doctest.h>
 
@@ -309,22 +311,68 @@ struct flawed_receiver final : weft::object_receive_stream<text> {
     object_faults faults_;
 };
 
-std::string complaint(object_faults const& faults, double size) {
+// Of two directions.
+struct flawed_both final : weft::object_stream<text> {
+    using inner = weft::stapled_object_stream<text>;
+    using eof_fault = std::function<void(inner&)>;
+
+    flawed_both(inner of, eof_fault fault) : of_(std::move(of)), fault_(std::move(fault)) {}
+    void send(text item) override { of_.send(std::move(item)); }
+    text receive() override { return of_.receive(); }
+    void send_eof() override { fault_ ? fault_(of_) : of_.send_eof(); }
+    void close() override { of_.close(); }
+
+    inner of_;
+    eof_fault fault_;
+};
+
+using text_ends = weft::object_stream_ends<text>;
+
+std::string complaint(std::function<text_ends()> const& make, weft::object_stream_traits traits) {
     std::string said;
     run_sim(0, [&] {
-        auto const make = [&] {
-            auto pipe = weft::create_memory_object_stream<text>(size);
-            return weft::object_stream_ends<text>{
-                std::make_unique<flawed_sender>(std::move(pipe.send), faults),
-                std::make_unique<flawed_receiver>(std::move(pipe.receive), faults)};
-        };
         try {
-            weft::check_object_stream<text>(make, {"one", "two", "three"});
+            weft::check_object_stream<text>(make, {"one", "two", "three"}, traits);
         } catch (weft::conformance_failure const& failure) {
             said = failure.what();
         }
     });
     return said;
+}
+
+std::string complaint(object_faults const& faults, double size,
+                      weft::object_stream_traits traits = {}) {
+    auto const make = [&] {
+        auto pipe = weft::create_memory_object_stream<text>(size);
+        return text_ends{std::make_unique<flawed_sender>(std::move(pipe.send), faults),
+                         std::make_unique<flawed_receiver>(std::move(pipe.receive), faults)};
+    };
+    return complaint(make, traits);
+}
+
+std::string complaint(flawed_both::eof_fault const& fault) {
+    auto const make = [&] {
+        auto there = weft::create_memory_object_stream<text>(0);
+        auto back = weft::create_memory_object_stream<text>(0);
+        flawed_both::inner here(std::move(there.send), std::move(back.receive));
+        flawed_both::inner other(std::move(back.send), std::move(there.receive));
+        return text_ends{std::make_unique<flawed_both>(std::move(here), fault),
+                         std::make_unique<flawed_both>(std::move(other), fault)};
+    };
+    return complaint(make, {});
+}
+
+bool says(std::string const& said, char const* promise) {
+    return said.find(promise) != std::string::npos;
+}
+
+// One task at a time, the second one is turned away.
+std::function<text(weft::memory_object_receive_stream<text>&)> guarded_receive() {
+    auto const guard = std::make_shared<weft::resource_guard>("receiving from");
+    return [guard](auto& from) {
+        auto const inside = guard->enter();
+        return from.receive();
+    };
 }
 
 } // namespace
@@ -368,13 +416,67 @@ TEST_CASE("M1-M4, MS3, MS4: object streams with flaws are found, whatever their 
                   weft::lowlevel::checkpoint_if_cancelled();
                   to.close();
               }}},
+        {"close() does not wake a send()", "close() wakes whoever sends; it was not over",
+         {.send =
+              [](auto& to, text item) {
+                  auto clone = to.clone();
+                  clone.send(std::move(item));
+              }}},
+        {"a send() that waits is told that it is closed, not the other side",
+         "close() of who receives breaks a send() that waits; it threw: ",
+         {.send =
+              [](auto& to, text item) {
+                  weft::lowlevel::checkpoint_if_cancelled();
+                  if (to.try_send(item)) return;
+                  try {
+                      to.send(std::move(item));
+                  } catch (weft::broken_resource_error const&) {
+                      throw weft::closed_resource_error();
+                  }
+              }}},
     };
     for (double const size : {0., 5.}) {
-        CHECK(complaint({}, size) == "");
+        CHECK(complaint(object_faults(), size) == "");
         for (auto const& each : cases) {
             std::string const said = complaint(each.faults, size);
-            CHECK_MESSAGE(said.find(each.promise) != std::string::npos,
-                      std::string(each.fault), ": ", said);
+            CHECK_MESSAGE(says(said, each.promise), std::string(each.fault), ": ", said);
         }
     }
+}
+
+TEST_CASE("X4: object streams of two directions whose send_eof() has flaws are found") {
+    using inner = flawed_both::inner;
+    struct {
+        char const* fault;
+        char const* promise;
+        flawed_both::eof_fault send_eof;
+    } const cases[] = {
+        {"does nothing", "send_eof() ends one direction; it was not over", [](inner&) {}},
+        {"ends both directions", "send_eof() ends one direction; it threw",
+         [](inner& of) { of.close(); }},
+        {"is not idempotent", "send_eof() ends one direction; it threw: ",
+         [](inner& of) {
+             of.send_eof();
+             of.send("");
+         }},
+        {"works on what is closed", "what is closed refuses send_eof()",
+         [](inner& of) {
+             try {
+                 of.send_eof();
+             } catch (weft::closed_resource_error const&) {
+             }
+         }},
+    };
+    CHECK(complaint(flawed_both::eof_fault()) == "");
+    for (auto const& each : cases) {
+        std::string const said = complaint(each.send_eof);
+        CHECK_MESSAGE(says(said, each.promise), std::string(each.fault), ": ", said);
+    }
+}
+
+TEST_CASE("X6: whether one task or many use an object stream at a time is found, if it is said otherwise") {
+    CHECK(says(complaint({.receive = guarded_receive()}, 0), "any number of tasks send and receive"));
+    weft::object_stream_traits const one{.one_task_a_direction = true};
+    CHECK(says(complaint(object_faults(), 0, one), "a second receiver is turned away; it was not over"));
+    CHECK(says(complaint({.receive = guarded_receive()}, 0, one), "a second sender is turned away"));
 }

@@ -52,11 +52,16 @@ struct byte_stream_traits {
 void check_byte_stream(std::function<byte_stream_ends()> const& make,
                        byte_stream_traits traits = {});
 
-/// The two ends of a connection for objects, or the same object_stream twice if it gives back what
-/// it was sent.
+/// The two ends of a connection for objects. If `send` is an object_stream, its send_eof() is checked,
+/// too; if both are, also that `receive` can still send to it afterwards.
 template <class T> struct object_stream_ends {
     std::unique_ptr<object_send_stream<T>> send;
     std::unique_ptr<object_receive_stream<T>> receive;
+};
+
+/// What the interface leaves open.
+struct object_stream_traits {
+    bool one_task_a_direction = false; ///< a second one gets busy_resource_error; else any number wait
 };
 
 namespace detail {
@@ -65,6 +70,8 @@ namespace detail {
 /// What it threw instead is nested, and is being handled.
 [[noreturn]] void refuse_stream(std::string const& promise, std::exception const& instead);
 void expect_of_stream(bool kept, char const* promise);
+/// After send_eof() it is open which: a stream that is made of two has closed one of them.
+void expect_closed_or_broken(std::function<void()> const& call, char const* promise);
 /// Runs one check of streams that `close_all` closes. A failure in a child is as good as one here.
 void check_promise(std::string const& promise, std::function<void()> const& check,
                    std::function<void()> const& close_all);
@@ -133,6 +140,91 @@ template <class T> void check_closing(object_stream_ends<T>& ends, T const& item
     ends.send->close();
     expect_failure<closed_resource_error>([&] { ends.send->send(item); },
                                           "what is closed does not send");
+}
+
+/// More than most have room for. A stream that has room for them does not wait.
+constexpr std::size_t many_objects = 1000;
+
+template <class T>
+void send_many(object_send_stream<T>& to, T const& item, std::size_t& sent) {
+    for (; sent < many_objects; ++sent)
+        to.send(item);
+}
+
+template <class Failure, class T>
+void check_close_wakes_sender(object_stream_ends<T>& ends, resource& closed, T const& item,
+                              char const* promise) {
+    std::size_t sent = 0;
+    bool is_closed = false;
+    with_task_group([&](task_group& group) {
+        group.start_soon([&] {
+            try {
+                send_many(*ends.send, item, sent);
+            } catch (Failure const&) {
+                return;
+            }
+            expect_of_stream(!is_closed, promise);
+        });
+        wait_all_tasks_blocked();
+        is_closed = true;
+        closed.close();
+    });
+}
+
+/// The other direction is that of `receive`, if that has one.
+template <class T> void check_half_close(object_stream_ends<T>& ends, T const& item) {
+    auto* const here = dynamic_cast<object_stream<T>*>(ends.send.get());
+    if (here == nullptr) return;
+    with_task_group([&](task_group& group) {
+        group.start_soon([&] {
+            here->send(item);
+            here->send_eof();
+            here->send_eof();
+        });
+        expect_of_stream(ends.receive->receive() == item,
+                         "what was sent before send_eof() arrives before the end");
+        for (int time = 0; time < 2; ++time)
+            expect_failure<end_of_stream>([&] { ends.receive->receive(); },
+                                          "after send_eof() there is the end, each time");
+    });
+    expect_closed_or_broken([&] { here->send(item); }, "nothing can be sent after send_eof()");
+    if (auto* const there = dynamic_cast<object_stream<T>*>(ends.receive.get()))
+        with_task_group([&](task_group& group) {
+            group.start_soon([&] { there->send(item); });
+            expect_of_stream(here->receive() == item,
+                             "after send_eof() the other direction goes on");
+        });
+    here->close();
+    expect_failure<closed_resource_error>([&] { here->send_eof(); },
+                                          "what is closed refuses send_eof()");
+}
+
+template <class T> void check_one_receiver(object_stream_ends<T>& ends, T const& item) {
+    with_task_group([&](task_group& group) {
+        group.start_soon([&] {
+            expect_of_stream(ends.receive->receive() == item,
+                             "a second receiver does not harm the first");
+        });
+        wait_all_tasks_blocked();
+        expect_failure<busy_resource_error>([&] { ends.receive->receive(); },
+                                            "a second receiver is turned away");
+        ends.send->send(item);
+    });
+}
+
+template <class T> void check_many_tasks(object_stream_ends<T>& ends, T const& item) {
+    for (bool const receivers_first : {true, false})
+        with_task_group([&](task_group& group) {
+            for (bool const receives : {receivers_first, !receivers_first}) {
+                for (int task = 0; task < 2; ++task)
+                    group.start_soon([&, receives] {
+                        if (!receives) return ends.send->send(item);
+                        expect_of_stream(ends.receive->receive() == item,
+                                         "each of several receivers has an object");
+                    });
+                wait_all_tasks_blocked();
+            }
+        });
 }
 
 template <class T> void check_cancelled(object_stream_ends<T>& ends, T const& item) {
@@ -208,22 +300,32 @@ template <class T> void check_cancelled_sends(object_stream_ends<T>& ends, T con
     expect_of_stream(received == sent, "a send() that is cancelled sends nothing");
 }
 
-/// If there is room for many, it does not wait.
 template <class T> void check_cancelled_waiting_send(object_stream_ends<T>& ends, T const& item) {
-    constexpr std::size_t many = 1000;
     std::size_t sent = 0;
     std::size_t received = 0;
-    cancel_call(
-        [&] {
-            for (; sent < many; ++sent)
-                ends.send->send(item);
-        },
-        0, [] {});
+    cancel_call([&] { send_many(*ends.send, item, sent); }, 0, [] {});
     with_task_group([&](task_group& group) {
         group.start_soon([&] { ends.send->close(); });
         received = count_until_end(*ends.receive);
     });
     expect_of_stream(received == sent, "a send() that is cancelled while it waits sends nothing");
+}
+
+template <class T> void check_one_sender(object_stream_ends<T>& ends, T const& item) {
+    std::size_t sent = 0;
+    std::size_t received = 0;
+    with_task_group([&](task_group& group) {
+        group.start_soon([&] {
+            send_many(*ends.send, item, sent);
+            ends.send->close();
+        });
+        wait_all_tasks_blocked();
+        if (sent < many_objects)
+            expect_failure<busy_resource_error>([&] { ends.send->send(item); },
+                                                "a second sender is turned away");
+        received = count_until_end(*ends.receive);
+    });
+    expect_of_stream(received == many_objects, "a second sender does not harm the first");
 }
 
 } // namespace detail
@@ -232,7 +334,8 @@ template <class T> void check_cancelled_waiting_send(object_stream_ends<T>& ends
 /// promise. make() is called for each check; `items` are sent, at least one. Cancellation and
 /// errors as check_byte_stream().
 template <class T>
-void check_object_stream(std::function<object_stream_ends<T>()> const& make, std::vector<T> items) {
+void check_object_stream(std::function<object_stream_ends<T>()> const& make, std::vector<T> items,
+                         object_stream_traits traits = {}) {
     using namespace detail;
     using ends_of = object_stream_ends<T>;
     T const& item = items.at(0);
@@ -240,6 +343,25 @@ void check_object_stream(std::function<object_stream_ends<T>()> const& make, std
                   [&](ends_of& ends) { check_order(ends, items); });
     check_objects("close() wakes whoever receives, and tells whoever sends", make(),
                   [&](ends_of& ends) { check_closing(ends, item); });
+    check_objects("close() wakes whoever sends", make(), [&](ends_of& ends) {
+        check_close_wakes_sender<closed_resource_error>(ends, *ends.send, item,
+                                                        "close() wakes whoever sends");
+    });
+    check_objects("close() of who receives breaks a send() that waits", make(), [&](ends_of& ends) {
+        check_close_wakes_sender<broken_resource_error>(
+            ends, *ends.receive, item, "close() of who receives breaks a send() that waits");
+    });
+    check_objects("send_eof() ends one direction", make(),
+                  [&](ends_of& ends) { check_half_close(ends, item); });
+    if (traits.one_task_a_direction) {
+        check_objects("a second receiver is turned away", make(),
+                      [&](ends_of& ends) { check_one_receiver(ends, item); });
+        check_objects("a second sender is turned away", make(),
+                      [&](ends_of& ends) { check_one_sender(ends, item); });
+    } else {
+        check_objects("any number of tasks send and receive", make(),
+                      [&](ends_of& ends) { check_many_tasks(ends, item); });
+    }
     check_objects("a cancelled call does nothing, and streams still work", make(),
                   [&](ends_of& ends) { check_cancelled(ends, item); });
     check_objects("a send() that is cancelled sends nothing", make(),
