@@ -12,6 +12,7 @@
 
 #include <doctest/doctest.h>
 
+#include <cstddef>
 #include <exception>
 #include <stdexcept>
 #include <string>
@@ -214,6 +215,33 @@ TEST_CASE(
         });
         out.close();
         check(name.stat().st_size == ::off_t(sent), "neither more nor less");
+    });
+}
+
+// The suite of byte streams needs another side, which a file is not.
+TEST_CASE("M1, X1, R2-R4: file streams keep what byte streams promise, as far as a file can") {
+    scratch const place;
+    run_test({.seeds = {0}}, [&] {
+        path const name = place / "file";
+        file_write_stream out = file_write_stream::from_path(name);
+        check(!weft::move_on_at(weft::time_point::min(), [&] { out.send("never"); }), "send");
+        out.send("kept");
+        weft::close_forcefully(out);
+        out.close();
+        check_throws<weft::closed_resource_error>([&] { out.send("x"); }, "closed");
+        file_read_stream in = file_read_stream::from_path(name);
+        check(!weft::move_on_at(weft::time_point::min(), [&] { in.receive(); }), "receive");
+        check(in.receive() == "kept", "neither lost nor sent although cancelled before");
+        std::byte octet;
+        for (int time = 0; time < 2; ++time) {
+            check(in.receive_some({&octet, 1}) == 0, "the end");
+            check_throws<weft::end_of_stream>([&] { in.receive(); }, "the end, each time");
+        }
+        weft::close_forcefully(in);
+        in.close();
+        check_throws<weft::closed_resource_error>([&] { in.receive(); }, "closed, not at its end");
+        check_throws<weft::closed_resource_error>([&] { in.receive_some({&octet, 1}); }, "both");
+        name.unlink();
     });
 }
 

@@ -45,6 +45,11 @@ struct byte_stream_traits {
 ///
 ///     weft::run([] { weft::check_byte_stream([] { return ...; }); });
 ///
+/// Streams of one direction are checked two at a time, stapled crosswise:
+///
+///     return byte_stream_ends{stapled_byte_stream(std::move(one.send), std::move(other.receive)),
+///                             stapled_byte_stream(std::move(other.send), std::move(one.receive))};
+///
 /// Cancellation  a cancellation point. It must be alone: it waits until every other task waits
 /// Errors        conformance_failure (another error of the stream, one it should not have thrown, is
 ///               nested); whatever make() throws
