@@ -17,7 +17,7 @@ namespace {
 constexpr int shortest_pause = 4;
 constexpr int longest_pause = 256;
 constexpr int looks_before_yield = 10; // some 20 us: the holder's core has probably been stopped
-constexpr int looks_in_forked_child = 1000; // some ms: whoever held it did not come along
+constexpr int looks_in_forked_child = 100; // whoever held it for so long did not come along
 } // namespace
 
 void wait_for_spinlock(std::atomic<std::uint8_t>& state) noexcept {

@@ -78,7 +78,7 @@ weft::test::child_program const lock_of_nobody("a lock is nobody's in a fork", [
         std::thread([&lock] { lock.lock_for_fork(); }).join(); // held by a thread that does not come along
         ::pid_t const child = ::fork();
         if (child == 0) {
-            ::alarm(10);
+            ::alarm(10 * weft::test::slowdown);
             lock.lock();
             ::_exit(0);
         }
