@@ -191,7 +191,7 @@ TEST_CASE("X1-X6, R2-R4: the pipes of processes conform") {
 }
 
 TEST_CASE("X1-X6, R2-R4, BF1: buffered byte receive streams conform") {
-    run_test([] {
+    run_test({.workers = {1, 2}, .seeds = {0, 1}}, [] {
         weft::memory_network network;
         weft::check_byte_stream([&] { return buffered_ends(network); });
     });
