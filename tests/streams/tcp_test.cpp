@@ -213,6 +213,10 @@ TEST_CASE("KC2, KC3: a name with several addresses finds the one that answers") 
     });
 }
 
+TEST_CASE("KC3: before the next attempt it is 250 ms, where nothing else is said") {
+    CHECK(weft::connect_options().happy_eyeballs_delay == 250ms);
+}
+
 TEST_CASE("KC6: a cancelled connect leaves nothing open") {
     run_with_sockets(
         [] {
