@@ -2,6 +2,7 @@
 
 #include "sockets.hpp"
 #include "support/child_process.hpp"
+#include "support/traced_child.hpp"
 
 #include <weft/io/resolver.hpp>
 #include <weft/runtime/cancel_scope.hpp>
@@ -10,6 +11,7 @@
 
 #include <doctest/doctest.h>
 
+#include <algorithm>
 #include <cstdio>
 #include <optional>
 #include <stdexcept>
@@ -36,6 +38,24 @@ void send_to_itself(char const* when) {
         std::printf("%s: %s\n", when, socket.receive().data.c_str());
     });
 }
+
+// strace lets every other of its calls fail. Sockets of their own each time: their registration makes an event,
+// which is what tells who was told EAGAIN that there is something after all.
+weft::test::child_program const disturbed("batches of datagrams", [] {
+    weft::run({.workers = 1}, [] {
+        for (int round = 0; round < 20; ++round) {
+            auto server = weft::create_udp_socket({.local_host = "127.0.0.1"});
+            auto client = weft::create_connected_udp_socket("127.0.0.1", port_of(server));
+            std::vector<weft::bytes> const items{"one", std::to_string(round), "three"};
+            check(client.send_many(items) == items.size(), "sent");
+            std::vector<weft::datagram> const got = server.receive_many();
+            check(got.size() == items.size(), "once");
+            for (std::size_t place = 0; place < items.size(); ++place)
+                check(got[place].data == items[place], "as it was");
+        }
+    });
+    std::puts("all arrived");
+});
 
 struct sends_at_the_end {
     bool wanted = false;
@@ -304,6 +324,24 @@ TEST_CASE("KD3: an error in a batch concerns its first datagram; what is before 
         check(client.send_many(std::span(items).subspan(2)) == 1, "usable");
         check(server.receive().data == "fine" && server.receive().data == "behind", "both");
     });
+}
+
+TEST_CASE("KD3: batches whose calls are interrupted, or would wait, arrive whole and once") {
+    for (std::string const error : {"EINTR", "EAGAIN"}) {
+        auto const traced = weft::test::trace_child(
+            "batches of datagrams",
+            "-e trace=recvmmsg,sendmmsg -e inject=recvmmsg,sendmmsg:when=1+2:error=" + error);
+        if (!traced.was_traced) {
+            MESSAGE("not tried: no strace here");
+            return;
+        }
+        INFO(traced.output);
+        CHECK(traced.exit_code == 0);
+        CHECK(traced.output == "all arrived\n");
+        CHECK(std::ranges::count_if(traced.lines, [](std::string const& line) {
+                  return weft::test::has(line, "(INJECTED)");
+              }) == 40);
+    }
 }
 
 TEST_CASE("KD5, M3: a batch is woken by close(), and cancelled it takes nothing") {

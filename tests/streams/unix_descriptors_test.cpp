@@ -2,6 +2,7 @@
 
 #include "support/child_process.hpp"
 #include "support/few_descriptors.hpp"
+#include "support/traced_child.hpp"
 #include "unix_sockets.hpp"
 
 #include <weft/runtime/cancel_scope.hpp>
@@ -10,6 +11,7 @@
 
 #include <doctest/doctest.h>
 
+#include <algorithm>
 #include <array>
 #include <chrono>
 #include <cstdint>
@@ -66,6 +68,25 @@ weft::test::child_program const without_room("no room for received descriptors",
         bool const usable = pair.there.receive() == "after";
         std::printf("error is EMFILE: %d, usable: %d\n", error == EMFILE, usable);
     });
+});
+
+// strace lets every other of its calls fail. A pair each time: its registration makes an event, which is what
+// tells who was told EAGAIN that there is something after all.
+weft::test::child_program const disturbed("passes descriptors", [] {
+    weft::run({.workers = 1}, [] {
+        for (int round = 0; round < 20; ++round) {
+            unix_connection pair = connect_unix_pair();
+            std::string const text = std::to_string(round);
+            send_some(pair, 3, text);
+            auto const [message, fds] = pair.there.receive_fds(100, 10);
+            check(message == text && fds.size() == 3, "all of it");
+            check(std::ranges::all_of(fds, is_null_device), "what was sent");
+            std::array<weft::bytes_view, 2> const parts{"in ", "parts"}; // another way to sendmsg(2)
+            pair.there.send(parts);
+            check(pair.here.receive() == "in parts", "both");
+        }
+    });
+    std::puts("all arrived");
 });
 
 weft::test::child_program const without_any("no descriptor for a UNIX socket", [] {
@@ -277,6 +298,24 @@ TEST_CASE("KS14: without room for all descriptors it is EMFILE, and none of them
     CHECK(end.exit_code == 0);
     INFO(end.output);
     CHECK(end.says("error is EMFILE: 1, usable: 1"));
+}
+
+TEST_CASE("KS14: calls that are interrupted, or would wait, neither lose descriptors nor send them twice") {
+    for (std::string const error : {"EINTR", "EAGAIN"}) {
+        auto const traced = weft::test::trace_child(
+            "passes descriptors",
+            "-e trace=recvmsg,sendmsg -e inject=recvmsg,sendmsg:when=1+2:error=" + error);
+        if (!traced.was_traced) {
+            MESSAGE("not tried: no strace here");
+            return;
+        }
+        INFO(traced.output);
+        CHECK(traced.exit_code == 0);
+        CHECK(traced.output == "all arrived\n");
+        CHECK(std::ranges::count_if(traced.lines, [](std::string const& line) {
+                  return weft::test::has(line, "(INJECTED)");
+              }) == 60);
+    }
 }
 
 TEST_CASE("KC10, KL6, KD8: without a descriptor for a UNIX socket the error names its path") {
