@@ -3,9 +3,10 @@
 #pragma GCC diagnostic ignored "-Warray-bounds"
 #endif
 
-#include "sockets.hpp"
+#include "unix_sockets.hpp"
 
 #include <weft/runtime/inspect.hpp>
+#include <weft/runtime/lowlevel.hpp>
 #include <weft/streams/buffered.hpp>
 #include <weft/streams/listener.hpp>
 #include <weft/streams/memory.hpp>
@@ -15,8 +16,10 @@
 
 #include <doctest/doctest.h>
 
+#include <atomic>
 #include <memory>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include <sys/socket.h>
@@ -87,6 +90,33 @@ void destroy_by_who_is_woken(std::unique_ptr<Things> made, Call call, Woken woke
     });
 }
 
+// One task asks, another closes meanwhile, and what is opened then may get the number. For several workers.
+template <class Socket, class Value>
+void ask_while_it_is_closed(Socket socket, weft::typed_attribute<Value> const& attribute) {
+    weft::attribute_map const known = socket.extra_attributes();
+    auto const& ask = *known.find(attribute);
+    Value const truth = ask();
+    std::atomic<int> asked = 0;
+    std::atomic<bool> told = false;
+    weft::with_task_group([&](weft::task_group& group) {
+        group.start_soon([&] {
+            try {
+                for (;; ++asked)
+                    check(ask() == truth, attribute.name());
+            } catch (weft::closed_resource_error const&) {
+                told = true;
+            }
+        });
+        while (asked < 16) // keeps its worker, so the other one is at it on another
+            std::this_thread::yield();
+        socket.close();
+        while (!told) {
+            weft::unique_fd const other(::socket(AF_INET6, SOCK_DGRAM | SOCK_CLOEXEC, 0));
+            weft::lowlevel::checkpoint();
+        }
+    });
+}
+
 struct network_and_listener {
     weft::memory_network network;
     weft::memory_network_listener listener = network.listen(80);
@@ -148,6 +178,17 @@ TEST_CASE("M15: who is woken by a call on the network in memory may destroy all 
         }
     };
     weft::test::run_test({.workers = {2, 4}, .seeds = {0}}, some_rounds);
+}
+
+TEST_CASE("A7: who asks a socket for its attributes while it is closed is told that, or the truth") {
+    namespace attribute = weft::socket_attribute;
+    weft::test::run_test({.workers = {2, 4}, .seeds = {}, .times = 20}, [] {
+        auto listener = listen();
+        ask_while_it_is_closed(weft::test::connect_to(listener), attribute::local_address);
+        ask_while_it_is_closed(weft::create_udp_socket({.local_host = "127.0.0.1"}), attribute::local_address);
+        ask_while_it_is_closed(listen(), attribute::local_address);
+        ask_while_it_is_closed(weft::test::connect_unix_pair().here, attribute::peer_credentials);
+    });
 }
 
 TEST_CASE("R4: what is closed is not busy, though those whom close() woke have not run yet") {
