@@ -180,7 +180,7 @@ void cancel_storm(trial& now) {
     auto const depth = unsigned(now.random.between(0, 4));
     outside_threads const threads(now.threads(2), now.random,
                                   [&](random_source& random) { storm.strike(random); });
-    weft::run(now.options(), [&] {
+    now.run([&] {
         std::atomic<std::uint64_t> left = victims;
         weft::with_task_group([&](weft::task_group& group) {
             for (std::uint64_t i = 0; i < victims; ++i)

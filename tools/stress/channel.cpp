@@ -145,7 +145,7 @@ void channel_storm(trial& now) {
         threads.emplace_back([&tested, id = inside + i, to = ends.send.clone()]() mutable {
             tested.produce_outside(std::move(to), id);
         });
-    weft::run(now.options(), [&] {
+    now.run([&] {
         weft::with_task_group([&](weft::task_group& group) {
             for (std::uint32_t i = 0; i < inside; ++i)
                 group.start_soon([&, i, to = ends.send.clone(), random = now.random.split()]() mutable {

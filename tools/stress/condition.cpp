@@ -82,7 +82,7 @@ void condition_storm(trial& now) {
     auto const pairs = now.random.between(1, 60 / slowdown + 1);
     auto const times = now.random.between(1, 100);
     std::atomic<std::uint64_t> put = 0, taken = 0;
-    weft::run(now.options(), [&] {
+    now.run([&] {
         weft::with_task_group([&](weft::task_group& group) {
             for (std::uint64_t pair = 0; pair < pairs; ++pair) {
                 group.start_soon([&, random = now.random.split()]() mutable {

@@ -102,7 +102,7 @@ void event_storm(trial& now) {
     });
     auto const hosts = now.random.between(1, 100 / slowdown);
     auto const times = now.random.between(1, 50);
-    weft::run(now.options(), [&] {
+    now.run([&] {
         weft::with_task_group([&](weft::task_group& group) {
             for (std::uint64_t host = 0; host < hosts; ++host)
                 group.start_soon([&, random = now.random.split()]() mutable {

@@ -151,7 +151,7 @@ void wait_for_abandoned_looks(std::size_t descriptors_before) {
 void file_storm(trial& now) {
     std::uint64_t const tasks = now.random.between(1, 12);
     std::size_t const descriptors = open_descriptors();
-    weft::run(now.options(), [&] {
+    now.run([&] {
         weft::temporary_directory const place;
         weft::with_task_group([&](weft::task_group& group) {
             for (std::uint64_t task = 0; task < tasks; ++task)

@@ -111,7 +111,7 @@ void future_storm(trial& now) {
     auto const hosts = now.random.between(1, 60 / slowdown + 1);
     auto const times = now.random.between(1, 30);
     bool const threads = now.threads(1) != 0;
-    weft::run(now.options(), [&] {
+    now.run([&] {
         weft::with_task_group([&](weft::task_group& group) {
             for (std::uint64_t host = 0; host < hosts; ++host)
                 group.start_soon([&, random = now.random.split()]() mutable {

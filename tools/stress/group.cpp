@@ -226,7 +226,7 @@ void group_storm(trial& now) {
     auto const hosts = now.random.between(1, 50 / slowdown + 1);
     auto const depth = unsigned(now.random.between(1, 20));
     auto const times = unsigned(now.random.between(1, 20));
-    weft::run(now.options(), [&] {
+    now.run([&] {
         weft::with_task_group([&](weft::task_group& group) {
             for (std::uint64_t i = 0; i < hosts; ++i)
                 group.start_soon([&, random = now.random.split()] { live(in, random, depth, times); });

@@ -1,5 +1,6 @@
 #include "leftovers.hpp"
 
+#include "runtime/src/runtime.hpp"
 #include "storm.hpp"
 
 #include <weft/runtime/inspect.hpp>
@@ -28,14 +29,24 @@ std::size_t settled_threads(std::size_t expected) {
 } // namespace
 
 leftovers::leftovers()
-    : descriptors_(entries_of("/proc/self/fd")), threads_(entries_of("/proc/self/task")) {}
+    : descriptors_(entries_of("/proc/self/fd")), threads_(entries_of("/proc/self/task")),
+      stacks_(weft::detail::stack_depot::stacks_in_use()) {}
 
 void leftovers::check() const {
     require(weft::get_running_tasks().empty(), "no task is left after run()");
     require(entries_of("/proc/self/fd") == descriptors_, "no descriptor is left after run()");
     require(settled_threads(threads_) <= threads_, "no thread is left after run()");
+    require(weft::detail::stack_depot::stacks_in_use() == stacks_, "no stack is left in use after run()");
     if (token::live() != 0)
         violation(std::to_string(token::live()) + " values are left after run()");
+}
+
+void trial::run(std::function<void()> const& body) const {
+    weft::run(options(), [&body] {
+        body();
+        for (auto const& each : weft::detail::this_worker()->run_of.workers)
+            require(each->timers.size() == 0, "no timer is left at the end of the first task");
+    });
 }
 
 } // namespace stress

@@ -13,6 +13,7 @@ public:
 private:
     std::size_t descriptors_;
     std::size_t threads_;
+    std::size_t stacks_;
 };
 
 } // namespace stress

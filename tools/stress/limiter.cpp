@@ -71,7 +71,7 @@ void limiter_storm(trial& now) {
                     seen.borrowers.size() == std::size_t(seen.borrowed_tokens),
                 "statistics are one snapshot");
     });
-    weft::run(now.options(), [&] {
+    now.run([&] {
         weft::with_task_group([&](weft::task_group& group) {
             for (std::uint64_t i = 0; i < tasks; ++i)
                 group.start_soon([&, random = now.random.split()]() mutable {

@@ -101,7 +101,7 @@ void in_a_wait_group(random_source random) {
 void meeting_storm(trial& now) {
     auto const hosts = now.random.between(1, 40 / slowdown + 1);
     auto const times = now.random.between(1, 20);
-    weft::run(now.options(), [&] {
+    now.run([&] {
         weft::with_task_group([&](weft::task_group& group) {
             for (std::uint64_t host = 0; host < hosts; ++host)
                 group.start_soon([&, random = now.random.split()]() mutable {

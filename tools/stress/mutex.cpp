@@ -128,7 +128,7 @@ void mutex_storm(trial& now) {
         rooms.emplace_back(now.random.one_in(2));
     auto const visitors = now.random.between(1, 200 / slowdown);
     auto const times = now.random.between(1, 100);
-    weft::run(now.options(), [&] {
+    now.run([&] {
         weft::with_task_group([&](weft::task_group& group) {
             for (std::uint64_t i = 0; i < visitors; ++i)
                 group.start_soon([&, random = now.random.split()]() mutable {

@@ -106,7 +106,7 @@ void do_something(random_source& random) {
 
 void process_storm(trial& now) {
     std::uint64_t const tasks = now.random.between(1, 12);
-    weft::run(now.options(), [&] {
+    now.run([&] {
         weft::with_task_group([&](weft::task_group& group) {
             for (std::uint64_t task = 0; task < tasks; ++task)
                 group.start_soon([random = now.random.split()]() mutable {

@@ -87,7 +87,7 @@ void semaphore_storm(trial& now) {
     permits shared(now.random.between(1, 8), now.random.one_in(2));
     auto const tasks = now.random.between(1, 200 / slowdown);
     auto const times = now.random.between(1, 60);
-    weft::run(now.options(), [&] {
+    now.run([&] {
         weft::with_task_group([&](weft::task_group& group) {
             for (std::uint64_t i = 0; i < tasks; ++i)
                 group.start_soon([&, random = now.random.split()]() mutable {

@@ -79,7 +79,7 @@ void shared_storm(trial& now) {
     library of;
     auto const tasks = now.random.between(1, 150 / slowdown);
     auto const times = now.random.between(1, 80);
-    weft::run(now.options(), [&] {
+    now.run([&] {
         weft::with_task_group([&](weft::task_group& group) {
             for (std::uint64_t i = 0; i < tasks; ++i)
                 group.start_soon([&, random = now.random.split()]() mutable {

@@ -169,7 +169,7 @@ void socket_storm(trial& now) {
     auto const clients = now.random.between(1, 100 / slowdown);
     auto const times = now.random.between(1, 10);
     std::atomic<std::int64_t> handlers = 0;
-    weft::run(now.options(), [&] {
+    now.run([&] {
         auto listener = weft::create_tcp_listener({.local_host = "127.0.0.1"});
         auto const port = listener.extra(weft::socket_attribute::local_port);
         weft::with_task_group([&](weft::task_group& server) {

@@ -123,7 +123,7 @@ void spawn_storm(trial& now) {
     outside_threads const spawners(now.threads(2), now.random,
                                    [&](random_source&) { outside.spawn(tasks); });
     std::uint64_t size = 0, roots = 0;
-    weft::run(now.options(), [&] {
+    now.run([&] {
         weft::with_task_group([&](weft::task_group& group) {
             outside.open(group);
             for (std::uint64_t id = 0; roots < 20 && tasks.take_id(id); ++roots)

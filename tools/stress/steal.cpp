@@ -97,7 +97,7 @@ void steal_storm(trial& now) {
     auto const travellers = now.random.between(2, 600 / slowdown);
     auto const steps = unsigned(now.random.between(5, 60));
     std::atomic<std::uint64_t> ended = 0;
-    weft::run(now.options(), [&] {
+    now.run([&] {
         weft::with_task_group([&](weft::task_group& group) {
             for (std::uint64_t i = 0; i < travellers; ++i) {
                 traveller next{now.random.split(), 1 + i};

@@ -6,6 +6,7 @@
 
 #include <atomic>
 #include <cstdint>
+#include <functional>
 #include <source_location>
 #include <string>
 
@@ -32,6 +33,8 @@ struct trial {
     weft::run_options options() const {
         return {.backend = backend, .workers = workers, .seed = seed};
     }
+    /// run() with those options; at the end of the body no timer may be left.
+    void run(std::function<void()> const& body) const;
     /// Whether OS threads may play along: not under "sim", whose rounds repeat.
     bool may_use_threads() const { return backend != "sim"; }
     /// How many of them do.

@@ -114,7 +114,7 @@ void timer_storm(trial& now) {
     std::atomic<std::uint64_t> left = tasks;
     outside_threads const threads(now.threads(2), now.random,
                                   [&](random_source& random) { move_deadline(scopes, random); });
-    weft::run(now.options(), [&] {
+    now.run([&] {
         weft::with_task_group([&](weft::task_group& group) {
             for (std::uint64_t i = 0; i < tasks; ++i)
                 group.start_soon({.stack_size = 64 * 1024 * std::size_t(slowdown)},

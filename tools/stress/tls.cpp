@@ -186,7 +186,7 @@ void tls_storm(trial& now) {
     auto const clients = now.random.between(1, 24 / slowdown + 1);
     auto const times = now.random.between(1, 4);
     std::atomic<std::uint64_t> number = 0;
-    weft::run(now.options(), [&] {
+    now.run([&] {
         memory_network network(weather_from(now.random));
         weft::tls_listener listener(network.listen(port), server_context());
         listener.handle_handshake_error(

@@ -105,7 +105,7 @@ pid_t find_starting_worker() {
 void worker_process_storm(trial& now) {
     std::uint64_t const tasks = now.random.between(1, 8);
     std::atomic<pid_t> somebody = 0;
-    weft::run(now.options(), [&] {
+    now.run([&] {
         weft::capacity_limiter limiter(double(now.random.between(1, 4)));
         weft::with_task_group([&](weft::task_group& killer) {
             killer.start_soon([&, random = now.random.split()]() mutable {
