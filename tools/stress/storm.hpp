@@ -108,5 +108,7 @@ void future_storm(trial&);
 void combinators_storm(trial&);
 void portal_storm(trial&);
 void thread_storm(trial&);
+void violating_storm(trial&); // fails
+void hanging_storm(trial&);   // for ever
 
 } // namespace stress

@@ -37,6 +37,26 @@ void say_last_words() {
     (void)!write(STDERR_FILENO, last_words, strnlen(last_words, sizeof last_words));
 }
 
+std::atomic<bool> as_json = false;
+
+std::string quoted(std::string const& text) {
+    std::string made = "\"";
+    for (char const each : text) {
+        if (each == '"' || each == '\\') made += '\\';
+        made += static_cast<unsigned char>(each) < ' ' ? ' ' : each;
+    }
+    return made + '"';
+}
+
+void tell(std::string const& failure) {
+    std::string const replay = replay_line();
+    std::fprintf(stderr, "\n%s\nreplay: %s\n", failure.c_str(), replay.c_str());
+    std::fflush(stderr);
+    if (!as_json) return;
+    std::printf("{\"failure\":%s,\"replay\":%s}\n", quoted(failure).c_str(), quoted(replay).c_str());
+    std::fflush(stdout);
+}
+
 // Dumped in a thread of its own: what hangs may hold a lock that it needs.
 [[noreturn]] void dump_tasks_and_abort() {
     std::promise<void> dumped;
@@ -76,6 +96,8 @@ void report_crashes() {
 #endif
 }
 
+void report_as_json() { as_json = true; }
+
 void progress(std::uint64_t more) noexcept { operations.fetch_add(more, std::memory_order_relaxed); }
 std::uint64_t operations_done() { return operations; }
 
@@ -93,9 +115,7 @@ std::string replay_line() {
 void violation(std::string const& rule, std::source_location where) {
     static std::atomic<bool> reported = false;
     if (reported.exchange(true)) std::_Exit(1); // the first one says it
-    std::fprintf(stderr, "\nviolated: %s (%s:%u)\nreplay: %s\n", rule.c_str(), where.file_name(),
-                 unsigned(where.line()), replay_line().c_str());
-    std::fflush(stderr);
+    tell("violated: " + rule + " (" + where.file_name() + ":" + std::to_string(where.line()) + ")");
     std::_Exit(1);
 }
 
@@ -125,7 +145,7 @@ void watchdog::watch() {
             std::fprintf(stderr, "\r\033[K%llu rounds, %llu operations/s", (unsigned long long)(rounds_),
                          (unsigned long long)(now - std::exchange(shown, now)));
         if (steady_clock::now() - last_move < seconds(patience_)) continue;
-        std::fprintf(stderr, "\nno progress for %u s\nreplay: %s\n", patience_, replay_line().c_str());
+        tell("no progress for " + std::to_string(patience_) + " s");
         dump_tasks_and_abort();
     }
 }

@@ -17,6 +17,9 @@ std::string replay_line();
 /// From now on a crash, too, prints the replay line.
 void report_crashes();
 
+/// From now on a violation or a standstill is told on standard output as well, as one line of JSON.
+void report_as_json();
+
 /// Operations that all storms reported so far.
 std::uint64_t operations_done();
 
