@@ -28,7 +28,8 @@ using weft::byte_stream_ends;
 using weft::test::run_test;
 
 template <class T, class Make>
-void check_objects(Make make, std::vector<T> items, weft::object_stream_traits traits = {}) {
+void check_objects(Make make, std::vector<T> items,
+                   weft::object_stream_traits traits = {.one_task_a_direction = false}) {
     run_test([&] { weft::check_object_stream<T>([&] { return make(); }, items, traits); });
 }
 

@@ -114,7 +114,9 @@ std::string replay_line() {
 
 void violation(std::string const& rule, std::source_location where) {
     static std::atomic<bool> reported = false;
-    if (reported.exchange(true)) std::_Exit(1); // the first one says it
+    if (reported.exchange(true))
+        for (;;) // the first one says it, and ends the process
+            ::pause();
     tell("violated: " + rule + " (" + where.file_name() + ":" + std::to_string(where.line()) + ")");
     std::_Exit(1);
 }
