@@ -5,6 +5,7 @@
 #include "worker_processes.hpp"
 
 #include <weft/io/error.hpp>
+#include <weft/io/readiness.hpp>
 #include <weft/runtime/cancel_scope.hpp>
 #include <weft/runtime/inspect.hpp>
 #include <weft/runtime/run.hpp>
@@ -29,6 +30,7 @@
 
 #include <sys/ioctl.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 // The ends of worker processes: killed, crashed, silent, idle for long, abandoned.
@@ -365,6 +367,14 @@ pid_t find_starting_worker() {
     return 0;
 }
 
+// Returns when it is dead: a worker that dies only after a call has chosen it breaks that call.
+bool kill_process(pid_t victim) {
+    weft::unique_fd const process(int(::syscall(SYS_pidfd_open, victim, 0)));
+    if (!process || ::kill(victim, SIGKILL) != 0) return false;
+    weft::wait_readable(process.get());
+    return true;
+}
+
 } // namespace
 
 TEST_CASE("P5, P12: each worker has one call at a time, also when they are killed at random, begun or not") {
@@ -395,11 +405,11 @@ TEST_CASE("P5, P12: each worker has one call at a time, also when they are kille
             group.start_soon([&] {
                 for (int answered_before = 0; !is_over();) {
                     weft::sleep(2ms);
-                    if (pid_t const victim = somebody.exchange(0)) ::kill(victim, SIGKILL);
+                    if (pid_t const victim = somebody.exchange(0)) kill_process(victim);
                     weft::sleep(2ms);
                     if (answered == answered_before) continue; // some have to begin, however long they take
                     if (pid_t const victim = find_starting_worker()) {
-                        killed_at_start += ::kill(victim, SIGKILL) == 0;
+                        killed_at_start += kill_process(victim);
                         answered_before = answered;
                     }
                 }
