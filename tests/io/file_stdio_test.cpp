@@ -11,13 +11,13 @@
 
 #include <doctest/doctest.h>
 
-#include <atomic>
 #include <csignal>
 #include <cstdio>
 #include <string>
 #include <thread>
 
 #include <fcntl.h>
+#include <semaphore.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -30,7 +30,7 @@ using weft::wrap_file;
 using weft::test::check;
 using weft::test::run_test;
 
-std::atomic<int> interruptions = 0;
+::sem_t interruptions; // those that have come
 
 #if defined(__SANITIZE_THREAD__)
 constexpr bool is_held_back = true;
@@ -42,8 +42,9 @@ constexpr bool is_held_back = false;
 class interrupting_signal {
 public:
     interrupting_signal() {
+        ::sem_init(&interruptions, 0, 0);
         struct ::sigaction action {};
-        action.sa_handler = [](int) { ++interruptions; }; // no SA_RESTART
+        action.sa_handler = [](int) { ::sem_post(&interruptions); }; // no SA_RESTART
         ::sigaction(SIGUSR1, &action, &before_);
     }
     ~interrupting_signal() { ::sigaction(SIGUSR1, &before_, nullptr); }
@@ -60,14 +61,16 @@ pid_t pool_thread() {
 }
 
 // Gives the thread the time to go on in between: until the handler has run, or, where ThreadSanitizer holds it back
-// until the thread calls something, for a turn.
+// until the thread calls something, for a turn. It sleeps meanwhile: who spins is put behind all others where many
+// want a CPU, hundreds of times.
 void interrupt(pid_t thread) {
     for (int i = 0; i < 20; ++i) {
-        int const before = interruptions;
         ::syscall(SYS_tgkill, ::getpid(), thread, SIGUSR1);
-        do
+        if (is_held_back)
             std::this_thread::yield();
-        while (!is_held_back && interruptions == before);
+        else
+            while (::sem_wait(&interruptions) != 0) {
+            }
     }
 }
 
