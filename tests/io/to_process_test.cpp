@@ -360,18 +360,20 @@ TEST_CASE("P3: a call that is not cancellable is finished first") {
     run_with_processes([] {
         worker(); // is there
         shared_flag const began;
+        shared_flag const cancelled;
         weft::cancel_scope scope;
         std::optional<int> got;
         weft::with_task_group([&](weft::task_group& group) {
             group.start_soon([&] {
                 bool const through = scope.run([&] {
                     got = to_process::run_sync(
-                        [](std::string const& flag) {
-                            shared_flag::set(flag);
-                            std::this_thread::sleep_for(50ms);
+                        [](std::string const& started, std::string const& may_end) {
+                            shared_flag::set(started);
+                            while (!shared_flag::is_set(may_end))
+                                std::this_thread::yield();
                             return 5;
                         },
-                        began.path());
+                        began.path(), cancelled.path());
                     weft::lowlevel::checkpoint();
                 });
                 check(!through, "cancelled afterwards");
@@ -379,6 +381,8 @@ TEST_CASE("P3: a call that is not cancellable is finished first") {
             while (!began.is_set())
                 weft::sleep(1ms);
             scope.cancel();
+            weft::wait_all_tasks_blocked(); // what the cancellation does to the call is done
+            shared_flag::set(cancelled.path());
         });
         check(got == 5, "its value came");
     });

@@ -114,13 +114,26 @@ struct silent_workers {
 TEST_CASE("P3: a cancellable call kills its process, which is reaped before the caller leaves") {
     run_with_processes([] {
         pid_t const before = worker();
-        bool const finished = weft::move_on_after(20ms, [] {
-            to_process::run_sync({.cancellable = true}, [] {
-                ::signal(SIGTERM, SIG_IGN);
-                std::this_thread::sleep_for(1000s);
+        shared_flag const began;
+        weft::cancel_scope scope;
+        weft::with_task_group([&](weft::task_group& group) {
+            group.start_soon([&] {
+                bool const finished = scope.run([&] {
+                    to_process::run_sync(
+                        {.cancellable = true},
+                        [](std::string const& started) {
+                            ::signal(SIGTERM, SIG_IGN);
+                            shared_flag::set(started);
+                            std::this_thread::sleep_for(1000s);
+                        },
+                        began.path());
+                });
+                check(!finished && ::kill(before, 0) != 0 && errno == ESRCH, "gone");
             });
+            while (!began.is_set()) // before that the call may have no process yet
+                weft::sleep(1ms);
+            scope.cancel();
         });
-        check(!finished && ::kill(before, 0) != 0 && errno == ESRCH, "gone");
         check(worker() != before, "another one");
     });
 }
