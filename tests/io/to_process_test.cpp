@@ -16,7 +16,6 @@
 #include <array>
 #include <cerrno>
 #include <chrono>
-#include <csignal>
 #include <cstdio>
 #include <filesystem>
 #include <fstream>
@@ -54,6 +53,7 @@ using namespace std::string_literals;
 using weft::test::check;
 using weft::test::check_throws;
 using weft::test::immense;
+using weft::test::is_gone;
 using weft::test::run_with_processes;
 using weft::test::shared_flag;
 using weft::test::square;
@@ -314,7 +314,7 @@ TEST_CASE(
                 },
                 "more than memory");
         }
-        check(::kill(before, 0) != 0, "what it would still say is for nobody");
+        check(is_gone(before), "what it would still say is for nobody");
         check(worker() != before, "another one");
     });
 }

@@ -30,6 +30,11 @@ inline void run_with_processes(std::function<void()> const& body) {
     CHECK(errno == ECHILD);
 }
 
+/// It has ended and was reaped. Its number may be another process's by then, but no child's of ours.
+inline bool is_gone(pid_t child) {
+    return ::waitpid(child, nullptr, WNOHANG) == -1 && errno == ECHILD;
+}
+
 inline constexpr bool under_sanitizer = slowdown != 1;
 
 inline std::string text_of_failure(std::function<void()> const& call) {

@@ -1,5 +1,6 @@
 #include "chaos.hpp"
 
+#include <weft/io/descriptor.hpp>
 #include <weft/io/error.hpp>
 #include <weft/io/to_process.hpp>
 #include <weft/runtime/cancel_scope.hpp>
@@ -13,6 +14,7 @@
 #include <fstream>
 #include <stdexcept>
 #include <string>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -100,6 +102,14 @@ pid_t find_starting_worker() {
     return 0;
 }
 
+// One that was reaped meanwhile is no child any more, and the number may be somebody else's.
+void kill_child(pid_t victim) {
+    weft::unique_fd const process(int(::syscall(SYS_pidfd_open, victim, 0)));
+    ::siginfo_t info{};
+    if (process && ::waitid(::idtype_t(P_PIDFD), ::id_t(process.get()), &info, WEXITED | WNOHANG | WNOWAIT) == 0)
+        ::syscall(SYS_pidfd_send_signal, process.get(), SIGKILL, nullptr, 0);
+}
+
 } // namespace
 
 void worker_process_storm(trial& now) {
@@ -112,7 +122,7 @@ void worker_process_storm(trial& now) {
                 for (;;) { // at random moments: busy, idle or not there yet
                     weft::sleep(microseconds(random.below(5000)));
                     pid_t const victim = random.one_in(10) ? find_starting_worker() : somebody.exchange(0);
-                    if (victim != 0) ::kill(victim, SIGKILL);
+                    if (victim != 0) kill_child(victim);
                 }
             });
             weft::with_task_group([&](weft::task_group& group) {
