@@ -406,6 +406,7 @@ TEST_CASE("serve() names the handlers that do not end in time, and cancels them"
             });
             auto client = connect_to(listener);
             handled.wait();
+            weft::wait_all_tasks_blocked(); // the handler is in receive()
             server.cancel();
             check_throws<weft::task_cancelled>([&] { server.wait(); }, "cancelled");
             check_throws<weft::end_of_stream>([&] { client.receive(); }, "hung up");
