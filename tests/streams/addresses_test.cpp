@@ -194,7 +194,7 @@ void prefer_ipv6() {
 
 void tell_all_failures() {
     try {
-        weft::connect_tcp("twofaced", 30000);
+        weft::connect_tcp("twofaced", 30000, {.happy_eyeballs_delay = 1h}); // the second after the first has failed
     } catch (weft::connection_failed const& failure) {
         std::string causes;
         try {
