@@ -209,9 +209,13 @@ TEST_CASE("KD8: a datagram was sent or was not, whenever sending to a full queue
         weft::path const name = place / "server";
         auto server = weft::create_unix_datagram_socket({.local_path = name});
         auto client = weft::create_unix_datagram_socket();
-        weft::move_on_after(std::chrono::milliseconds(20), [&] {
-            for (;;)
-                client.sendto("fill", name);
+        weft::with_task_group([&](weft::task_group& group) {
+            group.start_soon([&] {
+                for (;;)
+                    client.sendto("fill", name);
+            });
+            weft::wait_all_tasks_blocked(); // the queue is full now
+            group.cancel();
         });
         bool const finished = cut_short_after(
             moment, [&] { client.sendto("last", name); }, [&] { server.receive(); });
