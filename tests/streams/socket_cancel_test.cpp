@@ -143,7 +143,7 @@ TEST_CASE("KC6, KC10: connecting leaves nothing open, whenever it is cancelled")
         auto local = weft::create_unix_listener(place / "socket", {.backlog = 0});
         std::optional<weft::unix_socket_stream> in_the_way;
         cut_short_after(
-            moment, [&] { weft::connect_tcp("localhost", port_of(tcp)); },
+            moment, [&] { weft::connect_tcp("127.0.0.1", port_of(tcp)); },
             [&] { in_the_way.emplace(weft::connect_unix(place / "socket")); });
         cut_short_after(
             moment, [&] { weft::connect_unix(place / "socket"); }, [&] { local.accept(); });

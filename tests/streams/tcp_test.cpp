@@ -19,11 +19,15 @@
 
 #include <algorithm>
 #include <atomic>
+#include <cstddef>
 #include <cstdio>
+#include <filesystem>
 #include <fstream>
+#include <iterator>
 #include <stdexcept>
 #include <string>
 #include <system_error>
+#include <thread>
 #include <vector>
 
 #include <netinet/in.h>
@@ -51,6 +55,10 @@ one_listener& first_of(tcp_listener const& listener) {
 std::uint16_t deserted_port() {
     auto listener = weft::create_tcp_listener({.local_host = "127.0.0.1"});
     return port_of(listener);
+}
+
+std::ptrdiff_t open_descriptors() {
+    return std::distance(std::filesystem::directory_iterator("/proc/self/fd"), {});
 }
 
 int option_of(weft::typed_attribute_provider const& socket, int level, int option) {
@@ -224,7 +232,7 @@ TEST_CASE("KC6: a cancelled connect leaves nothing open") {
             weft::cancel_scope scope;
             weft::with_task_group([&](weft::task_group& group) {
                 group.start_soon([&] {
-                    scope.run([&] { weft::connect_tcp("localhost", port_of(listener)); });
+                    scope.run([&] { weft::connect_tcp("127.0.0.1", port_of(listener)); });
                 });
                 scope.cancel();
             });
@@ -234,6 +242,21 @@ TEST_CASE("KC6: a cancelled connect leaves nothing open") {
             check(before.cancelled_caught(), "cancelled on entry");
         },
         30);
+}
+
+TEST_CASE("KC6: nor does one that is cancelled while its host is looked up") {
+    std::ptrdiff_t const before = open_descriptors();
+    for (unsigned const workers : {1u, 2u, 4u})
+        for (int time = 0; time < 30; ++time)
+            weft::run({.workers = workers}, [] {
+                auto listener = weft::create_tcp_listener({.local_host = "127.0.0.1"});
+                weft::with_task_group([&](weft::task_group& group) {
+                    group.start_soon([&] { weft::connect_tcp("localhost", port_of(listener)); });
+                    group.cancel();
+                });
+            });
+    while (open_descriptors() > before) // a look-up goes on beyond its run, and reads files
+        std::this_thread::yield();
 }
 
 TEST_CASE("KC7: the local address and port are bound before connecting") {
