@@ -1,5 +1,6 @@
 #include <weft/streams/connectable.hpp>
 
+#include "deserted_port.hpp"
 #include "unix_sockets.hpp"
 
 #include <weft/runtime/cancel_scope.hpp>
@@ -97,9 +98,8 @@ TEST_CASE("NX8: every failure to connect is connection_failed, names the place a
 
 TEST_CASE("NX8, KC5: a connection that is refused is an error connecting, with all causes") {
     run_with_sockets([] {
-        auto gone = weft::create_tcp_listener({.local_host = "127.0.0.1"});
-        std::uint16_t const port = port_of(gone);
-        gone.close();
+        weft::test::deserted_port const nobody;
+        std::uint16_t const port = nobody.number();
         std::string what;
         std::size_t causes = 0;
         try {

@@ -1,5 +1,6 @@
 #include <weft/streams/tcp.hpp>
 
+#include "deserted_port.hpp"
 #include "sockets.hpp"
 #include "support/child_process.hpp"
 #include "support/few_descriptors.hpp"
@@ -41,6 +42,7 @@ namespace {
 using namespace std::chrono_literals;
 using weft::test::check;
 using weft::test::check_throws;
+using weft::test::deserted_port;
 using weft::test::port_of;
 using weft::test::run_with_sockets;
 
@@ -49,12 +51,6 @@ using one_listener = weft::socket_listener<weft::socket_stream>;
 
 one_listener& first_of(tcp_listener const& listener) {
     return dynamic_cast<one_listener&>(*listener.listeners().front());
-}
-
-// A port that nobody listens on: one that was just given up.
-std::uint16_t deserted_port() {
-    auto listener = weft::create_tcp_listener({.local_host = "127.0.0.1"});
-    return port_of(listener);
 }
 
 std::ptrdiff_t open_descriptors() {
@@ -101,7 +97,8 @@ weft::test::child_program const listens_anywhere("listens anywhere", [] {
 
 TEST_CASE("KC5: all attempts failed: connection_failed, with every cause in a group") {
     run_with_sockets([] {
-        std::uint16_t const port = deserted_port();
+        deserted_port const nobody;
+        std::uint16_t const port = nobody.number();
         bool refused = false;
         try {
             weft::connect_tcp("127.0.0.1", port);
@@ -147,12 +144,13 @@ TEST_CASE("KN4: a name that does not resolve says so, unchanged") {
 TEST_CASE("KC1: an address in numbers is tried once, and nobody is asked for it") {
     run_with_sockets([] {
         auto listener = weft::create_tcp_listener({.local_host = "127.0.0.1"});
+        deserted_port const nobody;
         unsigned const threads = weft::test::count_threads();
         weft::connect_tcp("127.0.0.1", port_of(listener));
         for (char const* const host : {"127.0.0.1", "::1"}) {
             std::size_t attempts = 0;
             try {
-                weft::connect_tcp(host, deserted_port());
+                weft::connect_tcp(host, nobody.number());
             } catch (weft::connection_failed const& failure) {
                 try {
                     std::rethrow_if_nested(failure);
@@ -269,11 +267,11 @@ TEST_CASE("KC7: the local address and port are bound before connecting") {
             check(stream.extra(weft::socket_attribute::local_address).ip().to_string() ==
                       "127.0.0.2",
                   "that address");
-            std::uint16_t const free_port = deserted_port();
+            deserted_port const own;
             auto const second = weft::connect_tcp(
-                "127.0.0.1", port_of(listener), {.local_host = "127.0.0.3", .local_port = free_port});
+                "127.0.0.1", port_of(listener), {.local_host = "127.0.0.3", .local_port = own.number()});
             check(second.extra(weft::socket_attribute::local_address).to_string() ==
-                      "127.0.0.3:" + std::to_string(free_port),
+                      "127.0.0.3:" + std::to_string(own.number()),
                   "that port, too");
             check_throws<weft::connection_failed>(
                 [&] {
@@ -303,7 +301,8 @@ TEST_CASE("KL1, KL5: without host and family one socket listens for IPv4 and IPv
 TEST_CASE("KL1: who listens on an IPv6 address takes no IPv4 connections") {
     run_with_sockets([] {
         if (!has_ipv6_loopback()) return;
-        auto const listener = weft::create_tcp_listener({.local_host = "::"});
+        deserted_port const nobody; // listens there for IPv4
+        auto const listener = weft::create_tcp_listener({.local_host = "::", .local_port = nobody.number()});
         check(option_of(listener, IPPROTO_IPV6, IPV6_V6ONLY) == 1, "IPv6 only");
         weft::connect_tcp("::1", port_of(listener));
         check_throws<weft::connection_failed>([&] { weft::connect_tcp("127.0.0.1", port_of(listener)); },
