@@ -67,6 +67,14 @@ struct sends_at_the_end {
     }
 } at_the_end;
 
+// Of loopback's addresses the one with the number of this process: a port that is free there stays so, whatever
+// ports others, such as tests that run meanwhile, get at theirs.
+std::string own_host() {
+    int const number = ::getpid();
+    return "127." + std::to_string(64 + (number >> 16)) + "." + std::to_string(number >> 8 & 255) + "." +
+           std::to_string(number & 255);
+}
+
 weft::test::child_program const datagrams_at_the_end("datagrams in a static destructor", [] {
     at_the_end.wanted = true;
     send_to_itself("before");
@@ -158,16 +166,16 @@ TEST_CASE("KD2: a connected socket may be bound, and hears its peer only") {
         auto server = weft::create_udp_socket({.local_host = "127.0.0.1"});
         std::uint16_t free_port = 0;
         {
-            auto gone = weft::create_udp_socket({.local_host = "127.0.0.2"});
+            auto gone = weft::create_udp_socket({.local_host = own_host()});
             free_port = port_of(gone);
         }
         auto client = weft::create_connected_udp_socket(
-            "127.0.0.1", port_of(server), {.local_host = "127.0.0.2", .local_port = free_port});
+            "127.0.0.1", port_of(server), {.local_host = own_host(), .local_port = free_port});
         auto const here = client.extra(weft::socket_attribute::local_address);
-        check(here.to_string() == "127.0.0.2:" + std::to_string(free_port), "bound");
+        check(here.to_string() == own_host() + ":" + std::to_string(free_port), "bound");
         check(client.extra(weft::socket_attribute::remote_port) == port_of(server), "connected");
         auto stranger = weft::create_udp_socket({.local_host = "127.0.0.1"});
-        stranger.sendto("from a stranger", "127.0.0.2", free_port);
+        stranger.sendto("from a stranger", own_host(), free_port);
         client.send("hello");
         weft::datagram const question = server.receive();
         check(question.address == here, "its sender");
@@ -255,14 +263,13 @@ TEST_CASE("KD6: a refusal breaks one call, not the socket") {
     run_with_sockets([] {
         std::uint16_t port = 0;
         {
-            auto gone = weft::create_udp_socket({.local_host = "127.0.0.1"});
+            auto gone = weft::create_udp_socket({.local_host = own_host()});
             port = port_of(gone);
         }
-        auto client = weft::create_connected_udp_socket("127.0.0.1", port);
+        auto client = weft::create_connected_udp_socket(own_host(), port);
         client.send("x");
         check_throws<weft::broken_resource_error>([&] { client.receive(); }, "refused");
-        auto server =
-            weft::create_udp_socket({.local_host = "127.0.0.1", .local_port = port});
+        auto server = weft::create_udp_socket({.local_host = own_host(), .local_port = port});
         client.send("again");
         check(server.receive().data == "again", "now it gets through");
     });
@@ -373,7 +380,7 @@ TEST_CASE("KD5, M3: a batch is woken by close(), and cancelled it takes nothing"
 TEST_CASE("KD7: when close() returns the port is free, also if a task was inside") {
     run_with_sockets(
         [] {
-            auto socket = weft::create_udp_socket({.local_host = "127.0.0.1"});
+            auto socket = weft::create_udp_socket({.local_host = own_host()});
             std::uint16_t const port = port_of(socket);
             for (int again = 0; again < 10; ++again) {
                 weft::with_task_group([&](weft::task_group& group) {
@@ -383,9 +390,9 @@ TEST_CASE("KD7: when close() returns the port is free, also if a task was inside
                     weft::wait_all_tasks_blocked();
                     socket.close();
                     auto const next =
-                        weft::create_udp_socket({.local_host = "127.0.0.1", .local_port = port});
+                        weft::create_udp_socket({.local_host = own_host(), .local_port = port});
                 });
-                socket = weft::create_udp_socket({.local_host = "127.0.0.1", .local_port = port});
+                socket = weft::create_udp_socket({.local_host = own_host(), .local_port = port});
             }
         },
         5);
@@ -393,7 +400,7 @@ TEST_CASE("KD7: when close() returns the port is free, also if a task was inside
 
 TEST_CASE("KD7: close() in a cancelled scope gives the port back all the same") {
     run_with_sockets([] {
-        auto socket = weft::create_udp_socket({.local_host = "127.0.0.1"});
+        auto socket = weft::create_udp_socket({.local_host = own_host()});
         std::uint16_t const port = port_of(socket);
         weft::with_task_group([&](weft::task_group& group) {
             group.start_soon([&] {
@@ -402,7 +409,7 @@ TEST_CASE("KD7: close() in a cancelled scope gives the port back all the same") 
             weft::wait_all_tasks_blocked();
             weft::close_forcefully(socket);
             auto const next =
-                weft::create_udp_socket({.local_host = "127.0.0.1", .local_port = port});
+                weft::create_udp_socket({.local_host = own_host(), .local_port = port});
         });
     });
 }
