@@ -260,7 +260,7 @@ void close_while_a_thread_waits(weft::resource& stream, std::function<void()> co
     bool told = false;
     weft::with_task_group([&](weft::task_group& group) {
         group.start_soon([&] {
-            weft::move_on_after(10s, [&] {
+            weft::move_on_after(10s * weft::test::slowdown, [&] {
                 check_throws<weft::closed_resource_error>(use, "closed under it");
                 told = true;
             });
