@@ -76,10 +76,10 @@ TEST_CASE("B9: wrap_scoped() that is cancelled while its object is made leaves n
             ~counted() { --of; }
         };
         weft::cancel_scope scope;
+        weft::event begun;
+        weft::event go; // outlives the portal: its task may come to wait only after go.set()
         {
             auto const portal = weft::from_thread::start_blocking_portal({.workers = 1});
-            weft::event begun;
-            weft::event go;
             weft::with_task_group([&](weft::task_group& group) {
                 group.start_soon([&] {
                     scope.run([&] {
