@@ -89,7 +89,13 @@ TEST_CASE("a cancelled gather() joins its callables") {
                 throw;
             }
         };
-        CHECK_FALSE(weft::move_on_after(1ms, [&] { weft::gather(endless, endless); }));
+        weft::cancel_scope scope;
+        weft::with_task_group([&](weft::task_group& group) {
+            group.start_soon([&] { scope.run([&] { weft::gather(endless, endless); }); });
+            weft::wait_all_tasks_blocked(); // cancelled before, gather() would call nothing
+            scope.cancel();
+        });
+        CHECK(scope.cancelled_caught());
         CHECK(joined == 2);
     });
 }
