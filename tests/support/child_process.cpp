@@ -22,7 +22,7 @@ namespace weft::test {
 
 namespace {
 
-constexpr unsigned hang_after = 30; // seconds
+constexpr unsigned hang_after = 60; // seconds
 
 std::vector<std::pair<char const*, void (*)()>>& programs() {
     static std::vector<std::pair<char const*, void (*)()>> known;
