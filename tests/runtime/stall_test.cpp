@@ -3,6 +3,7 @@
 #include <weft/runtime/inspect.hpp>
 #include <weft/runtime/lowlevel.hpp>
 #include <weft/runtime/task_group.hpp>
+#include <weft/runtime/this_task.hpp>
 #include <weft/runtime/time.hpp>
 
 #include "support/mistakes.hpp"
@@ -32,16 +33,22 @@ using namespace std::chrono_literals;
 // The ends of code of which no build has a symbol: functions in sections of their own, whose ends the linker names.
 extern "C" char const __start_weft_test_keeps[], __stop_weft_test_keeps[];
 extern "C" char const __start_weft_test_spawns[], __stop_weft_test_spawns[];
+extern "C" char const __start_weft_test_waits[], __stop_weft_test_waits[];
 
 namespace {
 
 // Keeps its worker without a call of weft, until the report is there. It sleeps in between, since
-// ThreadSanitizer delivers signals only in system calls.
+// ThreadSanitizer delivers signals only in system calls. If a busy machine let it answer too late, there is none for
+// this stretch: then another one begins.
 [[gnu::noinline, gnu::section("weft_test_keeps")]] void
-keep_worker_until_heard(mistakes_heard const& heard, std::string const& part) {
-    while (heard.count(part) == 0) {
+keep_worker_until_heard(mistakes_heard const& heard, std::string const& part, std::size_t times = 1) {
+    std::size_t unanswered = 0;
+    while (heard.count(part) < times) {
         timespec const moment{0, 1'000'000};
         ::nanosleep(&moment, nullptr);
+        if (heard.count("a task that blocks signals") == unanswered) continue;
+        ++unanswered;
+        lowlevel::checkpoint();
     }
 }
 
@@ -125,10 +132,7 @@ TEST_SUITE("runtime.stall") {
                     while (std::chrono::steady_clock::now() < until) {}
                     CHECK(heard.count("twice") == 1);
                     lowlevel::checkpoint();
-                    while (heard.count("twice") < 2) {
-                        timespec const moment{0, 1'000'000};
-                        ::nanosleep(&moment, nullptr);
-                    }
+                    keep_worker_until_heard(heard, "twice", 2);
                 });
             });
         });
@@ -144,8 +148,11 @@ TEST_SUITE("runtime.stall") {
         std::atomic<bool> one_is_asked = false, other_is_asked = false;
         run({.workers = 2, .stall_threshold = 10ms}, [&] {
             with_task_group([&](task_group& group) {
+                // Each begins a stretch when no signal reaches it any more: it may have been asked before.
                 group.start_soon([&] {
+                    no_migrate const with_its_thread;
                     signal_blocked const until_the_other_is_asked;
+                    lowlevel::checkpoint();
                     while (!signal_blocked::has_come()) {}
                     one_is_asked = true;
                     while (!other_is_asked) {}
@@ -153,7 +160,9 @@ TEST_SUITE("runtime.stall") {
                 group.start_soon([&] {
                     while (!one_is_asked)
                         lowlevel::checkpoint();
+                    no_migrate const with_its_thread;
                     signal_blocked const for_long;
+                    lowlevel::checkpoint();
                     while (!signal_blocked::has_come()) {} // nobody waits for the first answer any more
                     other_is_asked = true;
                     auto const limit = std::chrono::steady_clock::now() + 5s;
@@ -165,23 +174,27 @@ TEST_SUITE("runtime.stall") {
     }
 
     TEST_CASE("A task inside a blocking_region keeps no worker") {
-        mistakes_heard const heard;
-        run({.workers = 1, .stall_threshold = 10ms}, [&] {
-            std::binary_semaphore opened(0);
-            with_task_group([&](task_group& group) {
-                group.start_soon({.name = "blocks"}, [&] {
-                    blocking_region region;
-                    opened.acquire();
-                });
-                group.start_soon({.name = "busy"}, [&] {
-                    lowlevel::checkpoint();
-                    keep_worker_until_heard(heard, "'busy'");
-                    opened.release();
+        // A busy machine may keep it on its way in or out, which is told, but not each time.
+        bool only_the_busy_one = false;
+        for (int time = 0; time < 20 && !only_the_busy_one; ++time) {
+            mistakes_heard const heard;
+            run({.workers = 1, .stall_threshold = 10ms}, [&] {
+                std::binary_semaphore opened(0);
+                with_task_group([&](task_group& group) {
+                    group.start_soon({.name = "blocks"}, [&] {
+                        blocking_region region;
+                        opened.acquire();
+                    });
+                    group.start_soon({.name = "busy"}, [&] {
+                        lowlevel::checkpoint();
+                        keep_worker_until_heard(heard, "'busy'");
+                        opened.release();
+                    });
                 });
             });
-        });
-        CHECK(heard.count("'busy'") == 1);
-        CHECK(heard.count("'blocks'") == 0);
+            only_the_busy_one = heard.count("'busy'") == 1 && heard.count("'blocks'") == 0;
+        }
+        CHECK(only_the_busy_one);
     }
 
 #if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
@@ -201,6 +214,11 @@ TEST_SUITE("runtime.stall") {
         char memory[size];
     };
     large_body const a_large_body;
+
+    [[gnu::noinline, gnu::section("weft_test_waits")]] void wait_for_ever() {
+        sleep_forever();
+        asm volatile(""); // its frame is there while it waits
+    }
     } // namespace
 
     TEST_CASE("A worker that is slow to give a dead task back is none that a task keeps: no two share a block") {
@@ -210,7 +228,7 @@ TEST_SUITE("runtime.stall") {
                 with_task_group([](task_group& group) { group.start_soon(a_large_body); }),
                 exception_group);
             with_task_group([](task_group& group) {
-                group.start_soon({.name = "first"}, [] { sleep_forever(); }); // in the same block
+                group.start_soon({.name = "first"}, [] { wait_for_ever(); }); // in the same block
                 weft::sleep(20ms); // the monitor has told what it has to tell
                 group.start_soon({.name = "second"}, [] { sleep_forever(); });
                 wait_all_tasks_blocked();
@@ -222,7 +240,12 @@ TEST_SUITE("runtime.stall") {
                 group.cancel();
             });
         });
-        CHECK(heard.count("'first'") == 0);
+        for (std::string const& text : heard.get()) {
+            if (text.find("'first'") == text.npos) continue; // what a busy machine keeps is told with its own stack
+            CHECK(std::ranges::any_of(frames_of(text), [](std::string const& frame) {
+                return lies_between(frame, __start_weft_test_waits, __stop_weft_test_waits);
+            }));
+        }
     }
 #endif
 
