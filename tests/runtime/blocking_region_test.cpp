@@ -18,7 +18,6 @@
 #include <cerrno>
 #include <csignal>
 #include <cstdio>
-#include <filesystem>
 #include <functional>
 #include <latch>
 #include <semaphore>
@@ -33,13 +32,6 @@ using namespace weft::test;
 using namespace std::chrono_literals;
 
 namespace {
-
-std::size_t threads_of_process() {
-    std::size_t count = 0;
-    for ([[maybe_unused]] auto const& each : std::filesystem::directory_iterator("/proc/self/task"))
-        ++count;
-    return count;
-}
 
 run_test_options const on_threads{.seeds = {}};
 
@@ -164,7 +156,7 @@ TEST_SUITE("runtime.blocking_region") {
     }
 
     TEST_CASE("Fifty tasks are inside at once, and no thread is left behind") {
-        std::size_t const before = threads_of_process();
+        unsigned const before = count_threads();
         run_test({.seeds = {}, .times = 5}, [] {
             constexpr int tasks = 50;
             std::latch inside(tasks);
@@ -176,7 +168,7 @@ TEST_SUITE("runtime.blocking_region") {
                     });
             });
         });
-        CHECK(threads_of_process() == before);
+        wait_for_threads(before);
     }
 
     TEST_CASE("Exceptions and errno come along from thread to thread") {
