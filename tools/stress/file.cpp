@@ -7,10 +7,8 @@
 
 #include <algorithm>
 #include <chrono>
-#include <filesystem>
 #include <iterator>
 #include <string>
-#include <thread>
 
 namespace stress {
 
@@ -134,23 +132,10 @@ void look_around(weft::path const& where, random_source& random) {
     progress();
 }
 
-std::size_t open_descriptors() {
-    namespace fs = std::filesystem;
-    return std::size_t(
-        std::distance(fs::directory_iterator("/proc/self/fd"), fs::directory_iterator()));
-}
-
-// Looks that were cancelled are finished by threads that nobody joins.
-void wait_for_abandoned_looks(std::size_t descriptors_before) {
-    for (int attempt = 0; attempt < 1000 && open_descriptors() > descriptors_before; ++attempt)
-        std::this_thread::sleep_for(std::chrono::milliseconds(10));
-}
-
 } // namespace
 
 void file_storm(trial& now) {
     std::uint64_t const tasks = now.random.between(1, 12);
-    std::size_t const descriptors = open_descriptors();
     now.run([&] {
         weft::temporary_directory const place;
         weft::with_task_group([&](weft::task_group& group) {
@@ -172,7 +157,6 @@ void file_storm(trial& now) {
         for (weft::path const& left : place.name().iterdir())
             violation("'" + left.name() + "' is left in the directory");
     });
-    wait_for_abandoned_looks(descriptors);
 }
 
 } // namespace stress
