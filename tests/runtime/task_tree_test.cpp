@@ -10,6 +10,7 @@
 #include <atomic>
 #include <cerrno>
 #include <chrono>
+#include <ctime>
 #include <optional>
 #include <sstream>
 #include <string>
@@ -26,6 +27,13 @@ namespace {
     char volatile room[16 * 1024];
     for (char volatile& each : room)
         each = 0;
+}
+
+// What others do on a busy machine does not count.
+std::chrono::nanoseconds cpu_time_of_thread() {
+    timespec used{};
+    ::clock_gettime(CLOCK_THREAD_CPUTIME_ID, &used);
+    return std::chrono::seconds(used.tv_sec) + std::chrono::nanoseconds(used.tv_nsec);
 }
 
 } // namespace
@@ -96,11 +104,11 @@ TEST_SUITE("runtime.task_tree") {
             with_task_group([](task_group& group) {
                 for (int task = 0; task < 20'000; ++task)
                     group.start_soon([] { sleep_forever(); });
-                auto const start = std::chrono::steady_clock::now();
+                auto const start = cpu_time_of_thread();
                 CHECK(get_running_tasks().size() == 20'001);
                 std::ostringstream text;
                 dump_tasks(text);
-                CHECK(std::chrono::steady_clock::now() - start < 10s * slowdown);
+                CHECK(cpu_time_of_thread() - start < 10s * slowdown);
                 group.cancel();
             });
         });
