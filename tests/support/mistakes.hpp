@@ -18,7 +18,13 @@ inline constexpr bool finds_mistakes = false;
 /// Hears of the mistakes that the library finds, as long as it lives. One at a time.
 class mistakes_heard {
 public:
-    mistakes_heard() : before_(detail::listen_to_mistakes(&mistakes_heard::add)) { texts().clear(); }
+    mistakes_heard() {
+        {
+            std::lock_guard const guard(lock()); // one that is told just now may be added still
+            texts().clear();
+        }
+        before_ = detail::listen_to_mistakes(&mistakes_heard::add);
+    }
     ~mistakes_heard() { detail::listen_to_mistakes(before_); }
     mistakes_heard(mistakes_heard const&) = delete;
     mistakes_heard& operator=(mistakes_heard const&) = delete;
@@ -49,7 +55,7 @@ private:
         return all;
     }
 
-    detail::mistake_listener before_;
+    detail::mistake_listener before_ = nullptr;
 };
 
 } // namespace weft::test
