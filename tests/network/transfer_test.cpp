@@ -86,7 +86,7 @@ TEST_CASE("KS11: much in both directions, though every tenth packet is lost") {
         [] {
             server_link network;
             server_link::ends pair = network.connect();
-            faults const lossy(network.rules("numgen random mod 100 < 10 drop"));
+            faults const lossy(network.rules("numgen inc mod 10 < 1 drop"));
             std::string const there = letters(1'500'000, 1);
             std::string const back = letters(1'500'000, 2);
             weft::with_task_group([&](weft::task_group& group) {
