@@ -57,7 +57,6 @@ void echo(weft::socket_stream client) {
 } // namespace
 
 TEST_CASE("KC3: where IPv6 swallows everything, connecting takes the delay and not more") {
-    impatient_kernel const kernel;
     run_over_network([] {
         tcp_listener const listener = listen_on("127.0.0.1");
         faults const lost("ip6 nexthdr tcp drop");
@@ -67,7 +66,7 @@ TEST_CASE("KC3: where IPv6 swallows everything, connecting takes the delay and n
         weft::duration const took = weft::current_time() - begin;
         check(is_ipv4(stream), "the one that answers");
         check(took >= 100ms, "the delay was waited for");
-        check(took < 2500ms, "the kernel's retries were not");
+        check(took < 10s, "the kernel's retries, which take two minutes, were not");
     });
 }
 
@@ -85,15 +84,16 @@ TEST_CASE("KC3: where IPv6 refuses, the next attempt does not wait for the delay
 }
 
 TEST_CASE("KC2: the first IPv4 address is tried second, however many IPv6 ones there are") {
-    run_over_network([] {
-        tcp_listener const listener = listen_on("0.0.0.0");
-        faults const lost("ip6 nexthdr tcp drop");
-        weft::time_point const begin = weft::current_time();
-        auto const stream =
-            weft::connect_tcp("many.test", port_of(listener), {.happy_eyeballs_delay = 400ms});
-        check(is_ipv4(stream), "the one that answers");
-        check(weft::current_time() - begin < 800ms * weft::test::slowdown, "one delay, not two");
-    });
+    run_over_network(
+        [] {
+            tcp_listener const listener = listen_on("0.0.0.0");
+            faults const lost("ip6 nexthdr tcp drop");
+            weft::time_point const begin = weft::current_time();
+            auto const stream = weft::connect_tcp("many.test", port_of(listener), {.happy_eyeballs_delay = 3s});
+            check(is_ipv4(stream), "the one that answers");
+            check(weft::current_time() - begin < 6s, "one delay, not two");
+        },
+        {2});
 }
 
 TEST_CASE("KC5: what each attempt met is in the error") {
