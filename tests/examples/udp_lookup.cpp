@@ -19,7 +19,8 @@ public:
 
     // Nothing: there is no such name. Errors: weft::timeout_error (no answer, however often asked)
     std::optional<std::string> look_up(std::string const& name) {
-        for (int attempt = 0; attempt < attempts; ++attempt) {
+        weft::duration patience = 100ms;
+        for (int attempt = 0; attempt < attempts; ++attempt, patience *= 2) {
             std::string const number = std::to_string(++last_number_);
             std::optional<std::string> answer;
             weft::move_on_after(patience, [&] {
@@ -36,8 +37,7 @@ public:
     }
 
 private:
-    static constexpr int attempts = 4;
-    static constexpr weft::duration patience = 100ms;
+    static constexpr int attempts = 6; // each with twice the patience of the one before
 
     std::string wait_for(std::string const& number) {
         for (;;)
