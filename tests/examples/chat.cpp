@@ -122,7 +122,7 @@ int main() try {
                     listener, [&](weft::socket_stream member) { chat.attend(std::move(member)); },
                     {.drain = 0s, .on_stragglers = [](auto const&) {}});
             });
-            weft::fail_after(20s,
+            weft::fail_after(5min,
                              [&] { talk(chat, listener.extra(weft::socket_attribute::local_port)); });
             group.cancel("enough");
         });

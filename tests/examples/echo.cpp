@@ -59,7 +59,7 @@ int main() try {
         auto listener = weft::create_tcp_listener({.local_host = "127.0.0.1"});
         weft::with_task_group([&](weft::task_group& group) {
             group.start_soon([&] { listener.serve(echo); });
-            weft::fail_after(20s, [&] { try_out(listener.extra(weft::socket_attribute::local_port)); });
+            weft::fail_after(5min, [&] { try_out(listener.extra(weft::socket_attribute::local_port)); });
             group.cancel("enough");
         });
     });

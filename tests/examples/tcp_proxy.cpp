@@ -163,8 +163,8 @@ int refuse(char const* argument, char const* why) {
 
 int main(int argc, char** argv) try {
     if (argc == 1) {
-        weft::run([] { weft::fail_after(20s, try_out); });
-        weft::run([] { weft::fail_after(20s, try_reset); });
+        weft::run([] { weft::fail_after(5min, try_out); });
+        weft::run([] { weft::fail_after(5min, try_reset); });
         return 0;
     }
     if (argc != 4) return std::fprintf(stderr, "usage: %s [PORT HOST PORT]\n", argv[0]), 2;

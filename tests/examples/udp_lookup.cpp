@@ -90,7 +90,7 @@ void try_out() {
 } // namespace
 
 int main() try {
-    weft::run([] { weft::fail_after(20s, try_out); });
+    weft::run([] { weft::fail_after(5min, try_out); });
 } catch (std::exception const& failure) {
     std::fprintf(stderr, "%s\n", failure.what());
     return 1;

@@ -274,7 +274,7 @@ void try_out(weft::path const& place) {
 int main() try {
     weft::run([] {
         weft::temporary_directory const place;
-        weft::fail_after(60s, [&] { try_out(place.name()); });
+        weft::fail_after(10min, [&] { try_out(place.name()); });
     });
 } catch (std::exception const& failure) {
     std::fprintf(stderr, "%s\n", failure.what());

@@ -146,7 +146,7 @@ int main(int argc, char** argv) try {
             return std::fprintf(stderr, "usage: %s [PORT]\n", argv[0]), 2;
     }
     if (argc == 1)
-        weft::run([] { weft::fail_after(20s, try_out); });
+        weft::run([] { weft::fail_after(5min, try_out); });
     else
         weft::run([&] { serve_until_interrupted(port); });
 } catch (std::exception const& failure) {
