@@ -1,8 +1,8 @@
 #include <weft/streams/udp.hpp>
 
+#include "injected_errors.hpp"
 #include "sockets.hpp"
 #include "support/child_process.hpp"
-#include "support/traced_child.hpp"
 
 #include <weft/io/resolver.hpp>
 #include <weft/runtime/cancel_scope.hpp>
@@ -334,21 +334,7 @@ TEST_CASE("KD3: an error in a batch concerns its first datagram; what is before 
 }
 
 TEST_CASE("KD3: batches whose calls are interrupted, or would wait, arrive whole and once") {
-    for (std::string const error : {"EINTR", "EAGAIN"}) {
-        auto const traced = weft::test::trace_child(
-            "batches of datagrams",
-            "-e trace=recvmmsg,sendmmsg -e inject=recvmmsg,sendmmsg:when=1+2:error=" + error);
-        if (!traced.was_traced) {
-            MESSAGE("not tried: no strace here");
-            return;
-        }
-        INFO(traced.output);
-        CHECK(traced.exit_code == 0);
-        CHECK(traced.output == "all arrived\n");
-        CHECK(std::ranges::count_if(traced.lines, [](std::string const& line) {
-                  return weft::test::has(line, "(INJECTED)");
-              }) == 40);
-    }
+    weft::test::check_all_arrives_despite_errors("batches of datagrams", "recvmmsg,sendmmsg", 40);
 }
 
 TEST_CASE("KD5, M3: a batch is woken by close(), and cancelled it takes nothing") {

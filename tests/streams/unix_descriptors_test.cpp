@@ -1,8 +1,8 @@
 #include <weft/streams/unix_socket.hpp>
 
+#include "injected_errors.hpp"
 #include "support/child_process.hpp"
 #include "support/few_descriptors.hpp"
-#include "support/traced_child.hpp"
 #include "unix_sockets.hpp"
 
 #include <weft/runtime/cancel_scope.hpp>
@@ -301,21 +301,7 @@ TEST_CASE("KS14: without room for all descriptors it is EMFILE, and none of them
 }
 
 TEST_CASE("KS14: calls that are interrupted, or would wait, neither lose descriptors nor send them twice") {
-    for (std::string const error : {"EINTR", "EAGAIN"}) {
-        auto const traced = weft::test::trace_child(
-            "passes descriptors",
-            "-e trace=recvmsg,sendmsg -e inject=recvmsg,sendmsg:when=1+2:error=" + error);
-        if (!traced.was_traced) {
-            MESSAGE("not tried: no strace here");
-            return;
-        }
-        INFO(traced.output);
-        CHECK(traced.exit_code == 0);
-        CHECK(traced.output == "all arrived\n");
-        CHECK(std::ranges::count_if(traced.lines, [](std::string const& line) {
-                  return weft::test::has(line, "(INJECTED)");
-              }) == 60);
-    }
+    weft::test::check_all_arrives_despite_errors("passes descriptors", "recvmsg,sendmsg", 60);
 }
 
 TEST_CASE("KC10, KL6, KD8: without a descriptor for a UNIX socket the error names its path") {
