@@ -1,5 +1,6 @@
 #include "faults.hpp"
 #include "support/child_process.hpp"
+#include "support/open_descriptors.hpp"
 
 #include <weft/io/error.hpp>
 #include <weft/runtime/cancel_scope.hpp>
@@ -16,8 +17,6 @@
 #include <atomic>
 #include <cstdio>
 #include <cstdlib>
-#include <filesystem>
-#include <iterator>
 #include <optional>
 #include <system_error>
 
@@ -47,10 +46,6 @@ void set_descriptor_limit(::rlim_t count) {
     ::rlimit all{};
     ::getrlimit(RLIMIT_NOFILE, &all);
     return all.rlim_max >= count;
-}
-
-std::ptrdiff_t open_descriptors() {
-    return std::distance(std::filesystem::directory_iterator("/proc/self/fd"), {});
 }
 
 void close_with_reset(weft::socket_stream& stream) { // no port waits for a minute
@@ -122,7 +117,7 @@ weft::test::child_program const server("20,000 clients", [] {
     weft::run([&] {
         auto listener = weft::socket_listener<weft::socket_stream>::from_socket(listening);
         weft::with_task_group([&](weft::task_group& group) {
-            std::ptrdiff_t const before = open_descriptors(); // the first clients are waiting already
+            std::ptrdiff_t const before = weft::test::open_descriptors(); // the first clients are waiting already
             auto serving = group.create_task([&] { weft::serve(listener, echo, {.drain = 10s}); });
             for (::pid_t const each : crowds) {
                 int status = 0;
@@ -131,7 +126,7 @@ weft::test::child_program const server("20,000 clients", [] {
                 failed += status != 0;
             }
             for (left = 1; left > 0; weft::sleep(1ms)) // handlers hear of the last resets
-                left = open_descriptors() - before;
+                left = weft::test::open_descriptors() - before;
             serving.cancel();
         });
     });

@@ -1,4 +1,5 @@
 #include "faults.hpp"
+#include "support/open_descriptors.hpp"
 
 #include <weft/io/error.hpp>
 #include <weft/io/resolver.hpp>
@@ -12,7 +13,6 @@
 
 #include <algorithm>
 #include <cerrno>
-#include <filesystem>
 #include <optional>
 #include <system_error>
 
@@ -26,6 +26,7 @@ namespace {
 using namespace std::chrono_literals;
 using weft::test::check;
 using weft::test::faults;
+using weft::test::open_descriptors;
 using weft::test::run_over_network;
 
 template <class Call> std::optional<std::error_code> error_of(Call const& call) {
@@ -38,10 +39,6 @@ template <class Call> std::optional<std::error_code> error_of(Call const& call) 
 }
 
 std::error_code resolver_error(int code) { return {code, weft::resolver_category()}; }
-
-std::ptrdiff_t open_descriptors() {
-    return std::distance(std::filesystem::directory_iterator("/proc/self/fd"), {});
-}
 
 } // namespace
 

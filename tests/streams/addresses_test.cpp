@@ -2,6 +2,7 @@
 
 #include "sockets.hpp"
 #include "support/child_process.hpp"
+#include "support/open_descriptors.hpp"
 
 #include <weft/io/error.hpp>
 #include <weft/io/readiness.hpp>
@@ -21,9 +22,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <exception>
-#include <filesystem>
 #include <fstream>
-#include <iterator>
 #include <stdexcept>
 #include <string>
 #include <system_error>
@@ -51,6 +50,7 @@ namespace {
 using namespace std::chrono_literals;
 using weft::test::check;
 using weft::test::check_throws;
+using weft::test::open_descriptors;
 using weft::test::port_of;
 
 constexpr char no_network[] = "no network of its own";
@@ -79,10 +79,6 @@ bool set_loopback_up() {
     std::strcpy(request.ifr_name, "lo");
     request.ifr_flags = IFF_UP | IFF_RUNNING;
     return ::ioctl(any.get(), SIOCSIFFLAGS, &request) == 0;
-}
-
-std::ptrdiff_t open_descriptors() {
-    return std::distance(std::filesystem::directory_iterator("/proc/self/fd"), {});
 }
 
 bool set_hosts() {

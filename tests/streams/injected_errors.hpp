@@ -25,7 +25,7 @@ inline void check_all_arrives_despite_errors(std::string const& name, std::strin
         CHECK(traced.exit_code == 0);
         CHECK(traced.output == "all arrived\n");
         CHECK(std::ranges::count_if(traced.lines, [](std::string const& line) {
-                  return line.find("(INJECTED)") != line.npos;
+                  return has(line, "(INJECTED)");
               }) == injections);
     }
 }

@@ -4,6 +4,7 @@
 #include "sockets.hpp"
 #include "support/child_process.hpp"
 #include "support/few_descriptors.hpp"
+#include "support/open_descriptors.hpp"
 #include "support/traced_child.hpp"
 
 #include <weft/io/resolver.hpp>
@@ -22,9 +23,7 @@
 #include <atomic>
 #include <cstddef>
 #include <cstdio>
-#include <filesystem>
 #include <fstream>
-#include <iterator>
 #include <stdexcept>
 #include <string>
 #include <system_error>
@@ -43,6 +42,7 @@ using namespace std::chrono_literals;
 using weft::test::check;
 using weft::test::check_throws;
 using weft::test::deserted_port;
+using weft::test::open_descriptors;
 using weft::test::port_of;
 using weft::test::run_with_sockets;
 
@@ -51,10 +51,6 @@ using one_listener = weft::socket_listener<weft::socket_stream>;
 
 one_listener& first_of(tcp_listener const& listener) {
     return dynamic_cast<one_listener&>(*listener.listeners().front());
-}
-
-std::ptrdiff_t open_descriptors() {
-    return std::distance(std::filesystem::directory_iterator("/proc/self/fd"), {});
 }
 
 int option_of(weft::typed_attribute_provider const& socket, int level, int option) {

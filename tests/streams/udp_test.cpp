@@ -11,7 +11,6 @@
 
 #include <doctest/doctest.h>
 
-#include <algorithm>
 #include <cstdio>
 #include <optional>
 #include <stdexcept>
