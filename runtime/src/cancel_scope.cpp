@@ -12,6 +12,7 @@
 #include <new>
 #include <optional>
 #include <stdexcept>
+#include <system_error>
 
 #include <sched.h>
 
@@ -37,6 +38,7 @@ void cancel_scope::enter() {
     if ((flags_.load(std::memory_order_relaxed) & entered) != 0) // only the task that enters sets it
         throw std::logic_error("a cancel_scope was entered twice, now by " +
                                detail::describe_caller() + "; it serves for one run()");
+    if (deadline() != time_point::max()) self.runtime->watch_deadlines();
     unwinding_ = std::uint16_t(detail::this_worker()->exceptions->uncaught);
     outer_ = self.innermost.load(std::memory_order_relaxed); // our own
     owner_.store(&self, std::memory_order_relaxed);          // published by flags_
@@ -156,7 +158,8 @@ time_point cancel_scope::deadline() const noexcept {
     return time_point(duration(deadline_.load(std::memory_order_relaxed))); // a value by itself
 }
 
-// Where there is no memory for a timer, the deadline that was there stays, and so does its timer.
+// Where there is no memory for a timer, or nobody to look at it, the deadline that was there stays, and so does its
+// timer.
 void cancel_scope::set_deadline(time_point when) {
     detail::fiber* owner = scope_access::owner(*this);
     std::optional<time_point> replaced; // before we had the lock
@@ -167,6 +170,12 @@ void cancel_scope::set_deadline(time_point when) {
         if ((flags_.fetch_and(~in_future, std::memory_order_seq_cst) & entered) == 0) return; // enter()
         owner = scope_access::owner(*this);
         if (owner == nullptr) return; // left
+    }
+    try {
+        if (when != time_point::max()) scope_access::have_watched(*this, *owner);
+    } catch (std::system_error const&) {
+        if (replaced) deadline_.store(replaced->time_since_epoch().count(), std::memory_order_relaxed); // by itself
+        throw;
     }
     bool reached = false;
     {
@@ -290,6 +299,20 @@ void scope_access::unlink(cancel_scope& scope, fiber& self, bool swallowed) noex
 
 timer_heap& scope_access::timers_of(cancel_scope& of, fiber& owner) noexcept {
     return owner.runtime->workers[of.timer_heap_]->timers;
+}
+
+// The scope may be left meanwhile, and its run may end: not while we visit it.
+void scope_access::have_watched(cancel_scope& of, fiber& owner) {
+    if (&owner == current_fiber()) return owner.runtime->watch_deadlines();
+    std::optional<runtime::visit> visiting;
+    runtime* run = nullptr;
+    {
+        std::lock_guard const guard(owner.scopes); // while it is entered the run lives
+        if (scope_access::owner(of) != &owner) return;
+        run = owner.runtime;
+        visiting.emplace(*run);
+    }
+    run->watch_deadlines();
 }
 
 void scope_access::disarm(cancel_scope& scope, fiber& self) noexcept {

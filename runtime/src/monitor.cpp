@@ -15,6 +15,7 @@ constexpr duration neglected_after = 5ms;  // a worker that did not serve its ti
 constexpr unsigned looks_before_saturated = 10; // at which a worker had not slept since the last one
 constexpr unsigned looks_between_releases = 200; // idle stacks: those not needed for a second
 constexpr unsigned quiet_looks_before_doze = 20; // then all that are kept ready go
+constexpr unsigned long usual_slack = 50'000; // ns: the kernel's default. A worker that starts us has less
 } // namespace
 
 // Goes to sleep for good when every worker sleeps, and is roused by the first that wakes:
@@ -26,10 +27,17 @@ constexpr unsigned quiet_looks_before_doze = 20; // then all that are kept ready
 monitor::monitor(runtime& run) : run_(run), stalls_(run), loads_(run.workers.size()) {}
 
 void monitor::start() {
+    std::lock_guard const guard(mutex_);
+    if (ending_ || thread_.joinable()) return;
     thread_ = std::thread([this] { watch(); });
+    run_.is_watched.store(true, std::memory_order_relaxed); // it is there already
 }
 
 monitor::~monitor() {
+    stop();
+}
+
+void monitor::stop() noexcept {
     {
         std::lock_guard const guard(mutex_);
         ending_ = true;
@@ -46,6 +54,7 @@ void monitor::rouse() noexcept {
 
 void monitor::watch() {
     ::prctl(PR_SET_NAME, "weft-monitor");
+    ::prctl(PR_SET_TIMERSLACK, usual_slack);
     std::unique_lock lock(mutex_);
     duration const interval = stalls_.is_on() ? stalls_.interval() : look_interval;
     unsigned quiet = 0;

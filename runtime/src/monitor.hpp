@@ -14,7 +14,8 @@ class runtime;
 struct worker;
 
 /// A thread that looks after workers which a fiber keeps busy: it runs their timers and polls their
-/// descriptors when they have not done so for a while, notes who has no time left, and reports stalls. Sleeps for good while all workers sleep.
+/// descriptors when they have not done so for a while, notes who has no time left, and reports stalls. Sleeps for
+/// good while all workers sleep. A run with one worker has none before somebody has a deadline.
 class monitor {
 public:
     explicit monitor(runtime&);
@@ -22,7 +23,10 @@ public:
     monitor(monitor const&) = delete;
     monitor& operator=(monitor const&) = delete;
 
-    void start(); // once it can be found by the workers. Errors: std::system_error
+    /// Once it can be found by the workers; again, or after stop(), in vain. Any thread. Errors: std::system_error
+    void start();
+    void stop() noexcept; // joins the thread
+    bool reports_stalls() const noexcept { return stalls_.is_on(); }
 
     /// A worker woke up while the monitor dozed.
     void rouse() noexcept;

@@ -90,7 +90,7 @@ runtime::runtime(run_options const& given)
       options(checked(given)), stack_class(class_of_stacks(given)),
       sim(given.backend == "sim" ? std::make_unique<sim_schedule>(given.seed, count_of_workers(given))
                                  : nullptr),
-      injection(injection_queue::producers::many), single_cpu(usable_cpus() < 2) {
+      injection(injection_queue::producers::many), single_cpu(usable_cpus() < 2), is_watched(sim != nullptr) {
     unsigned const count = sim ? 1 : count_of_workers(given);
     for (unsigned number = 0; number < count; ++number)
         workers.push_back(std::make_unique<worker>(*this, number, count));
@@ -142,7 +142,7 @@ void runtime::run(new_task& first_task) {
     serve(*workers.front());
     for (std::thread& thread : threads_) // no more are added: every task has ended
         thread.join();
-    watcher.reset();
+    if (watcher != nullptr) watcher->stop();
     services.close_all();
     while (visitors_.load(std::memory_order_acquire) != 0) // pairs with ~visit()
         ::sched_yield();
@@ -159,7 +159,9 @@ void runtime::start_threads() {
                 ::prctl(PR_SET_NAME, ("weft-" + std::to_string(number)).c_str());
                 serve(*workers[number]);
             });
-        watcher->start();
+        // Beside one worker a second thread would do little, and make each system call of the first that names a
+        // descriptor dearer: the kernel then counts references to it.
+        if (workers.size() > 1 || watcher->reports_stalls()) watcher->start();
     } catch (std::system_error const& failure) {
         std::size_t const number = threads_.size() + 1; // the caller's thread serves worker 0
         throw std::system_error(failure.code(),
@@ -167,6 +169,14 @@ void runtime::start_threads() {
                                     ? "run(): no thread for worker " + std::to_string(number) + " of " +
                                           std::to_string(workers.size())
                                     : "run(): no thread for the monitor");
+    }
+}
+
+void runtime::start_watching() {
+    try {
+        watcher->start();
+    } catch (std::system_error const& failure) {
+        throw std::system_error(failure.code(), "a deadline: no thread for the monitor of the run");
     }
 }
 

@@ -59,6 +59,13 @@ public:
     /// The first worker that is not busy all the time, else the given one.
     worker& with_time_left(worker& otherwise) noexcept;
 
+    /// To be called before a deadline counts: it is honoured also while a fiber keeps the only worker busy. Any
+    /// thread; the run lives. Errors: std::system_error (no thread for that)
+    void watch_deadlines() {
+        if (!is_watched.load(std::memory_order_relaxed)) [[unlikely]] // who starts it is told if it is
+            start_watching();
+    }
+
     time_point now() const noexcept { return sim ? sim->now() : real_now(); }
     static time_point real_now() noexcept;
 
@@ -104,6 +111,7 @@ public:
     std::atomic<std::size_t> quiescence_waiters = 0;
     std::atomic<std::uint64_t> awakenings = 0; // of workers that slept while somebody waited for quiet
     std::atomic<bool> monitor_dozes = false;
+    std::atomic<bool> is_watched; // the monitor has a thread, or "sim" needs none; stays so
 
     // waiters of wait_all_tasks_blocked()
     wait_queue quiescence;
@@ -125,6 +133,7 @@ private:
     void schedule_elsewhere(fiber&, worker* here) noexcept;
     void let_workers_run() noexcept;
     void start_threads();
+    [[gnu::cold]] void start_watching();
     void serve(worker&) noexcept;
     void become_worker(worker&) noexcept;
     worker* wait_for_hand_over() noexcept;

@@ -184,6 +184,7 @@ std::mutex depot_lock; // held over system calls: not a spinlock
 kept_for_ever<slab_list[stack_classes::count]> kept_lists;
 slab_list (&lists)[stack_classes::count] = kept_lists.value;
 std::atomic<std::size_t> in_use = 0;
+std::atomic<std::size_t> idle = 0; // in the lists; changed under the lock
 
 // For the fault handler: filled from the front, never shrunk.
 std::atomic<stack_slab*> all_slabs[most_slabs];
@@ -220,6 +221,7 @@ stack* take_one(slab_list& list, unsigned size_class) noexcept { // under the lo
         list.idle = taken->next;
         --list.idle_count;
         list.least_idle = std::min(list.least_idle, list.idle_count);
+        idle.fetch_sub(1, std::memory_order_relaxed); // only counts
         --taken->slab->idle;
         return taken;
     }
@@ -259,6 +261,7 @@ void release_from(slab_list& list, bool all) noexcept { // under the lock
     }
     for (stack_slab* slab : list.slabs)
         if (std::exchange(slab->whole, false)) slab->release_all();
+    idle.fetch_sub(list.idle_count - kept_count, std::memory_order_relaxed); // only counts
     list.idle = kept;
     list.idle_count = list.least_idle = kept_count;
     list.first_with_room = 0;
@@ -296,6 +299,7 @@ void stack_depot::give(stack* chain) noexcept {
         list.idle = chain;
         ++list.idle_count;
         ++chain->slab->idle;
+        idle.fetch_add(1, std::memory_order_relaxed);   // only counts
         in_use.fetch_sub(1, std::memory_order_relaxed); // only counts
         chain = next;
     }
@@ -305,6 +309,10 @@ void stack_depot::release_idle_memory(bool all) noexcept {
     std::lock_guard const guard(depot_lock);
     for (slab_list& list : lists)
         if (list.idle != nullptr) release_from(list, all);
+}
+
+bool stack_depot::keeps_idle_ones() noexcept {
+    return idle.load(std::memory_order_relaxed) != 0; // only counts
 }
 
 char const* stack_depot::shortage() noexcept {

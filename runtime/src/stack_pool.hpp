@@ -61,6 +61,9 @@ public:
     /// needed since the last call.
     static void release_idle_memory(bool all) noexcept;
 
+    /// Whether there are any. A hint.
+    static bool keeps_idle_ones() noexcept;
+
     /// Why take() gave none, for a message: ": ...", or "" if it was memory that lacked.
     static char const* shortage() noexcept;
 

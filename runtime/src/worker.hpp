@@ -61,7 +61,7 @@ struct alignas(128) worker {
     static constexpr std::int64_t worth_waking_for = 250'000;
     /// Turns from one read of the clock to the next, which costs as much as two switches; many where
     /// turns are short.
-    static constexpr std::uint32_t few_ticks = 16, many_ticks = 64;
+    static constexpr std::uint32_t few_ticks = 16, many_ticks = 64; // and one where they are long
 
     // The owner's side, from any of its contexts.
     void run();                              // on the thread's own stack, until the run stops
@@ -76,8 +76,13 @@ struct alignas(128) worker {
     static void leave_thread(fiber&, void* scheduler_context) noexcept;
     void service() noexcept;                 // timers and events, if it is time
     void service_timers() noexcept;
+    void note_time_now() noexcept;
     void note_time(time_point now) noexcept {
         coarse_now.store(coarse(now), std::memory_order_relaxed); // a hint for reports
+    }
+    coarse_time time_of_wait() noexcept { // that begins, for reports
+        if (ticks_between_clock_reads == 1) [[unlikely]] note_time_now();
+        return coarse_now.load(std::memory_order_relaxed); // a hint
     }
     fiber* make_fiber() noexcept { return fibers.take(); }
     unsigned poll_now(worker& of) noexcept;  // the poller of a worker that is busy, or the own one
@@ -121,6 +126,8 @@ struct alignas(128) worker {
     std::int64_t last_poll = 0;                    // ns
     std::int64_t turn_time = worth_waking_for;     // ns, of a fiber until it switches, of late
     std::uint32_t ticks_between_clock_reads = few_ticks; // a power of two
+    std::int64_t last_release = 0;                 // ns: of idle stacks, if nobody else sees to that
+    std::uint64_t switches_at_release = 0;         // of all idle stacks, while there was nothing to do
     std::int64_t turns_since = 0;                  // ns, begin of what is measured next
     std::uint32_t turns_since_tick = 0;            //  "
     std::int64_t spin_time;                        // ns
@@ -160,6 +167,9 @@ private:
     bool spin() noexcept;
     void sleep() noexcept;
     unsigned await_events(duration at_most, bool quiet_is_awaited) noexcept;
+    bool has_stacks_to_release() const noexcept;
+    void release_all_stacks() noexcept;
+    void release_stacks_not_needed(std::int64_t now) noexcept;
     bool tell_if_quiet() noexcept;
     void note_awake() noexcept;
     void sim_idle() noexcept;                      // sim_idle.cpp

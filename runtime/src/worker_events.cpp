@@ -17,6 +17,9 @@ constexpr std::uint32_t much_ready = 64;                 // what comes now would
 constexpr std::int64_t neglected_after = 1'000'000;      // ns without a look at its events
 constexpr std::int64_t shortest_turn = 100;              // ns
 constexpr std::int64_t short_turn = 500;                 // ns: 64 of them are less than poll_interval
+constexpr std::int64_t long_turn = 100'000;              // ns: as long as poll_interval
+constexpr std::int64_t release_interval = 1'000'000'000; // ns: stacks not needed for so long
+constexpr duration quiet_before_release(100'000'000);    // ns: then all that are kept ready go
 
 } // namespace
 
@@ -27,6 +30,10 @@ void worker::service_timers() noexcept {
     timers.expire(run_of.now());
 }
 
+void worker::note_time_now() noexcept {
+    note_time(run_of.now());
+}
+
 void worker::service() noexcept {
     time_point const now = runtime::real_now();
     served_at.store(ns(now), std::memory_order_relaxed); // the monitor's hint
@@ -34,6 +41,8 @@ void worker::service() noexcept {
     if (!run_of.sim) {
         note_time(now);
         timers.expire(now);
+        if (!run_of.is_watched.load(std::memory_order_relaxed)) // else the monitor does
+            release_stacks_not_needed(ns(now));
     }
     // Events collected early only wait in the ring, until it overflows: 10,000 busy connections.
     std::int64_t const interval = ready.size() < much_ready ? poll_interval : longest_without_poll;
@@ -66,7 +75,7 @@ void worker::measure_turns(std::int64_t now) noexcept {
     if (turns == 0) return;
     std::int64_t const each = std::max((now - turns_since) / turns, shortest_turn);
     turn_time = std::clamp(each, turn_time / 2, 2 * turn_time);
-    ticks_between_clock_reads = turn_time < short_turn ? many_ticks : few_ticks;
+    ticks_between_clock_reads = turn_time < short_turn ? many_ticks : turn_time < long_turn ? few_ticks : 1;
     begin_turns(now);
 }
 
@@ -138,7 +147,9 @@ void worker::sleep() noexcept {
     worker* const looked_after = stand_in();
     if (looked_after != nullptr) at_most = std::min(at_most, duration(neglected_after));
     worker_counters::count(counters.sleeps);
-    unsigned const events = await_events(at_most, quiet_is_awaited); // W5
+    bool const tidies = at_most > quiet_before_release && has_stacks_to_release();
+    unsigned const events = await_events(tidies ? quiet_before_release : at_most, quiet_is_awaited); // W5
+    if (tidies && events == 0 && run_of.injection.empty()) release_all_stacks();
     if (looked_after != nullptr) looked_after->has_stand_in.store(false, std::memory_order_relaxed); // as above
     woken_by_injection = !run_of.injection.empty();
     if (events != 0) dispatch(*this, events);
@@ -184,6 +195,24 @@ bool worker::tell_if_quiet() noexcept {
 void worker::note_awake() noexcept {
     searching = true;
     if (run_of.monitor_dozes.load(std::memory_order_seq_cst)) run_of.watcher->rouse(); // monitor
+}
+
+// What the monitor does otherwise. Once for all that was left since something ran: sleep() must not end again and
+// again for what cannot be given back.
+bool worker::has_stacks_to_release() const noexcept {
+    return !run_of.is_watched.load(std::memory_order_relaxed) && stack_depot::keeps_idle_ones() && // hints
+           counters.switches.load(std::memory_order_relaxed) != switches_at_release;               // our own
+}
+
+void worker::release_all_stacks() noexcept {
+    switches_at_release = counters.switches.load(std::memory_order_relaxed); // our own
+    stack_depot::release_idle_memory(true);
+}
+
+void worker::release_stacks_not_needed(std::int64_t now) noexcept {
+    if (now - last_release < release_interval) return;
+    last_release = now;
+    stack_depot::release_idle_memory(false);
 }
 
 // The only worker awake, before it calls the run quiet: events and timers of all. True: there were any.
