@@ -12,7 +12,6 @@
 #include <new>
 #include <optional>
 #include <stdexcept>
-#include <system_error>
 
 #include <sched.h>
 
@@ -38,7 +37,6 @@ void cancel_scope::enter() {
     if ((flags_.load(std::memory_order_relaxed) & entered) != 0) // only the task that enters sets it
         throw std::logic_error("a cancel_scope was entered twice, now by " +
                                detail::describe_caller() + "; it serves for one run()");
-    if (deadline() != time_point::max()) self.runtime->watch_deadlines();
     unwinding_ = std::uint16_t(detail::this_worker()->exceptions->uncaught);
     outer_ = self.innermost.load(std::memory_order_relaxed); // our own
     owner_.store(&self, std::memory_order_relaxed);          // published by flags_
@@ -46,9 +44,16 @@ void cancel_scope::enter() {
     self.has_unarmed_scopes = true;
     // Pairs with mark(): either we see its `called`, or it sees `entered` and with it the owner.
     std::uint32_t const before = flags_.fetch_or(entered, std::memory_order_seq_cst); // mark()
+    bool is_watched = false; // only now: a deadline that is set meanwhile is seen either here or there
+    try {
+        is_watched = self.runtime->watch_deadline(deadline());
+    } catch (...) {
+        leave();
+        throw;
+    }
     if ((before & called) != 0)
         self.attention.fetch_or(detail::attention::cancel, std::memory_order_relaxed); // ours to read
-    else if ((before & in_future) == 0 && deadline() != time_point::max() &&
+    else if (((before & in_future) == 0 || !is_watched) && deadline() != time_point::max() &&
              deadline() <= self.runtime->now() && scope_access::mark(*this, true, {}))
         self.attention.fetch_or(detail::attention::cancel, std::memory_order_relaxed); // ours to read
 }
@@ -172,8 +177,8 @@ void cancel_scope::set_deadline(time_point when) {
         if (owner == nullptr) return; // left
     }
     try {
-        if (when != time_point::max()) scope_access::have_watched(*this, *owner);
-    } catch (std::system_error const&) {
+        if (when != time_point::max()) scope_access::have_watched(*this, *owner, when);
+    } catch (...) {
         if (replaced) deadline_.store(replaced->time_since_epoch().count(), std::memory_order_relaxed); // by itself
         throw;
     }
@@ -302,8 +307,11 @@ timer_heap& scope_access::timers_of(cancel_scope& of, fiber& owner) noexcept {
 }
 
 // The scope may be left meanwhile, and its run may end: not while we visit it.
-void scope_access::have_watched(cancel_scope& of, fiber& owner) {
-    if (&owner == current_fiber()) return owner.runtime->watch_deadlines();
+void scope_access::have_watched(cancel_scope& of, fiber& owner, time_point deadline) {
+    if (&owner == current_fiber()) {
+        owner.runtime->watch_deadline(deadline);
+        return;
+    }
     std::optional<runtime::visit> visiting;
     runtime* run = nullptr;
     {
@@ -312,7 +320,7 @@ void scope_access::have_watched(cancel_scope& of, fiber& owner) {
         run = owner.runtime;
         visiting.emplace(*run);
     }
-    run->watch_deadlines();
+    run->watch_deadline(deadline);
 }
 
 void scope_access::disarm(cancel_scope& scope, fiber& self) noexcept {

@@ -23,7 +23,8 @@ public:
     monitor(monitor const&) = delete;
     monitor& operator=(monitor const&) = delete;
 
-    /// Once it can be found by the workers; again, or after stop(), in vain. Any thread. Errors: std::system_error
+    /// Once it can be found by the workers; again, or after stop(), in vain. Any thread.
+    /// Errors: std::system_error, bad_alloc
     void start();
     void stop() noexcept; // joins the thread
     bool reports_stalls() const noexcept { return stalls_.is_on(); }

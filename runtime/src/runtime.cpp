@@ -172,9 +172,11 @@ void runtime::start_threads() {
     }
 }
 
-void runtime::start_watching() {
+bool runtime::start_watching(time_point deadline) {
+    if (deadline <= now()) return false;
     try {
         watcher->start();
+        return true;
     } catch (std::system_error const& failure) {
         throw std::system_error(failure.code(), "a deadline: no thread for the monitor of the run");
     }

@@ -59,11 +59,12 @@ public:
     /// The first worker that is not busy all the time, else the given one.
     worker& with_time_left(worker& otherwise) noexcept;
 
-    /// To be called before a deadline counts: it is honoured also while a fiber keeps the only worker busy. Any
-    /// thread; the run lives. Errors: std::system_error (no thread for that)
-    void watch_deadlines() {
-        if (!is_watched.load(std::memory_order_relaxed)) [[unlikely]] // who starts it is told if it is
-            start_watching();
+    /// To be called before a deadline counts: from here on it is honoured also while a fiber keeps the only worker
+    /// busy. False: it has passed, and is to be noticed at once. Any thread; the run lives.
+    /// Errors: std::system_error (no thread for that), bad_alloc
+    bool watch_deadline(time_point when) {
+        return when == time_point::max() || is_watched.load(std::memory_order_relaxed) || // stays so
+               start_watching(when);
     }
 
     time_point now() const noexcept { return sim ? sim->now() : real_now(); }
@@ -133,7 +134,7 @@ private:
     void schedule_elsewhere(fiber&, worker* here) noexcept;
     void let_workers_run() noexcept;
     void start_threads();
-    [[gnu::cold]] void start_watching();
+    [[gnu::cold]] bool start_watching(time_point deadline);
     void serve(worker&) noexcept;
     void become_worker(worker&) noexcept;
     worker* wait_for_hand_over() noexcept;
