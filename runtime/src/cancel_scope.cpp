@@ -39,21 +39,15 @@ void cancel_scope::enter() {
                                detail::describe_caller() + "; it serves for one run()");
     unwinding_ = std::uint16_t(detail::this_worker()->exceptions->uncaught);
     outer_ = self.innermost.load(std::memory_order_relaxed); // our own
-    owner_.store(&self, std::memory_order_relaxed);          // published by flags_
+    owner_.store(&self, std::memory_order_release);          // pairs with owner(): its run can be read
     self.innermost.store(this, std::memory_order_release);   // pairs with those who walk
     self.has_unarmed_scopes = true;
     // Pairs with mark(): either we see its `called`, or it sees `entered` and with it the owner.
     std::uint32_t const before = flags_.fetch_or(entered, std::memory_order_seq_cst); // mark()
-    bool is_watched = false; // only now: a deadline that is set meanwhile is seen either here or there
-    try {
-        is_watched = self.runtime->watch_deadline(deadline());
-    } catch (...) {
-        leave();
-        throw;
-    }
+    if (deadline() != time_point::max()) self.runtime->watch(); // one that is set meanwhile is seen here or there
     if ((before & called) != 0)
         self.attention.fetch_or(detail::attention::cancel, std::memory_order_relaxed); // ours to read
-    else if (((before & in_future) == 0 || !is_watched) && deadline() != time_point::max() &&
+    else if ((before & in_future) == 0 && deadline() != time_point::max() &&
              deadline() <= self.runtime->now() && scope_access::mark(*this, true, {}))
         self.attention.fetch_or(detail::attention::cancel, std::memory_order_relaxed); // ours to read
 }
@@ -163,8 +157,7 @@ time_point cancel_scope::deadline() const noexcept {
     return time_point(duration(deadline_.load(std::memory_order_relaxed))); // a value by itself
 }
 
-// Where there is no memory for a timer, or nobody to look at it, the deadline that was there stays, and so does its
-// timer.
+// Where there is no memory for a timer, the deadline that was there stays, and so does its timer.
 void cancel_scope::set_deadline(time_point when) {
     detail::fiber* owner = scope_access::owner(*this);
     std::optional<time_point> replaced; // before we had the lock
@@ -176,12 +169,7 @@ void cancel_scope::set_deadline(time_point when) {
         owner = scope_access::owner(*this);
         if (owner == nullptr) return; // left
     }
-    try {
-        if (when != time_point::max()) scope_access::have_watched(*this, *owner, when);
-    } catch (...) {
-        if (replaced) deadline_.store(replaced->time_since_epoch().count(), std::memory_order_relaxed); // by itself
-        throw;
-    }
+    if (when != time_point::max()) scope_access::have_watched(*this, *owner);
     bool reached = false;
     {
         std::lock_guard const guard(owner->scopes);
@@ -307,11 +295,8 @@ timer_heap& scope_access::timers_of(cancel_scope& of, fiber& owner) noexcept {
 }
 
 // The scope may be left meanwhile, and its run may end: not while we visit it.
-void scope_access::have_watched(cancel_scope& of, fiber& owner, time_point deadline) {
-    if (&owner == current_fiber()) {
-        owner.runtime->watch_deadline(deadline);
-        return;
-    }
+void scope_access::have_watched(cancel_scope& of, fiber& owner) noexcept {
+    if (&owner == current_fiber()) return owner.runtime->watch();
     std::optional<runtime::visit> visiting;
     runtime* run = nullptr;
     {
@@ -320,7 +305,7 @@ void scope_access::have_watched(cancel_scope& of, fiber& owner, time_point deadl
         run = owner.runtime;
         visiting.emplace(*run);
     }
-    run->watch_deadline(deadline);
+    run->watch();
 }
 
 void scope_access::disarm(cancel_scope& scope, fiber& self) noexcept {

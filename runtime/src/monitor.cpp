@@ -4,6 +4,7 @@
 
 #include <chrono>
 
+#include <pthread.h>
 #include <sys/prctl.h>
 
 namespace weft::detail {
@@ -16,6 +17,22 @@ constexpr unsigned looks_before_saturated = 10; // at which a worker had not sle
 constexpr unsigned looks_between_releases = 200; // idle stacks: those not needed for a second
 constexpr unsigned quiet_looks_before_doze = 20; // then all that are kept ready go
 constexpr unsigned long usual_slack = 50'000; // ns: the kernel's default. A worker that starts us has less
+
+/// The calling thread, and one that it starts, are sent none.
+class no_signals {
+public:
+    no_signals() noexcept {
+        sigset_t all;
+        ::sigfillset(&all);
+        ::pthread_sigmask(SIG_SETMASK, &all, &before_);
+    }
+    ~no_signals() { ::pthread_sigmask(SIG_SETMASK, &before_, nullptr); }
+    no_signals(no_signals const&) = delete;
+    no_signals& operator=(no_signals const&) = delete;
+
+private:
+    sigset_t before_;
+};
 } // namespace
 
 // Goes to sleep for good when every worker sleeps, and is roused by the first that wakes:
@@ -24,11 +41,14 @@ constexpr unsigned long usual_slack = 50'000; // ns: the kernel's default. A wor
 //   dozes = true                  (seq_cst)     idle word: own bit gone         (seq_cst)
 //   all asleep? wait              (seq_cst)     dozes? rouse                    (seq_cst)
 
-monitor::monitor(runtime& run) : run_(run), stalls_(run), loads_(run.workers.size()) {}
+monitor::monitor(runtime& run) : run_(run), stalls_(run), loads_(run.workers.size()) {
+    ::pthread_sigmask(SIG_BLOCK, nullptr, &signals_);
+}
 
 void monitor::start() {
     std::lock_guard const guard(mutex_);
     if (ending_ || thread_.joinable()) return;
+    no_signals const until_it_has_its_own_mask;
     thread_ = std::thread([this] { watch(); });
     run_.is_watched.store(true, std::memory_order_relaxed); // it is there already
 }
@@ -53,6 +73,7 @@ void monitor::rouse() noexcept {
 }
 
 void monitor::watch() {
+    ::pthread_sigmask(SIG_SETMASK, &signals_, nullptr);
     ::prctl(PR_SET_NAME, "weft-monitor");
     ::prctl(PR_SET_TIMERSLACK, usual_slack);
     std::unique_lock lock(mutex_);

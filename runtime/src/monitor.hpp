@@ -3,6 +3,7 @@
 #include "stall_report.hpp"
 
 #include <condition_variable>
+#include <csignal>
 #include <cstdint>
 #include <mutex>
 #include <thread>
@@ -15,7 +16,7 @@ struct worker;
 
 /// A thread that looks after workers which a fiber keeps busy: it runs their timers and polls their
 /// descriptors when they have not done so for a while, notes who has no time left, and reports stalls. Sleeps for
-/// good while all workers sleep. A run with one worker has none before somebody has a deadline.
+/// good while all workers sleep. A run with one worker has none before there is a deadline, or much to give back.
 class monitor {
 public:
     explicit monitor(runtime&);
@@ -48,6 +49,7 @@ private:
     std::vector<load> loads_;
     std::mutex mutex_;
     std::condition_variable changed_;
+    sigset_t signals_; // that run()'s thread blocks: so do we, whoever starts us
     bool ending_ = false;
     std::thread thread_;
 };

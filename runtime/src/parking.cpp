@@ -170,6 +170,16 @@ wake_reason parking::suspend() noexcept {
     return self.wait.reason();
 }
 
+wake_reason parking::suspend_before_use_of(void const* object) noexcept {
+    fiber& self = *fiber_;
+    auto const page_of = [](void const* address) { return reinterpret_cast<std::uintptr_t>(address) / fiber::page; };
+    std::uintptr_t const distance = page_of(object) - page_of(__builtin_frame_address(0));
+    self.pages_up = distance < 32 ? std::uint8_t(distance) : 0; // else it is not on the stack
+    wake_reason const why = suspend();
+    self.pages_up = 0;
+    return why;
+}
+
 wake_reason parking::suspend_until(time_point deadline) {
     if (deadline == time_point::max()) return suspend();
     fiber& self = *fiber_;

@@ -137,13 +137,18 @@ private:
         if (left > blocks_ahead) __builtin_prefetch(slot(next + blocks_ahead)); // what a switch and a wait need
         if (next % pages_at_once == 0 && left > blocks_ahead)
             for (std::uint32_t step = 0; step < pages_at_once; ++step)
-                __builtin_prefetch(what_goes_on(*slot(next + pages_ahead + step)));
+                prefetch_pages(*slot(next + pages_ahead + step));
         if (left > frames_ahead) {
             char const* const first = what_goes_on(*slot(next + frames_ahead)) - 64;
             for (std::size_t line = 0; line < frames_prefetched; line += 64)
                 __builtin_prefetch(first + line);
         }
 #endif
+    }
+    static void prefetch_pages(fiber const& ahead) noexcept {
+        char const* const first = what_goes_on(ahead);
+        __builtin_prefetch(first);
+        if (ahead.pages_up != 0) __builtin_prefetch(first + ahead.pages_up * fiber::page);
     }
     // Its stack, or the block of one that has not begun. Not 0: a walk that fails is repeated each time.
     static char const* what_goes_on(fiber const& ahead) noexcept {

@@ -59,12 +59,10 @@ public:
     /// The first worker that is not busy all the time, else the given one.
     worker& with_time_left(worker& otherwise) noexcept;
 
-    /// To be called before a deadline counts: from here on it is honoured also while a fiber keeps the only worker
-    /// busy. False: it has passed, and is to be noticed at once. Any thread; the run lives.
-    /// Errors: std::system_error (no thread for that), bad_alloc
-    bool watch_deadline(time_point when) {
-        return when == time_point::max() || is_watched.load(std::memory_order_relaxed) || // stays so
-               start_watching(when);
+    /// To be called when there is something for a monitor to do: it is there from here on. Where no thread can be
+    /// had for it, the next call tries again. Any thread; the run lives.
+    void watch() noexcept {
+        if (!is_watched.load(std::memory_order_relaxed)) start_watching(); // stays so
     }
 
     time_point now() const noexcept { return sim ? sim->now() : real_now(); }
@@ -134,7 +132,7 @@ private:
     void schedule_elsewhere(fiber&, worker* here) noexcept;
     void let_workers_run() noexcept;
     void start_threads();
-    [[gnu::cold]] bool start_watching(time_point deadline);
+    [[gnu::cold]] void start_watching() noexcept;
     void serve(worker&) noexcept;
     void become_worker(worker&) noexcept;
     worker* wait_for_hand_over() noexcept;

@@ -92,8 +92,8 @@ struct scope_access {
     static void disarm(cancel_scope&, fiber& self) noexcept;
     static time_point effective_deadline(fiber& of) noexcept;
 
-    /// To be called before a deadline is set for it: runtime::watch_deadline(). Any thread; takes the owner's lock.
-    static void have_watched(cancel_scope&, fiber& owner, time_point deadline);
+    /// To be called before a deadline is set for it: runtime::watch(). Any thread; takes the owner's lock.
+    static void have_watched(cancel_scope&, fiber& owner) noexcept;
     static void unlink(cancel_scope&, fiber& self, bool swallowed) noexcept; // under its lock
     static timer_heap& timers_of(cancel_scope&, fiber& owner) noexcept;
     static void arm(cancel_scope&, fiber& owner, time_point when); // under the owner's lock

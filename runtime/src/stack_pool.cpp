@@ -311,8 +311,8 @@ void stack_depot::release_idle_memory(bool all) noexcept {
         if (list.idle != nullptr) release_from(list, all);
 }
 
-bool stack_depot::keeps_idle_ones() noexcept {
-    return idle.load(std::memory_order_relaxed) != 0; // only counts
+std::size_t stack_depot::idle_stacks() noexcept {
+    return idle.load(std::memory_order_relaxed); // only counts
 }
 
 char const* stack_depot::shortage() noexcept {

@@ -61,8 +61,8 @@ public:
     /// needed since the last call.
     static void release_idle_memory(bool all) noexcept;
 
-    /// Whether there are any. A hint.
-    static bool keeps_idle_ones() noexcept;
+    /// A hint.
+    static std::size_t idle_stacks() noexcept;
 
     /// Why take() gave none, for a message: ": ...", or "" if it was memory that lacked.
     static char const* shortage() noexcept;

@@ -168,8 +168,7 @@ private:
     void sleep() noexcept;
     unsigned await_events(duration at_most, bool quiet_is_awaited) noexcept;
     bool has_stacks_to_release() const noexcept;
-    void release_all_stacks() noexcept;
-    void release_stacks_not_needed(std::int64_t now) noexcept;
+    void release_stacks(bool all) noexcept;
     bool tell_if_quiet() noexcept;
     void note_awake() noexcept;
     void sim_idle() noexcept;                      // sim_idle.cpp

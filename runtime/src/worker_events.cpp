@@ -20,6 +20,7 @@ constexpr std::int64_t short_turn = 500;                 // ns: 64 of them are l
 constexpr std::int64_t long_turn = 100'000;              // ns: as long as poll_interval
 constexpr std::int64_t release_interval = 1'000'000'000; // ns: stacks not needed for so long
 constexpr duration quiet_before_release(100'000'000);    // ns: then all that are kept ready go
+constexpr std::size_t few_stacks = 64;                   // take 50 us to release
 
 } // namespace
 
@@ -41,8 +42,10 @@ void worker::service() noexcept {
     if (!run_of.sim) {
         note_time(now);
         timers.expire(now);
-        if (!run_of.is_watched.load(std::memory_order_relaxed)) // else the monitor does
-            release_stacks_not_needed(ns(now));
+        if (ns(now) - last_release >= release_interval) {
+            last_release = ns(now);
+            release_stacks(false);
+        }
     }
     // Events collected early only wait in the ring, until it overflows: 10,000 busy connections.
     std::int64_t const interval = ready.size() < much_ready ? poll_interval : longest_without_poll;
@@ -148,8 +151,10 @@ void worker::sleep() noexcept {
     if (looked_after != nullptr) at_most = std::min(at_most, duration(neglected_after));
     worker_counters::count(counters.sleeps);
     bool const tidies = at_most > quiet_before_release && has_stacks_to_release();
+    time_point const since = tidies ? runtime::real_now() : time_point();
     unsigned const events = await_events(tidies ? quiet_before_release : at_most, quiet_is_awaited); // W5
-    if (tidies && events == 0 && run_of.injection.empty()) release_all_stacks();
+    if (tidies && events == 0 && !anything_to_run() && runtime::real_now() - since >= quiet_before_release)
+        release_stacks(true);
     if (looked_after != nullptr) looked_after->has_stand_in.store(false, std::memory_order_relaxed); // as above
     woken_by_injection = !run_of.injection.empty();
     if (events != 0) dispatch(*this, events);
@@ -197,22 +202,19 @@ void worker::note_awake() noexcept {
     if (run_of.monitor_dozes.load(std::memory_order_seq_cst)) run_of.watcher->rouse(); // monitor
 }
 
-// What the monitor does otherwise. Once for all that was left since something ran: sleep() must not end again and
-// again for what cannot be given back.
+// Once for all that was left since something ran: sleep() must not end again and again for what cannot be given
+// back.
 bool worker::has_stacks_to_release() const noexcept {
-    return !run_of.is_watched.load(std::memory_order_relaxed) && stack_depot::keeps_idle_ones() && // hints
-           counters.switches.load(std::memory_order_relaxed) != switches_at_release;               // our own
+    return !run_of.is_watched.load(std::memory_order_relaxed) && stack_depot::idle_stacks() != 0 && // hints
+           counters.switches.load(std::memory_order_relaxed) != switches_at_release;                // our own
 }
 
-void worker::release_all_stacks() noexcept {
-    switches_at_release = counters.switches.load(std::memory_order_relaxed); // our own
-    stack_depot::release_idle_memory(true);
-}
-
-void worker::release_stacks_not_needed(std::int64_t now) noexcept {
-    if (now - last_release < release_interval) return;
-    last_release = now;
-    stack_depot::release_idle_memory(false);
+// What the monitor does, if there is one. Of many the only worker would be kept busy for long.
+void worker::release_stacks(bool all) noexcept {
+    if (run_of.is_watched.load(std::memory_order_relaxed)) return; // a hint
+    if (all) switches_at_release = counters.switches.load(std::memory_order_relaxed); // our own
+    if (stack_depot::idle_stacks() > few_stacks) return run_of.watch();
+    stack_depot::release_idle_memory(all);
 }
 
 // The only worker awake, before it calls the run quiet: events and timers of all. True: there were any.

@@ -1,13 +1,17 @@
 #include "support/gate.hpp"
 #include "support/run_test.hpp"
 
+#include <weft/runtime/detail/parking.hpp>
 #include <weft/runtime/inspect.hpp>
 #include <weft/runtime/lowlevel.hpp>
 #include <weft/runtime/task_group.hpp>
 
 #include <doctest/doctest.h>
 
+#include <array>
 #include <atomic>
+#include <cstddef>
+#include <cstdint>
 #include <cstdio>
 
 using namespace weft;
@@ -24,9 +28,60 @@ std::size_t resident_bytes() {
     return std::size_t(resident) * 4096;
 }
 
+// Waits at the lower end of so many pages.
+template <std::size_t Pages> [[gnu::noinline]] void wait_far_below(void const* object) {
+    std::array<std::byte volatile, Pages * detail::fiber::page> between;
+    between[0] = std::byte(1);
+    detail::parking wait("a test");
+    if (wait.suspend_before_use_of(object) == detail::wake_reason::cancelled) detail::throw_cancelled(wait.owner());
+}
+
+// Of a task in that wait: what it says, and what is so.
+struct page_distance {
+    unsigned told = 0;
+    std::uintptr_t real = 0;
+};
+page_distance distance_in(void (*wait)(void const*), void const* elsewhere) {
+    page_distance found;
+    with_task_group([&](task_group& group) {
+        detail::fiber* waiting = nullptr;
+        void const* object = elsewhere;
+        group.start_soon([&] {
+            char const here = 0;
+            waiting = detail::current_fiber();
+            if (object == nullptr) object = &here;
+            try {
+                wait(object);
+            } catch (cancelled const&) {
+                CHECK(unsigned(waiting->pages_up) == 0);
+                throw;
+            }
+        });
+        wait_all_tasks_blocked();
+        found = {waiting->pages_up, std::uintptr_t(object) / detail::fiber::page -
+                                        std::uintptr_t(waiting->context) / detail::fiber::page};
+        group.cancel();
+    });
+    return found;
+}
+
 } // namespace
 
 TEST_SUITE("runtime.fibers") {
+    TEST_CASE("while it waits a fiber tells how many pages up its stack lies what it needs next") {
+        run_sim(0, [] {
+            for (auto* const wait : {wait_far_below<1>, wait_far_below<3>, wait_far_below<20>}) {
+                page_distance const near = distance_in(wait, nullptr);
+                CHECK(near.told > 0);
+                CHECK(near.told <= near.real); // the switch may lie a page below the wait
+                CHECK(near.told + 1 >= near.real);
+            }
+            CHECK(distance_in(wait_far_below<40>, nullptr).told == 0); // too far
+            static char const global = 0;
+            CHECK(distance_in(wait_far_below<1>, &global).told == 0);
+        });
+    }
+
     TEST_CASE("G3: 100,000 tasks that never wait need no more than a few stacks") {
         run({.workers = 2}, [] {
             std::atomic<int> ran{0};

@@ -1,3 +1,4 @@
+#include <weft/runtime/detail/parking.hpp>
 #include <weft/runtime/inspect.hpp>
 #include <weft/runtime/lowlevel.hpp>
 #include <weft/runtime/run.hpp>
@@ -11,20 +12,30 @@
 
 #include <doctest/doctest.h>
 
+#include <algorithm>
 #include <atomic>
 #include <cerrno>
 #include <chrono>
+#include <csignal>
 #include <cstddef>
 #include <cstdint>
 #include <cstdio>
+#include <filesystem>
+#include <fstream>
 #include <iterator>
+#include <new>
+#include <string>
 #include <system_error>
 #include <thread>
 
 #include <linux/filter.h>
 #include <linux/seccomp.h>
+#include <pthread.h>
+#include <sched.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
+#include <unistd.h>
 
 // What the thread that looks after busy workers is there for, and who does it in a run that has no such thread yet.
 
@@ -39,12 +50,11 @@ using weft::test::run_test;
 
 namespace {
 
-constexpr int tasks_of_a_crowd = 300; // more than a worker keeps the stacks of
-
-void crowd() {
+// So many tasks at once. A worker keeps the stacks of 64, the others lie in the depot afterwards.
+void crowd(int tasks) {
     gate all_are_there;
     with_task_group([&](task_group& group) {
-        for (int task = 0; task < tasks_of_a_crowd; ++task)
+        for (int task = 0; task < tasks; ++task)
             group.start_soon([&] { all_are_there.wait(); });
         wait_all_tasks_blocked();
         all_are_there.open();
@@ -55,6 +65,28 @@ void compute(duration time) {
     for (auto const until = std::chrono::steady_clock::now() + time; std::chrono::steady_clock::now() < until;) {}
 }
 
+std::string told_in(std::filesystem::path const& status, std::string const& name) {
+    std::ifstream lines(status);
+    for (std::string line; std::getline(lines, line);)
+        if (line.starts_with(name + ":")) return line;
+    return {};
+}
+
+// What the kernel tells of the monitor's thread; empty: there is no such thread.
+std::string status_of_monitor(std::string const& name) {
+    for (auto const& thread : std::filesystem::directory_iterator("/proc/self/task"))
+        if (told_in(thread.path() / "status", "Name").ends_with("weft-monitor"))
+            return told_in(thread.path() / "status", name);
+    return {};
+}
+bool has_monitor() {
+    return !status_of_monitor("Name").empty();
+}
+void wait_for_monitor(bool to_be_there) {
+    while (has_monitor() != to_be_there)
+        std::this_thread::yield();
+}
+
 std::uint64_t sleeps_so_far() {
     std::uint64_t sum = 0;
     for (worker_statistics const& each : get_run_statistics().workers)
@@ -62,17 +94,15 @@ std::uint64_t sleeps_so_far() {
     return sum;
 }
 
-// ThreadSanitizer has a thread of its own from the first one on.
-unsigned threads_without_a_run() {
-    std::thread([] {}).join();
-    return count_threads();
-}
-
+// The C library falls back to clone(), whose flags can be seen; other processes may be started.
 void refuse_threads() {
     ::sock_filter rules[] = {
         BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(::seccomp_data, nr)),
-        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_clone3, 1, 0),
-        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_clone, 0, 1),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_clone3, 3, 0),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_clone, 0, 4),
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(::seccomp_data, args[0])),
+        BPF_JUMP(BPF_JMP | BPF_JSET | BPF_K, CLONE_THREAD, 1, 2),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | ENOSYS),
         BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EAGAIN),
         BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
     };
@@ -82,10 +112,9 @@ void refuse_threads() {
         std::puts("no filter for system calls");
 }
 
-template <class Call> void tell_refusal(Call&& call) {
+void tell_refusal(run_options const& options) {
     try {
-        call();
-        std::puts("not refused");
+        run(options, [] { std::puts("it ran"); });
     } catch (std::system_error const& error) {
         std::printf("%s: %s\n", error.code() == std::errc::resource_unavailable_try_again ? "EAGAIN" : "?",
                     error.what());
@@ -95,21 +124,63 @@ template <class Call> void tell_refusal(Call&& call) {
 child_program const no_threads("no_threads_for_a_monitor", [] {
     std::thread([] {}).join(); // a sanitizer's own thread is there now
     refuse_threads();
-    tell_refusal([] { run({.workers = 2}, [] { std::puts("it ran"); }); });
-    tell_refusal([] { run({.workers = 1, .stall_threshold = 1s}, [] { std::puts("it ran"); }); });
+    tell_refusal({.workers = 2});
+    tell_refusal({.workers = 1, .stall_threshold = 1s});
+    unsigned const before = count_threads();
     run({.workers = 1}, [] {
-        tell_refusal([] { move_on_after(1h, [] { std::puts("its body ran"); }); });
-        time_point const far = current_time() + 1h;
+        if (!move_on_after(1ms, [] { sleep_forever(); })) std::puts("a wait was cut short");
+        if (!move_on_after(1ms, [] {
+                for (;;)
+                    detail::enter_blocking_call("a call that completes at once");
+            }))
+            std::puts("calls were cut short");
         cancel_scope scope;
         scope.run([&] {
-            tell_refusal([&] { scope.set_deadline(far); });
-            if (scope.deadline() == time_point::max()) std::puts("no deadline was set");
-            scope.set_deadline(time_point::max());
-            weft::sleep(1us);
-            lowlevel::checkpoint();
+            scope.set_deadline(current_time() + 1ms);
+            for (;;)
+                lowlevel::checkpoint();
         });
-        with_task_group([&](task_group& group) { group.start_soon([] { weft::sleep(1us); }); });
-        std::puts("the run went on");
+        if (scope.cancelled_caught()) std::puts("a deadline that was set was met");
+        crowd(1'000);
+        weft::sleep(1us);
+    });
+    if (count_threads() <= before) std::puts("no thread");
+});
+
+// The first thing that entering a scope changes in it is held up until a thread has set the deadline.
+char* page_of_scope = nullptr;
+std::atomic<bool> is_being_entered = false, is_set = false;
+
+void on_write(int, siginfo_t* what, void*) {
+    auto const* const where = static_cast<char const*>(what->si_addr);
+    if (where < page_of_scope || where >= page_of_scope + detail::fiber::page) ::_exit(9);
+    ::mprotect(page_of_scope, detail::fiber::page, PROT_READ | PROT_WRITE);
+    is_being_entered = true;
+    while (!is_set.load()) {}
+}
+
+child_program const slow_entry("deadline_set_during_entry", [] {
+    void* const page = ::mmap(nullptr, detail::fiber::page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    page_of_scope = static_cast<char*>(page);
+    run({.workers = 1}, [&] {
+        struct sigaction held_up{};
+        held_up.sa_sigaction = on_write;
+        held_up.sa_flags = SA_SIGINFO | SA_ONSTACK;
+        ::sigaction(SIGSEGV, &held_up, nullptr);
+        auto* const scope = new (page) cancel_scope;
+        std::thread outside([&] {
+            while (!is_being_entered.load()) {}
+            scope->set_deadline(clock::now() + 1ms);
+            is_set = true;
+        });
+        ::mprotect(page, detail::fiber::page, PROT_READ);
+        bool const finished = scope->run([] {
+            for (;;)
+                lowlevel::checkpoint_if_cancelled();
+        });
+        outside.join();
+        scope->~cancel_scope();
+        if (!finished) std::puts("cut short");
     });
 });
 
@@ -117,18 +188,19 @@ child_program const no_threads("no_threads_for_a_monitor", [] {
 
 TEST_SUITE("runtime.monitor") {
     TEST_CASE("C24: a run with one worker starts a thread beside it for its first deadline only, and joins it") {
-        unsigned const before = threads_without_a_run();
+        wait_for_monitor(false); // that of the test before
         run({.workers = 1}, [&] {
-            crowd();
+            crowd(100);
             weft::sleep(1ms);
             shielded([] { lowlevel::checkpoint(); });
-            CHECK(count_threads() <= before);
-            for (int time = 0; time < 3; ++time) {
-                CHECK(move_on_after(1h, [] { lowlevel::checkpoint(); }));
-                CHECK(count_threads() <= before + 1);
-            }
+            CHECK_FALSE(has_monitor());
+            CHECK(move_on_after(1h, [] { lowlevel::checkpoint(); }));
+            wait_for_monitor(true);
+            unsigned const threads = count_threads();
+            CHECK(move_on_after(1h, [] { lowlevel::checkpoint(); }));
+            CHECK(count_threads() <= threads);
         });
-        weft::test::wait_for_threads(before);
+        wait_for_monitor(false);
     }
 
     TEST_CASE("C24: what starts when a deadline is there looks after the deadlines that come by other ways, too") {
@@ -177,72 +249,124 @@ TEST_SUITE("runtime.monitor") {
         }
     }
 
-    TEST_CASE("C24: threads that set the deadlines of scopes which are just left, at the end of the run, do no harm") {
-        for (int round = 0; round < 50; ++round) {
+    TEST_CASE("C24: a deadline that a thread sets while its scope is being entered is looked after") {
+        auto const end = run_child("deadline_set_during_entry");
+        INFO(end.output);
+        CHECK(end.exit_code == 0);
+        CHECK(end.says("cut short"));
+    }
+
+    TEST_CASE("C24: threads that set the deadline of a scope while its run ends do no harm") {
+        for (int round = 0; round < 100; ++round) {
             cancel_scope scope;
             std::atomic<int> begun = 0;
             std::atomic<bool> ended = false;
-            auto const set_deadlines = [&] {
-                do {
+            auto const set_deadlines = [&](duration shortest) {
+                for (duration delay = shortest; !ended.load(); delay *= 2) {
                     ++begun;
-                    scope.set_deadline(time_point(clock::now() + 1h));
-                } while (!ended.load());
+                    scope.set_deadline(clock::now() + std::min<duration>(delay, 1h));
+                    scope.set_deadline(time_point::max());
+                }
             };
-            std::thread one(set_deadlines), other(set_deadlines);
+            std::thread one(set_deadlines, 10us), other(set_deadlines, 1h);
             while (begun.load() < 2)
                 std::this_thread::yield();
-            CHECK(run({.workers = 1}, [&] { return scope.run([] { lowlevel::checkpoint(); }); }));
+            bool came_through = false;
+            run({.workers = 1}, [&] {
+                bool const finished = scope.run([&] {
+                    for (int turn = 0; turn < round % 10; ++turn)
+                        lowlevel::checkpoint();
+                    came_through = true;
+                });
+                CHECK(finished == came_through);
+                CHECK(scope.cancelled_caught() == !came_through);
+            });
             ended = true;
             one.join();
             other.join();
         }
     }
 
-    TEST_CASE("C24: where no thread can be had for it a deadline is refused, and the run goes on") {
+    TEST_CASE("C24: where no thread can be had for it a deadline counts at the next wait or after many calls") {
         auto const end = run_child("no_threads_for_a_monitor");
+        INFO(end.output);
         CHECK(end.exit_code == 0);
         CHECK(end.says("EAGAIN: run(): no thread for worker 1 of 2"));
         CHECK(end.says("EAGAIN: run(): no thread for the monitor"));
-        CHECK(end.says("EAGAIN: a deadline: no thread for the monitor of the run"));
-        CHECK(end.says("no deadline was set"));
-        CHECK(end.says("the run went on"));
-        CHECK_FALSE(end.says("its body ran"));
         CHECK_FALSE(end.says("it ran"));
-        CHECK_FALSE(end.says("not refused"));
+        CHECK(end.says("a wait was cut short"));
+        CHECK(end.says("calls were cut short"));
+        CHECK(end.says("a deadline that was set was met"));
+        CHECK(end.says("no thread\n"));
+    }
+
+    TEST_CASE("SG5: what a deadline starts takes no signals that the thread of run() blocks, whoever sets it") {
+        wait_for_monitor(false); // that of the test before
+        sigset_t given{}, before{};
+        ::sigemptyset(&given);
+        ::sigaddset(&given, SIGUSR2);
+        ::pthread_sigmask(SIG_BLOCK, &given, &before);
+        std::string const own = told_in("/proc/thread-self/status", "SigBlk");
+        run({.workers = 1}, [&] {
+            cancel_scope scope;
+            scope.run([&] {
+                std::thread([&] { // as if it had begun before the signal was blocked
+                    ::pthread_sigmask(SIG_UNBLOCK, &given, nullptr);
+                    scope.set_deadline(clock::now() + 1h);
+                }).join();
+                wait_for_monitor(true);
+                CHECK(status_of_monitor("SigBlk") == own);
+            });
+        });
+        ::pthread_sigmask(SIG_SETMASK, &before, nullptr);
     }
 
     TEST_CASE("TR85: a run that has nothing to do gives the memory of idle stacks back, once, and then sleeps") {
-        for (unsigned const workers : {1u, 2u}) {
-            run({.workers = workers}, [&] {
-                gate given_back;
-                crowd();
-                CHECK(stack_depot::keeps_idle_ones());
-                std::uint64_t const before = sleeps_so_far();
-                std::thread outside([&] {
-                    while (stack_depot::keeps_idle_ones())
-                        std::this_thread::sleep_for(1ms);
-                    given_back.open();
+        for (unsigned const workers : {1u, 2u})
+            for (int const tasks : {100, 1'000}) { // few of which are left to the worker
+                run({.workers = workers}, [&] {
+                    gate given_back;
+                    crowd(tasks);
+                    CHECK(stack_depot::idle_stacks() != 0);
+                    std::thread outside([&] {
+                        while (stack_depot::idle_stacks() != 0)
+                            std::this_thread::sleep_for(1ms);
+                        given_back.open();
+                    });
+                    given_back.wait();
+                    outside.join();
+                    if (workers == 1) {
+                        std::uint64_t const before = sleeps_so_far();
+                        weft::sleep(500ms);
+                        CHECK(sleeps_so_far() <= before + 2); // it and what interrupts it, not one each 100 ms
+                    }
+                    crowd(tasks);
                 });
-                given_back.wait();
-                outside.join();
-                if (workers == 1) CHECK(sleeps_so_far() <= before + 4); // two, and what interrupts them
-                crowd();
-            });
-        }
+            }
     }
 
     TEST_CASE("TR85: a run that is busy gives the memory of stacks back that it did not need of late") {
         for (unsigned const workers : {1u, 2u})
             run({.workers = workers}, [] {
-                crowd();
-                CHECK(stack_depot::keeps_idle_ones());
-                while (stack_depot::keeps_idle_ones())
+                crowd(100);
+                CHECK(stack_depot::idle_stacks() != 0);
+                while (stack_depot::idle_stacks() != 0)
                     lowlevel::checkpoint();
-                crowd();
+                crowd(100);
             });
     }
 
-    TEST_CASE("TI1: how long a task has waited is told rightly also after turns that took long") {
+    TEST_CASE("TR85: a run with one worker leaves the memory of many idle stacks to a thread") {
+        wait_for_monitor(false); // that of the test before
+        run({.workers = 1}, [&] {
+            crowd(1'000);
+            while (!has_monitor())
+                lowlevel::checkpoint();
+        });
+        wait_for_monitor(false);
+    }
+
+    TEST_CASE("TI1: for how long a task has waited is told rightly after turns that took long, too") {
         run({.workers = 1}, [] {
             with_task_group([](task_group& group) {
                 for (int turn = 0; turn < 40; ++turn) { // so that it is known for long turns

@@ -89,8 +89,7 @@ struct cancel_scope_options {
 ///
 /// Threads       run() by one task; every other member by any thread, at any time
 /// Cancellation  run() waits for nothing itself, neither entering nor leaving
-/// Errors        std::logic_error (entered twice); no_event_loop_error (run() outside a task); std::system_error
-///               (the first deadline of a run with one worker starts a thread, and there was none)
+/// Errors        std::logic_error (entered twice); no_event_loop_error (run() outside a task)
 /// Source        AnyIO CancelScope
 class cancel_scope {
 public:
@@ -137,7 +136,7 @@ public:
     std::string cancel_reason() const;
     time_point deadline() const noexcept;
     /// One that has passed cancels at once, if entered; so does moving one that had passed: it comes too late.
-    /// Errors: bad_alloc, std::system_error (no thread to watch it; the one before stays).
+    /// Errors: bad_alloc (the one before stays).
     void set_deadline(time_point);
     bool shield() const noexcept;
     void set_shield(bool);                 ///< lifted: an outer cancellation arrives at once

@@ -51,7 +51,7 @@ template <> struct first_task_result<void> {
 /// Runs f(args...) as the first task of a new runtime on `options.workers` threads, this one included,
 /// and gives back what it returns or throws. When it returns, every task of the run has ended and its
 /// threads are joined. Beside the workers a thread watches over those that are kept busy; with one worker it starts
-/// when somebody first sets a deadline.
+/// when there is a first deadline, or much memory to give back.
 ///
 /// Errors  std::invalid_argument (unknown backend, too many workers, a stack below the minimum);
 ///         std::logic_error (inside a run of the same thread); std::system_error (no threads, no fds; no

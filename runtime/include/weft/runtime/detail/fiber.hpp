@@ -70,6 +70,7 @@ enum class outcome : std::uint8_t { pending, value, failed, cancelled };
 /// run or after the last.
 struct alignas(64) fiber {
     static constexpr std::size_t inline_bytes = 48;
+    static constexpr std::size_t page = 4096; // of pages_up; where pages are larger, they are fetched twice
     static constexpr std::uint16_t any_worker = 0xffff;
     static constexpr std::uint16_t first_worker = 0xfffe; // the one that begins it
 
@@ -90,6 +91,7 @@ struct alignas(64) fiber {
     std::atomic<task_state> state = task_state::finished;
     stack_stage stage : 2 = stack_stage::none;
     bool has_unarmed_scopes : 1 = false; // scopes were entered since it last waited
+    std::uint8_t pages_up : 5 = 0; // from `context` to what it needs next; 0: the same page, or unknown
     std::uint16_t suspension_bans = 0; // open no_suspend guards
     std::uint8_t flags : 4 = 0;       // see below; written before the first run
     std::uint8_t stack_class : 4 = 0; //  "

@@ -61,6 +61,9 @@ public:
     wake_reason suspend() noexcept;
     /// The same, but no longer than until the deadline: then wake_reason::timer.
     wake_reason suspend_until(time_point deadline);
+    /// suspend() of a fiber that needs that object next, which may lie far up its stack: whoever runs the fibers
+    /// before it fetches that page, too.
+    wake_reason suspend_before_use_of(void const* object) noexcept;
 
     /// What was waited for turned out to be there. False: a waker without payload was first, and its
     /// reason counts.
