@@ -160,7 +160,8 @@ void on_write(int, siginfo_t* what, void*) {
 }
 
 child_program const slow_entry("deadline_set_during_entry", [] {
-    void* const page = ::mmap(nullptr, detail::fiber::page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    constexpr int writable = PROT_READ | PROT_WRITE;
+    void* const page = ::mmap(nullptr, detail::fiber::page, writable, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     page_of_scope = static_cast<char*>(page);
     run({.workers = 1}, [&] {
         struct sigaction held_up{};
