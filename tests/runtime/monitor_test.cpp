@@ -50,7 +50,7 @@ using weft::test::run_test;
 
 namespace {
 
-// So many tasks at once. A worker keeps the stacks of 64, the others lie in the depot afterwards.
+// So many tasks at once. A worker keeps the stacks of 32 to 64, the others lie in the depot afterwards.
 void crowd(int tasks) {
     gate all_are_there;
     with_task_group([&](task_group& group) {
@@ -191,7 +191,7 @@ TEST_SUITE("runtime.monitor") {
     TEST_CASE("C24: a run with one worker starts a thread beside it for its first deadline only, and joins it") {
         wait_for_monitor(false); // that of the test before
         run({.workers = 1}, [&] {
-            crowd(100);
+            crowd(80);
             weft::sleep(1ms);
             shielded([] { lowlevel::checkpoint(); });
             CHECK_FALSE(has_monitor());
@@ -324,7 +324,7 @@ TEST_SUITE("runtime.monitor") {
 
     TEST_CASE("TR85: a run that has nothing to do gives the memory of idle stacks back, once, and then sleeps") {
         for (unsigned const workers : {1u, 2u})
-            for (int const tasks : {100, 1'000}) { // few of which are left to the worker
+            for (int const tasks : {80, 1'000}) { // few of which are left to the worker
                 run({.workers = workers}, [&] {
                     gate given_back;
                     crowd(tasks);
@@ -349,11 +349,11 @@ TEST_SUITE("runtime.monitor") {
     TEST_CASE("TR85: a run that is busy gives the memory of stacks back that it did not need of late") {
         for (unsigned const workers : {1u, 2u})
             run({.workers = workers}, [] {
-                crowd(100);
+                crowd(80);
                 CHECK(stack_depot::idle_stacks() != 0);
                 while (stack_depot::idle_stacks() != 0)
                     lowlevel::checkpoint();
-                crowd(100);
+                crowd(80);
             });
     }
 
