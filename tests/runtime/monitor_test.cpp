@@ -50,7 +50,7 @@ using weft::test::run_test;
 
 namespace {
 
-// So many tasks at once. A worker keeps the stacks of 32 to 64, the others lie in the depot afterwards.
+// So many tasks at once.
 void crowd(int tasks) {
     gate all_are_there;
     with_task_group([&](task_group& group) {
@@ -59,6 +59,19 @@ void crowd(int tasks) {
         wait_all_tasks_blocked();
         all_are_there.open();
     });
+}
+
+struct crowd_of {
+    unsigned workers;
+    int tasks;
+};
+// A worker keeps 32 to 64 stacks, the others lie in the depot. A few there are left to an only worker.
+constexpr crowd_of few_stacks{1, 80}, many_stacks{1, 300}, stacks_of_two{2, 300};
+
+void leave_idle_stacks(int tasks) {
+    do // the machine may be so slow that they were given back
+        crowd(tasks);
+    while (stack_depot::idle_stacks() == 0);
 }
 
 void compute(duration time) {
@@ -141,7 +154,7 @@ child_program const no_threads("no_threads_for_a_monitor", [] {
                 lowlevel::checkpoint();
         });
         if (scope.cancelled_caught()) std::puts("a deadline that was set was met");
-        crowd(1'000);
+        crowd(many_stacks.tasks);
         weft::sleep(1us);
     });
     if (count_threads() <= before) std::puts("no thread");
@@ -191,7 +204,7 @@ TEST_SUITE("runtime.monitor") {
     TEST_CASE("C24: a run with one worker starts a thread beside it for its first deadline only, and joins it") {
         wait_for_monitor(false); // that of the test before
         run({.workers = 1}, [&] {
-            crowd(80);
+            crowd(few_stacks.tasks);
             weft::sleep(1ms);
             shielded([] { lowlevel::checkpoint(); });
             CHECK_FALSE(has_monitor());
@@ -323,44 +336,40 @@ TEST_SUITE("runtime.monitor") {
     }
 
     TEST_CASE("TR85: a run that has nothing to do gives the memory of idle stacks back, once, and then sleeps") {
-        for (unsigned const workers : {1u, 2u})
-            for (int const tasks : {80, 1'000}) { // few of which are left to the worker
-                run({.workers = workers}, [&] {
-                    gate given_back;
-                    crowd(tasks);
-                    CHECK(stack_depot::idle_stacks() != 0);
-                    std::thread outside([&] {
-                        while (stack_depot::idle_stacks() != 0)
-                            std::this_thread::sleep_for(1ms);
-                        given_back.open();
-                    });
-                    given_back.wait();
-                    outside.join();
-                    if (workers == 1) {
-                        std::uint64_t const before = sleeps_so_far();
-                        weft::sleep(500ms);
-                        CHECK(sleeps_so_far() <= before + 2); // it and what interrupts it, not one each 100 ms
-                    }
-                    crowd(tasks);
+        for (auto const [workers, tasks] : {few_stacks, many_stacks, stacks_of_two})
+            run({.workers = workers}, [&] {
+                gate given_back;
+                leave_idle_stacks(tasks);
+                std::thread outside([&] {
+                    while (stack_depot::idle_stacks() != 0)
+                        std::this_thread::sleep_for(1ms);
+                    given_back.open();
                 });
-            }
+                given_back.wait();
+                outside.join();
+                if (workers == 1) {
+                    std::uint64_t const before = sleeps_so_far();
+                    weft::sleep(500ms);
+                    CHECK(sleeps_so_far() <= before + 2); // it and what interrupts it, not one each 100 ms
+                }
+                crowd(tasks);
+            });
     }
 
     TEST_CASE("TR85: a run that is busy gives the memory of stacks back that it did not need of late") {
-        for (unsigned const workers : {1u, 2u})
-            run({.workers = workers}, [] {
-                crowd(80);
-                CHECK(stack_depot::idle_stacks() != 0);
+        for (auto const [workers, tasks] : {few_stacks, stacks_of_two})
+            run({.workers = workers}, [&] {
+                leave_idle_stacks(tasks);
                 while (stack_depot::idle_stacks() != 0)
                     lowlevel::checkpoint();
-                crowd(80);
+                crowd(tasks);
             });
     }
 
     TEST_CASE("TR85: a run with one worker leaves the memory of many idle stacks to a thread") {
         wait_for_monitor(false); // that of the test before
         run({.workers = 1}, [&] {
-            crowd(1'000);
+            crowd(many_stacks.tasks);
             while (!has_monitor())
                 lowlevel::checkpoint();
         });
