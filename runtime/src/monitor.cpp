@@ -16,7 +16,6 @@ constexpr duration neglected_after = 5ms;  // a worker that did not serve its ti
 constexpr unsigned looks_before_saturated = 10; // at which a worker had not slept since the last one
 constexpr unsigned looks_between_releases = 200; // idle stacks: those not needed for a second
 constexpr unsigned quiet_looks_before_doze = 20; // then all that are kept ready go
-constexpr unsigned long usual_slack = 50'000; // ns: the kernel's default. A worker that starts us has less
 
 /// The calling thread, and one that it starts, are sent none.
 class no_signals {
@@ -41,9 +40,21 @@ private:
 //   dozes = true                  (seq_cst)     idle word: own bit gone         (seq_cst)
 //   all asleep? wait              (seq_cst)     dozes? rouse                    (seq_cst)
 
-monitor::monitor(runtime& run) : run_(run), stalls_(run), loads_(run.workers.size()) {
+thread_settings::thread_settings() noexcept
+    : slack_(::prctl(PR_GET_TIMERSLACK)),
+      knows_cpus_(::pthread_getaffinity_np(::pthread_self(), sizeof cpus_, &cpus_) == 0) {
     ::pthread_sigmask(SIG_BLOCK, nullptr, &signals_);
+    ::pthread_getschedparam(::pthread_self(), &policy_, &priority_);
 }
+
+void thread_settings::adopt() const noexcept {
+    if (knows_cpus_) ::pthread_setaffinity_np(::pthread_self(), sizeof cpus_, &cpus_);
+    ::pthread_setschedparam(::pthread_self(), policy_, &priority_);
+    ::prctl(PR_SET_TIMERSLACK, slack_);
+    ::pthread_sigmask(SIG_SETMASK, &signals_, nullptr);
+}
+
+monitor::monitor(runtime& run) : run_(run), stalls_(run), loads_(run.workers.size()) {}
 
 void monitor::start() {
     std::lock_guard const guard(mutex_);
@@ -73,9 +84,8 @@ void monitor::rouse() noexcept {
 }
 
 void monitor::watch() {
-    ::pthread_sigmask(SIG_SETMASK, &signals_, nullptr);
+    settings_.adopt();
     ::prctl(PR_SET_NAME, "weft-monitor");
-    ::prctl(PR_SET_TIMERSLACK, usual_slack);
     std::unique_lock lock(mutex_);
     duration const interval = stalls_.is_on() ? stalls_.interval() : look_interval;
     unsigned quiet = 0;

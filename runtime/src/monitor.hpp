@@ -9,10 +9,28 @@
 #include <thread>
 #include <vector>
 
+#include <sched.h>
+
 namespace weft::detail {
 
 class runtime;
 struct worker;
+
+/// What a thread has from the one that starts it: which signals it blocks, where it runs, how it is scheduled. Noted
+/// of one thread, so that another has it, whoever starts that.
+class thread_settings {
+public:
+    thread_settings() noexcept; // the calling thread's
+    void adopt() const noexcept; // by the calling thread, as far as it may
+
+private:
+    sigset_t signals_;
+    int slack_;
+    int policy_ = SCHED_OTHER;
+    sched_param priority_{};
+    cpu_set_t cpus_;
+    bool knows_cpus_;
+};
 
 /// A thread that looks after workers which a fiber keeps busy: it runs their timers and polls their
 /// descriptors when they have not done so for a while, notes who has no time left, and reports stalls. Sleeps for
@@ -49,7 +67,7 @@ private:
     std::vector<load> loads_;
     std::mutex mutex_;
     std::condition_variable changed_;
-    sigset_t signals_; // that run()'s thread blocks: so do we, whoever starts us
+    thread_settings const settings_; // of run()'s thread
     bool ending_ = false;
     std::thread thread_;
 };

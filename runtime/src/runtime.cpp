@@ -173,6 +173,7 @@ void runtime::start_threads() {
 }
 
 void runtime::start_watching() noexcept {
+    if (is_forked_child()) return; // what it took from the pollers would be missing in the parent
     try {
         watcher->start();
     } catch (std::system_error const&) { // no thread: a deadline counts where its task waits or lets others run

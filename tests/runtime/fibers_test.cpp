@@ -43,9 +43,9 @@ struct page_distance {
 };
 page_distance distance_in(void (*wait)(void const*), void const* elsewhere) {
     page_distance found;
+    detail::fiber* waiting = nullptr;
+    void const* object = elsewhere;
     with_task_group([&](task_group& group) {
-        detail::fiber* waiting = nullptr;
-        void const* object = elsewhere;
         group.start_soon([&] {
             char const here = 0;
             waiting = detail::current_fiber();
@@ -69,6 +69,10 @@ page_distance distance_in(void (*wait)(void const*), void const* elsewhere) {
 
 TEST_SUITE("runtime.fibers") {
     TEST_CASE("while it waits a fiber tells how many pages up its stack lies what it needs next") {
+#if defined(__SANITIZE_ADDRESS__)
+        MESSAGE("locals may lie anywhere");
+        return;
+#endif
         run_sim(0, [] {
             for (auto* const wait : {wait_far_below<1>, wait_far_below<3>, wait_far_below<20>}) {
                 page_distance const near = distance_in(wait, nullptr);

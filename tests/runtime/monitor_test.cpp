@@ -7,12 +7,12 @@
 
 #include "runtime/src/stack_pool.hpp"
 #include "tests/support/child_process.hpp"
+#include "tests/support/forked.hpp"
 #include "tests/support/gate.hpp"
 #include "tests/support/run_test.hpp"
 
 #include <doctest/doctest.h>
 
-#include <algorithm>
 #include <atomic>
 #include <cerrno>
 #include <chrono>
@@ -155,7 +155,9 @@ child_program const no_threads("no_threads_for_a_monitor", [] {
         });
         if (scope.cancelled_caught()) std::puts("a deadline that was set was met");
         crowd(many_stacks.tasks);
-        weft::sleep(1us);
+        std::uint64_t const before = sleeps_so_far();
+        weft::sleep(500ms);
+        if (sleeps_so_far() <= before + 3) std::puts("slept through"); // not to look each 100 ms
     });
     if (count_threads() <= before) std::puts("no thread");
 });
@@ -276,9 +278,9 @@ TEST_SUITE("runtime.monitor") {
             std::atomic<int> begun = 0;
             std::atomic<bool> ended = false;
             auto const set_deadlines = [&](duration shortest) {
-                for (duration delay = shortest; !ended.load(); delay *= 2) {
+                for (duration delay = shortest; !ended.load(); delay = delay < 1h ? 2 * delay : shortest) {
                     ++begun;
-                    scope.set_deadline(clock::now() + std::min<duration>(delay, 1h));
+                    scope.set_deadline(clock::now() + delay);
                     scope.set_deadline(time_point::max());
                 }
             };
@@ -288,7 +290,7 @@ TEST_SUITE("runtime.monitor") {
             bool came_through = false;
             run({.workers = 1}, [&] {
                 bool const finished = scope.run([&] {
-                    for (int turn = 0; turn < round % 10; ++turn)
+                    for (int const seen = begun.load(); begun.load() < seen + round % 10;)
                         lowlevel::checkpoint();
                     came_through = true;
                 });
@@ -311,31 +313,53 @@ TEST_SUITE("runtime.monitor") {
         CHECK(end.says("a wait was cut short"));
         CHECK(end.says("calls were cut short"));
         CHECK(end.says("a deadline that was set was met"));
+        CHECK(end.says("slept through"));
         CHECK(end.says("no thread\n"));
     }
 
-    TEST_CASE("SG5: what a deadline starts takes no signals that the thread of run() blocks, whoever sets it") {
+    TEST_CASE("SG5: what a deadline starts has the signals and the schedule of run()'s thread, whoever sets it") {
         wait_for_monitor(false); // that of the test before
         sigset_t given{}, before{};
         ::sigemptyset(&given);
         ::sigaddset(&given, SIGUSR2);
         ::pthread_sigmask(SIG_BLOCK, &given, &before);
-        std::string const own = told_in("/proc/thread-self/status", "SigBlk");
+        std::string const blocked = told_in("/proc/thread-self/status", "SigBlk");
+        std::string const cpus = told_in("/proc/thread-self/status", "Cpus_allowed_list");
         run({.workers = 1}, [&] {
             cancel_scope scope;
             scope.run([&] {
                 std::thread([&] { // as if it had begun before the signal was blocked
                     ::pthread_sigmask(SIG_UNBLOCK, &given, nullptr);
+                    sched_param const none{};
+                    CHECK(::pthread_setschedparam(::pthread_self(), SCHED_IDLE, &none) == 0);
+                    cpu_set_t one{};
+                    CPU_SET(unsigned(::sched_getcpu()), &one);
+                    CHECK(::pthread_setaffinity_np(::pthread_self(), sizeof one, &one) == 0);
                     scope.set_deadline(clock::now() + 1h);
                 }).join();
                 wait_for_monitor(true);
-                CHECK(status_of_monitor("SigBlk") == own);
+                CHECK(status_of_monitor("SigBlk") == blocked);
+                CHECK(status_of_monitor("Cpus_allowed_list") == cpus);
+                CHECK(::sched_getscheduler(std::stoi(status_of_monitor("Pid").substr(4))) == SCHED_OTHER);
             });
         });
         ::pthread_sigmask(SIG_SETMASK, &before, nullptr);
     }
 
-    TEST_CASE("TR85: a run that has nothing to do gives the memory of idle stacks back, once, and then sleeps") {
+    TEST_CASE("SP14: a deadline that a forked child sets starts nothing there") {
+        run({.workers = 1}, [] {
+            cancel_scope scope;
+            scope.run([&] {
+                auto const child = [&] {
+                    scope.set_deadline(clock::now() + 1h);
+                    return int(count_threads()) - 1;
+                };
+                CHECK(weft::test::failures_in_fork(child) == 0);
+            });
+        });
+    }
+
+    TEST_CASE("TR85: a run that has nothing to do gives the memory of idle stacks back, and sleeps meanwhile") {
         for (auto const [workers, tasks] : {few_stacks, many_stacks, stacks_of_two})
             run({.workers = workers}, [&] {
                 gate given_back;
@@ -345,13 +369,10 @@ TEST_SUITE("runtime.monitor") {
                         std::this_thread::sleep_for(1ms);
                     given_back.open();
                 });
+                std::uint64_t const before = sleeps_so_far();
                 given_back.wait();
+                if (workers == 1) CHECK(sleeps_so_far() <= before + 4); // two, and what interrupts them
                 outside.join();
-                if (workers == 1) {
-                    std::uint64_t const before = sleeps_so_far();
-                    weft::sleep(500ms);
-                    CHECK(sleeps_so_far() <= before + 2); // it and what interrupts it, not one each 100 ms
-                }
                 crowd(tasks);
             });
     }
