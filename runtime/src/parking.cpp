@@ -163,7 +163,8 @@ wake_reason parking::suspend() noexcept {
     fiber& self = *fiber_;
     if (!self.wait.is_delivered()) { // A4
         worker& here = *this_worker();
-        self.waiting_since.store(here.time_of_wait(), std::memory_order_relaxed); // for reports
+        self.waiting_since.store(here.coarse_now.load(std::memory_order_relaxed), // for reports
+                                 std::memory_order_relaxed);                      //  "
         self.state.store(task_state::waiting, std::memory_order_release); // pairs with reports
         here.leave_current(after_switch::park);
     }

@@ -76,13 +76,9 @@ struct alignas(128) worker {
     static void leave_thread(fiber&, void* scheduler_context) noexcept;
     void service() noexcept;                 // timers and events, if it is time
     void service_timers() noexcept;
-    void note_time_now() noexcept;
+    void note_wait_of_current() noexcept;
     void note_time(time_point now) noexcept {
         coarse_now.store(coarse(now), std::memory_order_relaxed); // a hint for reports
-    }
-    coarse_time time_of_wait() noexcept { // that begins, for reports
-        if (ticks_between_clock_reads == 1) [[unlikely]] note_time_now();
-        return coarse_now.load(std::memory_order_relaxed); // a hint
     }
     fiber* make_fiber() noexcept { return fibers.take(); }
     unsigned poll_now(worker& of) noexcept;  // the poller of a worker that is busy, or the own one
@@ -126,8 +122,6 @@ struct alignas(128) worker {
     std::int64_t last_poll = 0;                    // ns
     std::int64_t turn_time = worth_waking_for;     // ns, of a fiber until it switches, of late
     std::uint32_t ticks_between_clock_reads = few_ticks; // a power of two
-    std::int64_t last_release = 0;                 // ns: of idle stacks, if nobody else sees to that
-    std::uint64_t switches_at_release = 0;         // of all idle stacks, while there was nothing to do
     std::int64_t turns_since = 0;                  // ns, begin of what is measured next
     std::uint32_t turns_since_tick = 0;            //  "
     std::int64_t spin_time;                        // ns
@@ -149,6 +143,8 @@ struct alignas(128) worker {
     fiber_cache fibers;
     stack_cache stacks;
     worker_counters counters;
+    std::int64_t last_release = 0;                 // ns: of idle stacks, if nobody else sees to that
+    std::uint64_t switches_at_release = 0;         // of all idle stacks, while there was nothing to do
 
 private:
     fiber* next_fiber() noexcept;                  // from the own queues

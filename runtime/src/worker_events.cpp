@@ -31,8 +31,11 @@ void worker::service_timers() noexcept {
     timers.expire(run_of.now());
 }
 
-void worker::note_time_now() noexcept {
-    note_time(run_of.now());
+// The fiber that is about to leave has noted the last look at the clock: where turns are long, that of before its turn.
+void worker::note_wait_of_current() noexcept {
+    fiber* const left = current.load(std::memory_order_relaxed); // our own
+    if (left != nullptr && left->state.load(std::memory_order_relaxed) == task_state::waiting) // our own
+        left->waiting_since.store(coarse_now.load(std::memory_order_relaxed), std::memory_order_relaxed); // for reports
 }
 
 void worker::service() noexcept {
@@ -41,6 +44,7 @@ void worker::service() noexcept {
     measure_turns(ns(now));
     if (!run_of.sim) {
         note_time(now);
+        note_wait_of_current();
         timers.expire(now);
         if (ns(now) - last_release >= release_interval) {
             last_release = ns(now);
