@@ -13,6 +13,7 @@
 
 #include <doctest/doctest.h>
 
+#include <algorithm>
 #include <atomic>
 #include <cerrno>
 #include <chrono>
@@ -325,6 +326,7 @@ TEST_SUITE("runtime.monitor") {
         ::pthread_sigmask(SIG_BLOCK, &given, &before);
         std::string const blocked = told_in("/proc/thread-self/status", "SigBlk");
         std::string const cpus = told_in("/proc/thread-self/status", "Cpus_allowed_list");
+        int const policy = ::sched_getscheduler(0);
         run({.workers = 1}, [&] {
             cancel_scope scope;
             scope.run([&] {
@@ -340,7 +342,7 @@ TEST_SUITE("runtime.monitor") {
                 wait_for_monitor(true);
                 CHECK(status_of_monitor("SigBlk") == blocked);
                 CHECK(status_of_monitor("Cpus_allowed_list") == cpus);
-                CHECK(::sched_getscheduler(std::stoi(status_of_monitor("Pid").substr(4))) == SCHED_OTHER);
+                CHECK(::sched_getscheduler(std::stoi(status_of_monitor("Pid").substr(4))) == policy);
             });
         });
         ::pthread_sigmask(SIG_SETMASK, &before, nullptr);
@@ -411,10 +413,11 @@ TEST_SUITE("runtime.monitor") {
                     sleep_forever();
                 });
                 lowlevel::checkpoint();
-                duration waited{};
-                for (task_info const& each : get_running_tasks())
-                    if (each.name == "who waits") waited = each.waited;
-                CHECK(waited <= current_time() - began + 3ms);
+                auto const tasks = get_running_tasks();
+                auto const found = std::ranges::find(tasks, "who waits", &task_info::name);
+                REQUIRE(found != tasks.end());
+                CHECK(found->state == task_state::waiting);
+                CHECK(found->waited <= current_time() - began + 3ms);
                 group.cancel();
             });
         });
