@@ -156,9 +156,9 @@ child_program const no_threads("no_threads_for_a_monitor", [] {
         });
         if (scope.cancelled_caught()) std::puts("a deadline that was set was met");
         crowd(many_stacks.tasks);
-        std::uint64_t const before = sleeps_so_far();
+        std::uint64_t const slept = sleeps_so_far();
         weft::sleep(500ms);
-        if (sleeps_so_far() <= before + 3) std::puts("slept through"); // not to look each 100 ms
+        if (sleeps_so_far() <= slept + 3) std::puts("slept through"); // not to look each 100 ms
     });
     if (count_threads() <= before) std::puts("no thread");
 });
